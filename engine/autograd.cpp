@@ -1,0 +1,242 @@
+#include "engine/autograd.h"
+
+#include <algorithm>
+#include <atomic>
+#include <queue>
+#include <unordered_map>
+#include <utility>
+
+namespace mblm {
+
+constinit Kernel<void(Tensor&, const Tensor&)> accumulate{"accumulate"};
+constinit Kernel<void(Tensor&, double)> fill{"fill"};
+
+namespace {
+
+thread_local bool recording = true;
+
+std::uint64_t next_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+// Deletes nodes one after the other instead of one inside the other, so that dropping a long graph needs no deep stack:
+// a node that dies while another one is being deleted (as its input, or captured by its lambda) waits in a queue.
+void delete_node(Node* node) {
+  thread_local std::vector<Node*>* waiting = nullptr;
+  if (waiting != nullptr) {
+    waiting->push_back(node);
+    return;
+  }
+  std::vector<Node*> queue{node};
+  waiting = &queue;
+  while (!queue.empty()) {
+    Node* next = queue.back();
+    queue.pop_back();
+    delete next;
+  }
+  waiting = nullptr;
+}
+
+std::shared_ptr<Node> make_node(const char* name, std::span<const Tensor> inputs, int outputs, BackwardFn backward) {
+  std::shared_ptr<Node> node(new Node{name, next_id(), outputs, {}, std::move(backward), {}, false}, delete_node);
+  for (const Tensor& input : inputs) node->inputs.push_back({input.node(), input.output_index()});
+  return node;
+}
+
+bool wanted(std::span<const Tensor> inputs) {
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
+}
+
+// An empty view of a constant storage: what GradSlot::done() gives for a gradient that is in its arena already.
+const std::shared_ptr<Storage>& done_storage() {
+  static const auto storage = std::make_shared<Storage>(nullptr, 0, nullptr);
+  return storage;
+}
+Tensor done_marker() { return Tensor(done_storage(), 0, Shape{0}, DType::UInt8); }
+bool is_done_marker(const Tensor& x) { return x.same_storage(done_marker()); }
+
+// The backward pass over one graph.
+class Pass {
+ public:
+  // Leaves whose gradients the caller asked for.
+  void want(const Tensor& leaf) {
+    require<GradientError>(leaf.node() != nullptr && leaf.node()->is_leaf, "backward: gradients can be asked for leaves only");
+    wanted_.emplace(leaf.node().get(), Tensor{});
+  }
+
+  void add(const Edge& edge, const Tensor& gradient, const char* from) {
+    Node* node = edge.node.get();
+    if (node->is_leaf) {
+      add_to_leaf(node, gradient, from);
+      return;
+    }
+    auto [entry, is_new] = pending_.try_emplace(node);
+    if (is_new) {
+      entry->second.resize(static_cast<std::size_t>(node->outputs));
+      order_.push(edge.node);
+    }
+    add_to(entry->second[static_cast<std::size_t>(edge.output)], gradient);
+  }
+
+  void run() {
+    while (!order_.empty()) {
+      const std::shared_ptr<Node> node = order_.top();
+      order_.pop();
+      std::vector<Tensor> dys = std::move(pending_.extract(node.get()).mapped());
+      require<GradientError>(node->backward != nullptr, node->name, ": backward went through this graph before, and it is used up");
+      const BackwardFn backward = std::exchange(node->backward, nullptr);  // its captures go when this round ends
+      std::vector<Tensor> dxs = backward(dys);
+      pass_on(*node, dxs);
+    }
+  }
+
+  Tensor result(const Tensor& leaf) {
+    Tensor gradient = wanted_.at(leaf.node().get());
+    return gradient.defined() ? gradient : zeros_like(leaf);
+  }
+
+ private:
+  struct LaterFirst {
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const { return a->id < b->id; }
+  };
+
+  void pass_on(Node& node, std::vector<Tensor>& dxs) {
+    require<GradientError>(dxs.size() == node.inputs.size(), node.name, ": ", dxs.size(), " gradients for ", node.inputs.size(), " inputs");
+    for (std::size_t i = 0; i < dxs.size(); ++i) {
+      if (node.inputs[i].node == nullptr) continue;
+      require<GradientError>(dxs[i].defined(), node.name, ": no gradient for input ", i);
+      if (!is_done_marker(dxs[i])) add(node.inputs[i], std::exchange(dxs[i], Tensor{}), node.name);
+    }
+    node.inputs.clear();
+  }
+
+  void add_to_leaf(Node* node, const Tensor& gradient, const char* from) {
+    if (node->gradient_view.defined()) {
+      require<ShapeError>(node->gradient_view.numel() == gradient.numel(), from, ": the gradient of a parameter of shape ", node->gradient_view.shape(),
+                          " has shape ", gradient.shape());
+      Tensor view = node->gradient_view;
+      accumulate(view, gradient);
+    } else if (const auto found = wanted_.find(node); found != wanted_.end()) {
+      add_to(found->second, gradient);
+    }
+  }
+
+  // Several users of one tensor: the sum goes into a copy unless nobody else can see the first gradient.
+  static void add_to(Tensor& sum, const Tensor& gradient) {
+    if (!sum.defined()) {
+      sum = gradient;
+      return;
+    }
+    require<ShapeError>(sum.shape() == gradient.shape(), "backward: gradients of one tensor have shapes ", sum.shape(), " and ", gradient.shape());
+    if (!sum.storage_is_unshared()) sum = clone(sum);
+    accumulate(sum, gradient);
+  }
+
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, LaterFirst> order_;
+  std::unordered_map<Node*, std::vector<Tensor>> pending_;
+  std::unordered_map<Node*, Tensor> wanted_;
+};
+
+}  // namespace
+
+std::shared_ptr<Node> make_leaf(Tensor gradient_view) {
+  return std::shared_ptr<Node>(new Node{"leaf", next_id(), 1, {}, nullptr, std::move(gradient_view), true}, delete_node);
+}
+
+Tensor record(const char* name, std::span<const Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor&)> backward) {
+  if (!wanted(inputs)) return output;
+  Tensor result = output.detach();
+  result.set_history(make_node(name, inputs, 1, [f = std::move(backward)](std::span<const Tensor> dys) { return f(dys[0]); }), 0);
+  return result;
+}
+
+Tensor record(const char* name, std::initializer_list<Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor&)> backward) {
+  return record(name, std::span<const Tensor>(inputs.begin(), inputs.size()), output, std::move(backward));
+}
+
+std::vector<Tensor> record_many(const char* name, std::initializer_list<Tensor> inputs, std::vector<Tensor> outputs, BackwardFn backward) {
+  const std::span<const Tensor> span(inputs.begin(), inputs.size());
+  if (!wanted(span)) return outputs;
+  const std::shared_ptr<Node> node = make_node(name, span, static_cast<int>(outputs.size()), std::move(backward));
+  for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i].set_history(node, static_cast<int>(i));
+  return outputs;
+}
+
+bool is_recording() { return recording; }
+
+bool any_wants_grad(std::initializer_list<Tensor> inputs) { return wanted({inputs.begin(), inputs.size()}); }
+
+void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs) {
+  require<GradientError>(!any_wants_grad(inputs), name, ": has no gradient, but an input wants one");
+}
+
+NoGradScope::NoGradScope() : before_(std::exchange(recording, false)) {}
+NoGradScope::~NoGradScope() { recording = before_; }
+
+Tensor GradSlot::done() const { return beta == 0 ? tensor : done_marker(); }
+
+GradSlot grad_slot(const Tensor& weight) {
+  if (weight.node() != nullptr && weight.node()->gradient_view.defined()) return {weight.node()->gradient_view, 1.0f};
+  return {empty_like(weight), 0.0f};
+}
+
+std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt) {
+  require<GradientError>(outputs.size() == douts.size(), "backward: ", outputs.size(), " outputs, ", douts.size(), " gradients");
+  const NoGradScope no_grad;
+  Pass pass;
+  for (const Tensor& leaf : wrt) pass.want(leaf);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: output ", outputs[i].shape(), ", gradient ", douts[i].shape());
+    if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index()}, douts[i], "backward");
+  }
+  pass.run();
+  std::vector<Tensor> gradients;
+  for (const Tensor& leaf : wrt) gradients.push_back(pass.result(leaf));
+  return gradients;
+}
+
+std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt, double scale) {
+  require<ShapeError>(loss.numel() == 1, "backward: expected a scalar, got shape ", loss.shape());
+  require<GradientError>(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient");
+  Tensor dloss = empty_like(loss);
+  fill(dloss, scale);
+  return backward(std::span(&loss, 1), std::span(&dloss, 1), wrt);
+}
+
+Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::function<Tensor(std::span<const Tensor>)> f) {
+  Tensor y;
+  {
+    const NoGradScope no_grad;
+    y = f(inputs);
+  }
+  std::vector<Tensor> kept;
+  std::vector<bool> wants;
+  for (const Tensor& x : inputs) {
+    kept.push_back(x.detach());
+    wants.push_back(x.wants_grad());
+  }
+  // Parameters inside f are reached by the nested pass, so the node is needed even when no input wants a gradient: the
+  // first input stands as a leaf then.
+  std::vector<Tensor> edges(inputs.begin(), inputs.end());
+  if (is_recording() && !wanted(edges)) edges.at(0) = edges.at(0).as_leaf();
+  return record(name, std::span<const Tensor>(edges), y.detach(), [kept, wants, f = std::move(f)](const Tensor& dy) {
+    struct Recording {
+      bool before = std::exchange(recording, true);
+      ~Recording() { recording = before; }
+    } on;
+    std::vector<Tensor> leaves;
+    std::vector<Tensor> asked;
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      leaves.push_back(wants[i] ? kept[i].as_leaf() : kept[i]);
+      if (wants[i]) asked.push_back(leaves.back());
+    }
+    const Tensor again = f(leaves);
+    std::vector<Tensor> found = backward(std::span(&again, 1), std::span(&dy, 1), asked);
+    std::vector<Tensor> dxs;
+    for (std::size_t i = 0, k = 0; i < kept.size(); ++i) dxs.push_back(wants[i] ? found[k++] : zeros_like(kept[i]));
+    return dxs;
+  });
+}
+
+}  // namespace mblm

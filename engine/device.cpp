@@ -1,0 +1,88 @@
+#include "engine/device.h"
+
+#include <dlfcn.h>
+#include <sys/sysinfo.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "engine/error.h"
+
+namespace mblm {
+namespace {
+
+class CpuRuntime final : public Runtime {
+ public:
+  std::vector<DeviceInfo> devices() override {
+    struct sysinfo system {};
+    sysinfo(&system);
+    return {{Device{}, concat_text(std::thread::hardware_concurrency(), " threads"), system.totalram * static_cast<std::size_t>(system.mem_unit)}};
+  }
+  void* allocate(int, std::size_t bytes) override {
+    if (bytes > SIZE_MAX / 2) return nullptr;
+    return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  }
+  void release(int, void* data) noexcept override { std::free(data); }
+  void fill_zero(int, void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
+  void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void from_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+};
+
+// Written only while a backend is loaded, under the loader's lock.
+std::array<Runtime*, device_kinds>& runtimes() {
+  static CpuRuntime cpu;
+  static std::array<Runtime*, device_kinds> all{&cpu, nullptr};
+  return all;
+}
+
+std::filesystem::path library_folder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&load_backends), &info) == 0 || info.dli_fname == nullptr) return {};
+  return std::filesystem::path(info.dli_fname).parent_path();
+}
+
+}  // namespace
+
+const char* name_of(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
+
+std::ostream& operator<<(std::ostream& out, const Device& device) {
+  out << name_of(device.kind);
+  return device.kind == DeviceKind::Cpu ? out : out << ':' << device.index;
+}
+
+bool has_runtime(DeviceKind kind) { return runtimes()[static_cast<int>(kind)] != nullptr; }
+
+Runtime& runtime_of(DeviceKind kind) {
+  require<DeviceError>(has_runtime(kind), "device: no ", name_of(kind), " backend is loaded");
+  return *runtimes()[static_cast<int>(kind)];
+}
+
+void add_runtime(DeviceKind kind, Runtime* runtime) { runtimes()[static_cast<int>(kind)] = runtime; }
+
+std::vector<DeviceInfo> available_devices() {
+  std::vector<DeviceInfo> all;
+  for (Runtime* runtime : runtimes()) {
+    if (runtime == nullptr) continue;
+    for (DeviceInfo& info : runtime->devices()) all.push_back(std::move(info));
+  }
+  return all;
+}
+
+std::vector<std::string> load_backends() {
+  static std::once_flag once;
+  static std::vector<std::string> failures;
+  std::call_once(once, [] {
+    const std::filesystem::path module = library_folder() / "libmblm_cuda.so";
+    std::error_code ignored;
+    if (!std::filesystem::exists(module, ignored)) return;
+    if (dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) failures.emplace_back(dlerror());
+  });
+  return failures;
+}
+
+}  // namespace mblm

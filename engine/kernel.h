@@ -1,0 +1,79 @@
+// Kernel slots: a typed function with one place per kind of device, declared by an op and filled by the backends.
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace mblm {
+
+// What is known of a slot without its signature.
+class KernelSlot {
+ public:
+  constexpr explicit KernelSlot(const char* name) : name_(name) {}
+  KernelSlot(const KernelSlot&) = delete;
+  KernelSlot& operator=(const KernelSlot&) = delete;
+
+  const char* name() const { return name_; }
+  bool has(DeviceKind kind) const { return filled_[static_cast<int>(kind)]; }
+  bool takes(DeviceKind kind, DType dtype) const { return ((dtypes_[static_cast<int>(kind)] >> static_cast<int>(dtype)) & 1u) != 0; }
+
+ protected:
+  bool note_filled(DeviceKind kind, std::initializer_list<DType> dtypes);
+  [[noreturn]] void throw_missing(Device device) const;
+  [[noreturn]] void throw_mixed(Device a, Device b) const;
+
+ private:
+  friend std::vector<const KernelSlot*> kernel_slots();
+  const char* name_;
+  std::array<bool, device_kinds> filled_{};
+  std::array<unsigned, device_kinds> dtypes_{};
+  KernelSlot* next_ = nullptr;
+};
+
+// Every slot that some backend fills, by name. What `mblm info kernels` prints.
+std::vector<const KernelSlot*> kernel_slots();
+
+// `Kernel<void(const Tensor& x, Tensor& y)> rms_norm_forward{"rms_norm_forward"};`
+// Calling it runs the function of the device on which the tensor arguments lie. Undefined tensors do not count.
+// Throws DeviceError when they lie on several devices, or when that device's backend has no such kernel.
+template <class Signature> class Kernel;
+template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
+ public:
+  using Function = void (*)(Args...);
+  using KernelSlot::KernelSlot;
+
+  // Fills the place of one kind of device; `dtypes` are the main element types that the function takes. Returns true, so
+  // that a backend can write `const bool added = rms_norm_forward.add(...)` at namespace scope.
+  bool add(DeviceKind kind, std::initializer_list<DType> dtypes, Function function) {
+    functions_[static_cast<int>(kind)] = function;
+    return note_filled(kind, dtypes);
+  }
+
+  void operator()(Args... args) const {
+    Device device;
+    bool found = false;
+    (see(args, device, found), ...);
+    const Function function = functions_[static_cast<int>(device.kind)];
+    if (function == nullptr) throw_missing(device);
+    function(args...);
+  }
+
+ private:
+  template <class T> void see(const T& argument, Device& device, bool& found) const {
+    if constexpr (std::is_same_v<T, Tensor>) {
+      if (!argument.defined()) return;
+      if (found && !(argument.device() == device)) throw_mixed(device, argument.device());
+      device = argument.device();
+      found = true;
+    }
+  }
+
+  std::array<Function, device_kinds> functions_{};
+};
+
+}  // namespace mblm

@@ -1,0 +1,38 @@
+// The threading primitive of the CPU kernels. Work is split by shape, never by the number of threads: tile sizes are
+// constants of an op, partial sums are stored per tile and added in tile order, so results have the same bits for any
+// number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+namespace mblm {
+
+// Threads that parallel_tiles uses when called from this thread. The default is OpenMP's.
+int thread_count();
+void set_thread_count(int threads);  // for calls from this thread
+
+namespace detail {
+using TileFn = void (*)(void* context, std::int64_t tile);
+void run_tiles(std::int64_t tiles, TileFn run, void* context);
+}  // namespace detail
+
+// Calls f(begin, end, tile) for each tile [begin, end) of [0, n) of `tile_size` elements, the last one shorter, on all
+// threads, in no particular order. Runs in the calling thread when there is one tile or it is within a tile already.
+// An exception of a tile is thrown again when all tiles are done.
+template <class F>
+void parallel_tiles(std::int64_t n, std::int64_t tile_size, F&& f) {
+  struct Context {
+    std::remove_reference_t<F>* f;
+    std::int64_t n, tile_size;
+  } context{&f, n, tile_size};
+  detail::run_tiles((n + tile_size - 1) / tile_size, [](void* opaque, std::int64_t tile) {
+    const Context& c = *static_cast<Context*>(opaque);
+    (*c.f)(tile * c.tile_size, std::min(c.n, (tile + 1) * c.tile_size), tile);
+  }, &context);
+}
+
+inline std::int64_t tile_count(std::int64_t n, std::int64_t tile_size) { return (n + tile_size - 1) / tile_size; }
+
+}  // namespace mblm

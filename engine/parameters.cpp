@@ -1,0 +1,163 @@
+#include "engine/parameters.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/autograd.h"
+
+namespace mblm {
+namespace {
+
+constexpr std::int64_t alignment = 64;  // elements between the starts of parameters: 16-byte vectors in any element type
+
+Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
+  return arena.slice(offset, offset + shape.numel()).reshape(shape);
+}
+
+}  // namespace
+
+Init Init::constant(float value) {
+  return {[value](RandomKey, std::span<float> values, std::int64_t) { std::fill(values.begin(), values.end(), value); }};
+}
+
+Init Init::uniform(float bound) {
+  return {[bound](RandomKey key, std::span<float> values, std::int64_t) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = bound * (2.0f * random_uniform(key, i) - 1.0f);
+  }};
+}
+
+Init Init::normal() {
+  return {[](RandomKey key, std::span<float> values, std::int64_t) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = random_normal(key, i);
+  }};
+}
+
+Init Init::scaled(float factor) const {
+  return {[factor, base = fill](RandomKey key, std::span<float> values, std::int64_t width) {
+    base(key, values, width);
+    for (float& value : values) value *= factor;
+  }};
+}
+
+Init Init::with_zero_row(std::int64_t row) const {
+  return {[row, base = fill](RandomKey key, std::span<float> values, std::int64_t width) {
+    base(key, values, width);
+    for (float& value : values.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width))) value = 0.0f;
+  }};
+}
+
+const Tensor& Parameter::tensor() const {
+  require(tensor_.defined(), name(), ": the parameter has no memory yet");
+  return tensor_;
+}
+
+Tensor Parameter::as(DType dtype) const {
+  if (dtype == tensor().dtype()) return tensor();
+  require<DTypeError>(dtype == DType::BFloat16 && bfloat16_.defined(), name(), ": there is no ", dtype, " copy of the parameters");
+  return bfloat16_;
+}
+
+void ParameterStore::check_name(const std::string& name) const {
+  const auto taken = [&](const ParameterPart& part) { return part.name == name; };
+  for (const auto& parameter : parameters_)
+    require<ValueError>(std::none_of(parameter->parts().begin(), parameter->parts().end(), taken), "parameters: the name ", name, " is taken");
+}
+
+Parameter& ParameterStore::add(std::string name, const Shape& shape, Init init) { return add_merged({{std::move(name), shape, std::move(init)}}); }
+
+Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
+  require(!values_.defined(), "parameters: ", parts.front().name, " is added after allocate()");
+  auto parameter = std::make_unique<Parameter>();
+  parameter->shape_ = parts.front().shape;
+  if (parts.size() > 1) {
+    std::int64_t rows = 0;
+    for (const ParameterPart& part : parts) {
+      require<ShapeError>(part.shape.without_first() == parts.front().shape.without_first(), "parameters: ", part.name, " ", part.shape,
+                          " does not stack on ", parts.front().name, " ", parts.front().shape);
+      rows += part.shape[0];
+    }
+    parameter->shape_ = parts.front().shape.with(0, rows);
+  }
+  for (const ParameterPart& part : parts) check_name(part.name);
+  parameter->parts_ = std::move(parts);
+  parameters_.push_back(std::move(parameter));
+  return *parameters_.back();
+}
+
+void ParameterStore::add_constant(std::string name, Tensor value) { constants_.push_back({std::move(name), std::move(value)}); }
+
+void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
+  std::int64_t size = 0;
+  for (const auto& parameter : parameters_) {
+    parameter->offset_ = size;
+    const std::int64_t padded = (parameter->shape().numel() + alignment - 1) / alignment * alignment;
+    require<MemoryError>(!__builtin_add_overflow(size, padded, &size), "parameters: more than 2^63 elements");
+  }
+  values_ = zeros(Shape{size}, dtype, device);
+  gradients_ = zeros(Shape{size}, dtype, device);
+  if (bfloat16_copy) bfloat16_ = zeros(Shape{size}, DType::BFloat16, device);
+  for (const auto& parameter : parameters_) {
+    parameter->gradient_ = arena_view(gradients_, parameter->offset_, parameter->shape());
+    parameter->tensor_ = arena_view(values_, parameter->offset_, parameter->shape());
+    parameter->tensor_.set_history(make_leaf(parameter->gradient_), 0);
+    if (bfloat16_copy) parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
+  }
+}
+
+void ParameterStore::initialize(std::uint64_t seed) {
+  std::vector<float> host;
+  for (const auto& parameter : parameters_) {
+    std::int64_t row = 0;
+    for (const ParameterPart& part : parameter->parts()) {
+      host.resize(static_cast<std::size_t>(part.shape.numel()));
+      const std::int64_t rows = part.shape.rank() == 0 ? 1 : part.shape[0];
+      part.init.fill({seed, site_of(part.name), 0}, host, rows == 0 ? 0 : part.shape.numel() / rows);
+      Tensor view = parameter->parts().size() == 1 ? parameter->value() : parameter->value().slice(row, row + rows);
+      row += rows;
+      if (view.dtype() == DType::Float64) {
+        const std::vector<double> wide(host.begin(), host.end());
+        view.from_host(wide.data());
+      } else {
+        view.from_host(host.data());
+      }
+    }
+  }
+  values_changed();
+}
+
+std::int64_t ParameterStore::count() const {
+  std::int64_t count = 0;
+  for (const auto& parameter : parameters_) count += parameter->shape().numel();
+  return count;
+}
+
+void ParameterStore::zero_gradients() { fill_zero(gradients_); }
+
+std::vector<NamedTensor> ParameterStore::named(const std::function<Tensor(const Parameter&)>& view) const {
+  std::vector<NamedTensor> all;
+  for (const auto& parameter : parameters_) {
+    const Tensor whole = view(*parameter).detach();
+    if (parameter->parts().size() == 1) {
+      all.push_back({parameter->name(), whole});
+      continue;
+    }
+    std::int64_t row = 0;
+    for (const ParameterPart& part : parameter->parts()) {
+      all.push_back({part.name, whole.slice(row, row + part.shape[0])});
+      row += part.shape[0];
+    }
+  }
+  return all;
+}
+
+std::vector<NamedTensor> ParameterStore::named_values() const {
+  std::vector<NamedTensor> all = named([](const Parameter& parameter) { return parameter.value(); });
+  all.insert(all.end(), constants_.begin(), constants_.end());
+  return all;
+}
+
+std::vector<NamedTensor> ParameterStore::named_gradients() const {
+  return named([](const Parameter& parameter) { return parameter.gradient(); });
+}
+
+}  // namespace mblm

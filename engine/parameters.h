@@ -1,0 +1,104 @@
+// Parameters of a model: values, gradients and the bfloat16 copy lie in flat arenas, one range per parameter, so that the
+// optimizer, clipping, all-reduce and saving are loops over one array.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/random.h"
+#include "engine/tensor.h"
+
+namespace mblm {
+
+// How a parameter starts. A number depends on (seed, name, element) only.
+struct Init {
+  // Writes the initial values of rows [0, rows) of `width` elements, the random stream being `key`.
+  std::function<void(RandomKey key, std::span<float> values, std::int64_t width)> fill;
+
+  static Init constant(float value);
+  static Init uniform(float bound);  // in [-bound, bound)
+  static Init normal();              // N(0, 1)
+  Init scaled(float factor) const;
+  Init with_zero_row(std::int64_t row) const;
+};
+
+// A parameter may have several names in files, as row ranges of one tensor: compute sees the tensor, files the names.
+struct ParameterPart {
+  std::string name;
+  Shape shape;
+  Init init;
+};
+
+class Parameter {
+ public:
+  const std::string& name() const { return parts_.front().name; }
+  const std::vector<ParameterPart>& parts() const { return parts_; }
+  const Shape& shape() const { return shape_; }
+  std::int64_t offset() const { return offset_; }  // of the first element in the arenas
+
+  // The value as an input of ops: gradients go to the arena. Throws Error before ParameterStore::allocate.
+  const Tensor& tensor() const;
+  Tensor value() const { return tensor().detach(); }
+  const Tensor& gradient() const { return gradient_; }
+  // The value in that element type: the float32 master (or float64), or the bfloat16 copy.
+  Tensor as(DType dtype) const;
+
+ private:
+  friend class ParameterStore;
+  std::vector<ParameterPart> parts_;
+  Shape shape_;
+  std::int64_t offset_ = 0;
+  Tensor tensor_, gradient_, bfloat16_;
+};
+
+// A named tensor of a file: a parameter's part or a constant that checkpoints carry.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+class ParameterStore {
+ public:
+  // Declares a parameter; call before allocate(). Throws ValueError for a name that is taken.
+  Parameter& add(std::string name, const Shape& shape, Init init);
+  // Parts stacked along the first axis; all sizes but the first must agree.
+  Parameter& add_merged(std::vector<ParameterPart> parts);
+  // A constant that stands in checkpoints under this name and is not trained.
+  void add_constant(std::string name, Tensor value);
+
+  // Lays out the arenas. `dtype` is float32, or float64 to test with; `bfloat16_copy` adds the second arena.
+  // Throws MemoryError when there is not enough memory.
+  void allocate(Device device, DType dtype = DType::Float32, bool bfloat16_copy = false);
+  void initialize(std::uint64_t seed);
+
+  const std::vector<std::unique_ptr<Parameter>>& parameters() const { return parameters_; }
+  std::int64_t count() const;  // trained numbers, without the arenas' padding
+  // The arenas, (elements); the padding between parameters is zero and stays zero.
+  const Tensor& values() const { return values_; }
+  const Tensor& gradients() const { return gradients_; }
+  const Tensor& bfloat16_values() const { return bfloat16_; }
+  void zero_gradients();
+
+  // Grows whenever the values change (the optimizer and loading call values_changed): copies made from them are stale.
+  std::uint64_t version() const { return version_; }
+  void values_changed() { ++version_; }
+
+  // Views under the names of files, in order of declaration: values (with constants), or gradients.
+  std::vector<NamedTensor> named_values() const;
+  std::vector<NamedTensor> named_gradients() const;
+
+ private:
+  void check_name(const std::string& name) const;
+  std::vector<NamedTensor> named(const std::function<Tensor(const Parameter&)>& view) const;
+
+  std::vector<std::unique_ptr<Parameter>> parameters_;
+  std::vector<NamedTensor> constants_;
+  Tensor values_, gradients_, bfloat16_;
+  std::uint64_t version_ = 0;
+};
+
+}  // namespace mblm

@@ -1,0 +1,143 @@
+#include "engine/tensor.h"
+
+#include <cstring>
+#include <utility>
+
+#include "engine/autograd.h"
+#include "engine/pool.h"
+
+namespace mblm {
+
+Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device), pool_(current_pool(device)) { data_ = pool_->allocate(bytes); }
+
+Storage::Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner) : data_(data), bytes_(bytes), owner_(std::move(owner)) {}
+
+Storage::~Storage() {
+  if (pool_ != nullptr) pool_->release(data_);
+}
+
+Tensor::Tensor(std::shared_ptr<Storage> storage, std::size_t byte_offset, Shape shape, DType dtype)
+    : storage_(std::move(storage)), offset_(byte_offset), shape_(shape), dtype_(dtype) {
+  require<ShapeError>(offset_ <= storage_->bytes() && bytes() <= storage_->bytes() - offset_, "tensor: ", shape_, " of ", dtype_,
+                      " does not fit in its storage");
+}
+
+Tensor Tensor::reshape(const Shape& shape) const {
+  require<ShapeError>(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+  Tensor view = detach();
+  view.shape_ = shape;
+  return record("reshape", {*this}, view, [from = shape_](const Tensor& dy) -> std::vector<Tensor> { return {dy.reshape(from)}; });
+}
+
+Tensor Tensor::slice(std::int64_t begin, std::int64_t end) const {
+  require<ShapeError>(rank() >= 1 && 0 <= begin && begin <= end && end <= size(0), "slice: rows ", begin, " to ", end, " of ", shape_);
+  Tensor view = detach();
+  const std::size_t row_bytes = size(0) == 0 ? 0 : bytes() / static_cast<std::size_t>(size(0));
+  view.offset_ += static_cast<std::size_t>(begin) * row_bytes;
+  view.shape_ = shape_.with(0, end - begin);
+  return record("slice", {*this}, view, [from = shape_, begin, end](const Tensor& dy) -> std::vector<Tensor> {
+    Tensor dx = zeros(from, dy.dtype(), dy.device());
+    Tensor rows = dx.slice(begin, end);
+    copy_into(rows, dy);
+    return {dx};
+  });
+}
+
+Tensor Tensor::detach() const {
+  Tensor copy = *this;
+  copy.node_ = nullptr;
+  copy.output_index_ = 0;
+  return copy;
+}
+
+Tensor Tensor::as_leaf() const {
+  require<DTypeError>(is_floating(dtype_), "as_leaf: gradients need a floating element type, got ", dtype_);
+  Tensor leaf = detach();
+  leaf.set_history(make_leaf(), 0);
+  return leaf;
+}
+
+void Tensor::set_history(std::shared_ptr<Node> node, int output_index) {
+  node_ = std::move(node);
+  output_index_ = output_index;
+}
+
+double Tensor::item() const {
+  require<ShapeError>(defined() && numel() == 1, "item: expected one element, got shape ", shape_);
+  std::byte buffer[8];
+  to_host(buffer);
+  const auto as = [&]<class T>() {
+    T value;
+    std::memcpy(&value, buffer, sizeof value);
+    return value;
+  };
+  switch (dtype_) {
+    case DType::Float32: return as.operator()<float>();
+    case DType::Float64: return as.operator()<double>();
+    case DType::BFloat16: return static_cast<float>(as.operator()<bfloat16>());
+    case DType::Int32: return as.operator()<std::int32_t>();
+    case DType::Int64: return static_cast<double>(as.operator()<std::int64_t>());
+    case DType::UInt8: return as.operator()<std::uint8_t>();
+  }
+  return 0;
+}
+
+void Tensor::to_host(void* out) const {
+  if (numel() > 0) runtime_of(device().kind).to_host(device().index, out, raw(), bytes());
+}
+
+void Tensor::from_host(const void* values) {
+  if (numel() > 0) runtime_of(device().kind).from_host(device().index, raw(), values, bytes());
+}
+
+void Tensor::check_dtype(DType wanted) const {
+  require<DTypeError>(dtype_ == wanted, "tensor: elements are ", dtype_, ", asked for ", wanted);
+}
+
+Tensor empty(const Shape& shape, DType dtype, Device device) {
+  std::size_t bytes = 0;
+  require<MemoryError>(!__builtin_mul_overflow(static_cast<std::size_t>(shape.numel()), size_of(dtype), &bytes), "out of memory on ", device, ": ", shape,
+                       " of ", dtype, " has more than 2^64 bytes");
+  return Tensor(std::make_shared<Storage>(bytes, device), 0, shape, dtype);
+}
+
+Tensor zeros(const Shape& shape, DType dtype, Device device) {
+  Tensor x = empty(shape, dtype, device);
+  fill_zero(x);
+  return x;
+}
+
+Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
+Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), x.dtype(), x.device()); }
+
+void fill_zero(Tensor& x) {
+  if (x.numel() > 0) runtime_of(x.device().kind).fill_zero(x.device().index, x.raw(), x.bytes());
+}
+
+void copy_into(Tensor& to, const Tensor& from) {
+  require<ShapeError>(to.shape() == from.shape(), "copy_into: shapes differ, ", to.shape(), " and ", from.shape());
+  require<DTypeError>(to.dtype() == from.dtype(), "copy_into: element types differ, ", to.dtype(), " and ", from.dtype());
+  require<DeviceError>(to.device() == from.device(), "copy_into: devices differ, ", to.device(), " and ", from.device());
+  if (to.numel() > 0) runtime_of(to.device().kind).copy(to.device().index, to.raw(), from.raw(), to.bytes());
+}
+
+Tensor clone(const Tensor& x) {
+  Tensor copy = empty_like(x);
+  copy_into(copy, x);
+  return copy;
+}
+
+Tensor to_device(const Tensor& x, Device device) {
+  if (x.device() == device) return x.detach();
+  Tensor copy = empty(x.shape(), x.dtype(), device);
+  if (x.device().kind == DeviceKind::Cpu) {
+    copy.from_host(x.raw());
+  } else {
+    std::vector<std::byte> host(x.bytes());
+    x.to_host(host.data());
+    copy.from_host(host.data());
+  }
+  return copy;
+}
+
+}  // namespace mblm

@@ -1,0 +1,128 @@
+// Tensors: contiguous, row-major arrays on a device. A Tensor is a handle: copies share the elements.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/device.h"
+#include "engine/dtype.h"
+#include "engine/error.h"
+#include "engine/shape.h"
+
+namespace mblm {
+
+class MemoryPool;
+struct Node;
+
+// A block of memory that tensors view, given back when the last of them goes.
+class Storage {
+ public:
+  Storage(std::size_t bytes, Device device);  // from the current pool
+  // Memory that somebody else owns, on the CPU; `owner` is kept alive as long as the storage.
+  Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+  Device device_;
+  std::shared_ptr<MemoryPool> pool_;
+  std::shared_ptr<const void> owner_;
+};
+
+class Tensor {
+ public:
+  Tensor() = default;  // undefined: stands for an argument that is not given
+  Tensor(std::shared_ptr<Storage> storage, std::size_t byte_offset, Shape shape, DType dtype);
+
+  bool defined() const { return storage_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+
+  const Shape& shape() const { return shape_; }
+  std::int64_t size(int axis) const { return shape_[axis]; }
+  int rank() const { return shape_.rank(); }
+  std::int64_t numel() const { return shape_.numel(); }
+  DType dtype() const { return dtype_; }
+  Device device() const { return storage_ ? storage_->device() : Device{}; }
+  std::size_t bytes() const { return static_cast<std::size_t>(numel()) * size_of(dtype_); }
+
+  // Address of the first element, on the tensor's device. Throws DTypeError unless T is the tensor's element type.
+  template <class T> T* data() {
+    check_dtype(dtype_of<T>);
+    return static_cast<T*>(raw());
+  }
+  template <class T> const T* data() const {
+    check_dtype(dtype_of<T>);
+    return static_cast<const T*>(raw());
+  }
+  void* raw() const { return storage_ == nullptr ? nullptr : static_cast<char*>(storage_->data()) + offset_; }
+
+  // Views; they share elements and pass gradients. Throw ShapeError when they do not fit.
+  Tensor reshape(const Shape& shape) const;
+  Tensor slice(std::int64_t begin, std::int64_t end) const;  // rows [begin, end) of the first axis
+
+  // The same elements without a history.
+  Tensor detach() const;
+  // The same elements as a new leaf: gradients can be asked for it (engine/autograd.h).
+  Tensor as_leaf() const;
+  bool wants_grad() const { return node_ != nullptr; }
+  // True when no other tensor can see these elements.
+  bool storage_is_unshared() const { return storage_.use_count() == 1; }
+  bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
+
+  // The only element, converted; waits for the device. Throws ShapeError unless there is exactly one.
+  double item() const;
+  // All elements, on the host. Throws DTypeError unless T is the element type.
+  template <class T> std::vector<T> to_vector() const {
+    check_dtype(dtype_of<T>);
+    std::vector<T> values(static_cast<std::size_t>(numel()));
+    to_host(values.data());
+    return values;
+  }
+  void to_host(void* out) const;
+  void from_host(const void* values);  // overwrites the elements
+
+  const std::shared_ptr<Node>& node() const { return node_; }
+  int output_index() const { return output_index_; }
+  void set_history(std::shared_ptr<Node> node, int output_index);  // used by engine/autograd.cpp
+
+ private:
+  void check_dtype(DType wanted) const;
+
+  std::shared_ptr<Storage> storage_;
+  std::size_t offset_ = 0;
+  Shape shape_;
+  DType dtype_ = DType::Float32;
+  std::shared_ptr<Node> node_;
+  int output_index_ = 0;
+};
+
+// New tensors. `empty` leaves the elements as they come.
+Tensor empty(const Shape& shape, DType dtype, Device device = {});
+Tensor zeros(const Shape& shape, DType dtype, Device device = {});
+Tensor empty_like(const Tensor& x);
+Tensor zeros_like(const Tensor& x);
+template <class T> Tensor from_values(const Shape& shape, std::span<const T> values, Device device = {}) {
+  require<ShapeError>(shape.numel() == static_cast<std::int64_t>(values.size()), "from_values: shape ", shape, " holds ", shape.numel(), " elements, got ",
+                      values.size());
+  Tensor x = empty(shape, dtype_of<T>, device);
+  x.from_host(values.data());
+  return x;
+}
+template <class T> Tensor from_values(const Shape& shape, const std::vector<T>& values, Device device = {}) {
+  return from_values<T>(shape, std::span<const T>(values), device);
+}
+
+void fill_zero(Tensor& x);
+void copy_into(Tensor& to, const Tensor& from);  // same shape, dtype and device
+Tensor clone(const Tensor& x);                    // without history
+Tensor to_device(const Tensor& x, Device device);  // without history; the same handle when it is there already
+
+}  // namespace mblm

@@ -1,0 +1,12 @@
+#pragma once
+#include "engine/autograd.h"
+
+namespace mblm {
+
+// y = x Phi(x), Phi the standard normal distribution function (the exact erf form). Any shape. Keeps x.
+// Hendrycks and Gimpel, 2016.
+Tensor gelu(const Tensor& x);
+extern Kernel<void(const Tensor& x, Tensor& y)> gelu_forward;
+extern Kernel<void(const Tensor& x, const Tensor& dy, Tensor& dx)> gelu_backward;
+
+}  // namespace mblm

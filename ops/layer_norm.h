@@ -1,0 +1,16 @@
+#pragma once
+#include "engine/autograd.h"
+
+namespace mblm {
+
+// y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis, var without Bessel's correction.
+// x (..., D), weight (D), bias (D). Ba et al., "Layer Normalization", 2016. Keeps x, mean and 1/sqrt(var + eps) per row.
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps = 1e-5);
+
+// statistics (rows, 2): mean and inverse standard deviation.
+extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, Tensor& y, Tensor& statistics)> layer_norm_forward;
+extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta_weight,
+                   Tensor& dbias, float beta_bias)>
+    layer_norm_backward;
+
+}  // namespace mblm

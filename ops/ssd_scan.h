@@ -1,0 +1,29 @@
+#pragma once
+#include "engine/autograd.h"
+
+namespace mblm {
+
+// The recurrence of Mamba-2, per head h of width p. Dao and Gu, "Transformers are SSMs", 2024.
+//   a_t = exp(-exp(A_log) dt_t);   h_t = a_t h_{t-1} + dt_t x_t (outer) B_t;   y_t = h_t C_t + D x_t
+// x (B, T, H p); dt (B, T, H), after softplus; A_log (H); b, c (B, T, S), shared by the heads; d (H);
+// h (B, H, p, S), `initial` undefined for zeros; y (B, T, H p). `final_state`, when given, receives h after the last token.
+// Computed by chunks of tokens: within a chunk as matrix products (quadratic form), between chunks by the state. Keeps the
+// inputs and h at the start of each chunk but the first: memory O(T).
+Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial = {},
+                Tensor* final_state = nullptr);
+
+inline constexpr std::int64_t ssd_chunk = 64;  // tokens
+
+struct SsdScanInputs {
+  Tensor x, dt, a_log, b, c, d, initial;
+};
+struct SsdScanGradients {
+  Tensor dx, ddt, da_log, db, dc, dd, dinitial;
+  float beta_a_log = 0, beta_d = 0;
+};
+// chunk_states (B, H, chunks, p, S): h before each chunk; undefined when no backward will come. final_state may be undefined.
+extern Kernel<void(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)> ssd_scan_forward;
+extern Kernel<void(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out)>
+    ssd_scan_backward;
+
+}  // namespace mblm

@@ -1,0 +1,144 @@
+// Every op on every case: against its formula, against finite differences, and with other numbers of threads.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "engine/parallel.h"
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+void for_each_case(const std::function<void(const OpCase&)>& check) {
+  for (const OpCases& list : all_op_cases()) {
+    for (const OpCase& c : list.cases()) {
+      const std::string name = concat_text(list.op, ": ", c.name);
+      CAPTURE(name);
+      check(c);
+    }
+  }
+}
+
+// A random direction in the space of an output: the gradient is tested under <weights, y>, which no symmetry of an op cancels.
+HostArray random_weights(const Shape& shape, std::uint64_t seed) {
+  HostArray w(shape);
+  std::mt19937_64 random(seed);
+  std::normal_distribution<double> normal;
+  for (double& v : w.v) v = normal(random);
+  return w;
+}
+
+double weighted_sum(const std::vector<Tensor>& outputs) {
+  double sum = 0;
+  for (std::size_t k = 0; k < outputs.size(); ++k) {
+    const HostArray y = to_host(outputs[k]), w = random_weights(y.shape, k);
+    for (std::size_t i = 0; i < y.v.size(); ++i) sum += y.v[i] * w.v[i];
+  }
+  return sum;
+}
+
+// Gradients of the differentiated inputs (undefined for the others), with the outputs.
+struct Differentiated {
+  std::vector<Tensor> outputs, gradients;
+};
+Differentiated differentiate(const OpCase& c, DType dtype) {
+  std::vector<Tensor> inputs = device_inputs(c, dtype), leaves;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (c.inputs[i].ids_below > 0 || !c.inputs[i].gradient) continue;
+    inputs[i] = inputs[i].as_leaf();
+    leaves.push_back(inputs[i]);
+  }
+  Differentiated result{c.run(inputs), {}};
+  std::vector<Tensor> weights;
+  for (std::size_t k = 0; k < result.outputs.size(); ++k)
+    weights.push_back(from_host(random_weights(result.outputs[k].shape(), k), dtype));
+  result.gradients = backward(result.outputs, weights, leaves);
+  return result;
+}
+
+void check_gradient(const OpCase& c) {
+  const Differentiated ours = differentiate(c, DType::Float64);
+  std::vector<HostArray> host = host_inputs(c);
+  const NoGradScope no_grad;
+  const auto value = [&] {
+    std::vector<Tensor> inputs;
+    for (std::size_t i = 0; i < host.size(); ++i)
+      inputs.push_back(from_host(host[i], c.inputs[i].ids_below > 0 ? DType::Int64 : DType::Float64));
+    return weighted_sum(c.run(inputs));
+  };
+  std::size_t leaf = 0;
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    if (c.inputs[i].ids_below > 0 || !c.inputs[i].gradient) continue;
+    const HostArray gradient = to_host(ours.gradients[leaf++]);
+    double largest = 1;
+    for (const double g : gradient.v) largest = std::max(largest, std::abs(g));
+    const std::size_t stride = std::max<std::size_t>(1, host[i].v.size() / 64);  // at most about 64 directions per input
+    for (std::size_t j = 0; j < host[i].v.size(); j += stride) {
+      // Fourth order, so that neither rounding nor curvature reaches the bound of 1e-8.
+      const double x = host[i].v[j], h = 1e-3 * (c.inputs[i].scale > 0 ? c.inputs[i].scale : 1.0);
+      const auto at = [&](double offset) {
+        host[i].v[j] = x + offset;
+        return value();
+      };
+      const double numeric = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+      host[i].v[j] = x;
+      INFO("input ", i, " element ", j, ": ours ", gradient.v[j], ", differences ", numeric);
+      REQUIRE(std::abs(gradient.v[j] - numeric) <= 1e-8 * largest);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ops follow their formulas") {
+  for_each_case([](const OpCase& c) {
+    if (!c.oracle) return;
+    const NoGradScope no_grad;
+    const std::vector<HostArray> expected = c.oracle(host_inputs(c));
+    for (const DType dtype : {DType::Float64, DType::Float32}) {
+      const std::vector<Tensor> outputs = c.run(device_inputs(c, dtype));
+      REQUIRE(outputs.size() == expected.size());
+      for (std::size_t k = 0; k < outputs.size(); ++k) {
+        CAPTURE(k);
+        REQUIRE(concat_text(outputs[k].shape()) == concat_text(expected[k].shape));
+        CHECK(relative_error(to_host(outputs[k]), expected[k]) <= (dtype == DType::Float64 ? 1e-12 : c.float32_bound));
+      }
+    }
+  });
+}
+
+TEST_CASE("gradients follow finite differences") {
+  for_each_case([](const OpCase& c) {
+    if (c.gradient && !c.benchmark) check_gradient(c);
+  });
+}
+
+TEST_CASE("results have the same bits with 1, 2, 3 and 8 threads") {
+  const int before = thread_count();
+  for_each_case([](const OpCase& c) {
+    std::vector<std::vector<double>> first;
+    for (const int threads : {1, 2, 3, 8}) {
+      set_thread_count(threads);
+      std::vector<std::vector<double>> values;
+      if (c.gradient) {
+        const Differentiated all = differentiate(c, DType::Float32);
+        for (const Tensor& x : all.outputs) values.push_back(to_host(x).v);
+        for (const Tensor& x : all.gradients) values.push_back(to_host(x).v);
+      } else {
+        const NoGradScope no_grad;
+        for (const Tensor& x : c.run(device_inputs(c, DType::Float32))) values.push_back(to_host(x).v);
+      }
+      if (first.empty()) first = values;
+      REQUIRE(values.size() == first.size());
+      for (std::size_t k = 0; k < values.size(); ++k) {
+        CAPTURE(k);
+        CAPTURE(threads);
+        CHECK(std::memcmp(values[k].data(), first[k].data(), values[k].size() * sizeof(double)) == 0);
+      }
+    }
+  });
+  set_thread_count(before);
+}
+
+}  // namespace mblm::testing

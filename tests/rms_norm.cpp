@@ -1,0 +1,55 @@
+#include "ops/rms_norm.h"
+
+#include <cmath>
+
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+std::vector<HostArray> oracle(std::span<const HostArray> in, RmsForm form, double eps) {
+  const HostArray &x = in[0], &g = in[1];
+  HostArray y(x.shape);
+  const std::size_t width = g.v.size();
+  for (std::size_t row = 0; row * width < x.v.size(); ++row) {
+    double square = 0;
+    for (std::size_t i = 0; i < width; ++i) square += x.v[row * width + i] * x.v[row * width + i];
+    const double mean = square / static_cast<double>(width);
+    const double divisor = form == RmsForm::ClampedL2 ? std::max(std::sqrt(mean), eps) : std::sqrt(mean + eps);
+    for (std::size_t i = 0; i < width; ++i) y.v[row * width + i] = x.v[row * width + i] / divisor * g.v[i];
+  }
+  return {y};
+}
+
+OpCase make(const std::string& name, const Shape& shape, RmsForm form, double scale = 1.0) {
+  const double eps = form == RmsForm::ClampedL2 ? 1e-8 : 1e-5;
+  OpCase c;
+  c.name = concat_text(name, " ", shape, form == RmsForm::ClampedL2 ? " l2" : " mean square");
+  c.inputs = {{.shape = shape, .scale = scale}, {.shape = Shape{shape.last()}, .offset = 1.0}};
+  c.run = [form, eps](std::span<const Tensor> in) -> std::vector<Tensor> { return {rms_norm(in[0], in[1], form, eps)}; };
+  c.oracle = [form, eps](std::span<const HostArray> in) { return oracle(in, form, eps); };
+  return c;
+}
+
+std::vector<OpCase> cases() {
+  std::vector<OpCase> all;
+  for (const RmsForm form : {RmsForm::ClampedL2, RmsForm::MeanSquare}) {
+    for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}})
+      all.push_back(make("rms_norm", shape, form));
+    all.push_back(make("large", Shape{4, 16}, form, 1024.0));
+    all.push_back(make("small", Shape{4, 16}, form, 1.0 / 1024));
+    OpCase measured = make("measured", Shape{4, 513, 256}, form);
+    measured.benchmark = true;
+    all.push_back(measured);
+  }
+  OpCase clamped = make("clamped", Shape{2, 4}, RmsForm::ClampedL2);  // rows at and below the bound
+  clamped.inputs[0].values = {0, 0, 0, 0, 1e-9, -2e-9, 3e-9, 0};
+  clamped.gradient = false;  // a step of finite differences would leave the clamped region
+  all.push_back(clamped);
+  return all;
+}
+
+const bool added = add_cases("rms_norm", cases);
+
+}  // namespace
+}  // namespace mblm::testing
