@@ -3,14 +3,20 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 namespace mblm {
 
-// 64 bytes of elements at any address.
+// One register of elements, at any address.
+#ifdef __AVX512F__
+inline constexpr std::int64_t lane_bytes = 64;
+#else
+inline constexpr std::int64_t lane_bytes = 32;
+#endif
 template <class T>
-using Lanes [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
+using Lanes [[gnu::vector_size(lane_bytes), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
 template <class T>
-inline constexpr std::int64_t lane_count = 64 / sizeof(T);
+inline constexpr std::int64_t lane_count = lane_bytes / sizeof(T);
 
 template <class T>
 inline const Lanes<T>& load_lanes(const T* p) {
@@ -21,16 +27,36 @@ inline Lanes<T>& lanes_at(T* p) {
   return *reinterpret_cast<Lanes<T>*>(p);
 }
 
-// The sum of all lanes, by halves.
-inline double sum_lanes(const Lanes<double>& v) {
-  const auto a = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
-  return (a[0] + a[2]) + (a[1] + a[3]);
+// The sum of all elements of a vector, by halves.
+template <class V, int... k>
+inline auto sum_halves(const V& v, std::integer_sequence<int, k...>) {
+  constexpr int half = sizeof...(k);
+  if constexpr (half == 1) return v[0] + v[1];
+  else return sum_halves(__builtin_shufflevector(v, v, k...) + __builtin_shufflevector(v, v, (k + half)...), std::make_integer_sequence<int, half / 2>());
 }
-inline float sum_lanes(const Lanes<float>& v) {
-  const auto a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
-  const auto c = b + __builtin_shufflevector(b, b, 2, 3, 0, 1);
-  return c[0] + c[1];
+template <class T>
+inline T sum_lanes(const Lanes<T>& v) {
+  return sum_halves(v, std::make_integer_sequence<int, lane_count<T> / 2>());
+}
+
+// Exchanges lane k + half of a with lane k of b, for each k without the bit `half`.
+template <class V, int half, int... k>
+inline void exchange_lanes(V& a, V& b, std::integer_sequence<int, k...>) {
+  constexpr int lanes = sizeof...(k);
+  const V low = __builtin_shufflevector(a, b, ((k & half) ? lanes + k - half : k)...);
+  b = __builtin_shufflevector(a, b, ((k & half) ? lanes + k : k + half)...);
+  a = low;
+}
+// The square of lane_count vectors becomes its transpose: 2 x 2 blocks of ever larger size are exchanged.
+template <class T, int half = 1>
+inline void transpose_lanes(Lanes<T>* square) {
+  constexpr int lanes = lane_count<T>;
+  if constexpr (half < lanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i)
+      if ((i & half) == 0) exchange_lanes<Lanes<T>, half>(square[i], square[i + half], std::make_integer_sequence<int, lanes>());
+    transpose_lanes<T, 2 * half>(square);
+  }
 }
 
 // sum_k a[k] b[k]
@@ -42,7 +68,7 @@ inline T dot(std::int64_t n, const T* a, const T* b) {
   for (; k + 4 * one <= n; k += 4 * one)
     for (int m = 0; m < 4; ++m) sum[m] += load_lanes(a + k + m * one) * load_lanes(b + k + m * one);
   for (; k + one <= n; k += one) sum[0] += load_lanes(a + k) * load_lanes(b + k);
-  T total = sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  T total = sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
   for (; k < n; ++k) total += a[k] * b[k];
   return total;
 }

@@ -48,7 +48,7 @@ struct Forward {
         ssd::scale_rows(q, n.width, decay.from_start, to, n.row(), to, n.row());
       }
       ssd::mixing_matrix<T>(decay, gram, d[head], nullptr, m);
-      lower_times(q, n.width, m, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to);
+      lower_times(q, n.width, m, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to, n.row());
     }
   }
 

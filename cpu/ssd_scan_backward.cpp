@@ -76,8 +76,8 @@ struct Backward {
       partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
       partials[head] = decay_gradients(decay, s, ddt + token * n.heads + head);
     }
-    gemm<T>(true, false, q, n.states, q, T(1), s.dgram, triangle_row, c + first, n.states, T(dstate != nullptr), db + first, n.states);
-    gemm<T>(false, false, q, n.states, q, T(1), s.dgram, triangle_row, b + first, n.states, T(state != nullptr), dc + first, n.states);
+    lower_transposed_times(q, n.states, s.dgram, c + first, n.states, T(dstate != nullptr), db + first, n.states);
+    lower_times(q, n.states, s.dgram, b + first, n.states, T(state != nullptr), dc + first, n.states);
   }
 
  private:
@@ -116,7 +116,7 @@ struct Backward {
   // y = M x with M_ij = gram_ij L_ij dt_j + D [i = j], so dM_ij = dy_i . x_j. Returns dD.
   double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<T>& s) const {
     ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
-    lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx);
+    lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx, n.row());
     lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
     // dM_ij is on the way to all a_k with i >= k > j: their sums, from the last row up. No sum is the difference of others.
     constexpr std::int64_t one = lane_count<T>;
@@ -132,7 +132,7 @@ struct Backward {
         const Lanes<T> all = load_lanes(below + j) * step;
         crossing += j + one <= k ? all : all * load_lanes(ones_then_zeros<T>.data() + one - (k - j));
       }
-      s.dlog_a[k] += sum_lanes(crossing);
+      s.dlog_a[k] += sum_lanes<T>(crossing);
       sum_d += s.dm[k * triangle_row + k];
     }
     for (std::int64_t j = 0; j < decay.q; ++j) s.ddt[j] += below[j];
