@@ -11,7 +11,10 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
 
 std::string Utf8Decoder::push(std::uint8_t byte) {
   if (missing_ == 0) return start(byte);
-  if (byte < lowest_ || byte > highest_) return flush() + start(byte);
+  if (byte < lowest_ || byte > highest_) {
+    const std::string cut = flush();  // before the next character starts
+    return cut + start(byte);
+  }
   pending_ += static_cast<char>(byte);
   lowest_ = 0x80;
   highest_ = 0xBF;
