@@ -26,4 +26,7 @@ class ByteSequences : public Dataset {
   std::int64_t start_, bytes_;  // of the share
 };
 
+// The data sets of plain text take no io.dataset_args: throws ConfigError when there are some.
+void refuse_arguments(const char* dataset_id, const DatasetRequest& request);
+
 }  // namespace mblm

@@ -37,8 +37,8 @@ class Dataset {
 
 // What a data set is made from.
 struct DatasetRequest {
-  std::filesystem::path path;                    // io.dataset_dir
-  std::shared_ptr<const std::string> arguments;  // io.dataset_args as YAML text; null: none
+  std::filesystem::path path = {};                    // io.dataset_dir
+  std::shared_ptr<const std::string> arguments = {};  // io.dataset_args as YAML text; null: none
   Split split = Split::Train;
   std::int64_t length = 0;                       // ids in one sequence
   std::int64_t num_tokens = 256, pad_token_id = 0;

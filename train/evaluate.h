@@ -14,9 +14,9 @@ namespace mblm {
 struct EvaluationOptions {
   std::int64_t batch_size = 1;
   std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
-  std::optional<RandomKey> shuffle;
-  std::function<bool()> should_stop;  // asked before each batch; may be empty
-  std::function<void(std::int64_t done, std::int64_t batches)> on_progress;  // after each batch; may be empty
+  std::optional<RandomKey> shuffle = {};
+  std::function<bool()> should_stop = {};  // asked before each batch; may be empty
+  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch; may be empty
 };
 
 struct Evaluation {
