@@ -90,6 +90,7 @@ class ParameterStore {
   // Views under the names of files, in order of declaration: values (with constants), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
+  const std::vector<NamedTensor>& constants() const { return constants_; }
 
  private:
   void check_name(const std::string& name) const;
