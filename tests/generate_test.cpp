@@ -1,6 +1,8 @@
 // Generation with a small model: what bounds it, and what it depends on.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "engine/error.h"

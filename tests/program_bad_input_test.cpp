@@ -1,8 +1,11 @@
 // Bad input of every kind: one line that names the thing, exit status 1, and nothing written.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,7 +19,7 @@ namespace {
 // The program must refuse, and its one line must hold all of `parts`.
 void check_refused(const TemporaryFolder& folder, const std::vector<std::string>& arguments, const std::vector<std::string>& parts,
                    const std::string& input = {}) {
-  const std::vector<std::string> before = folder.listing();
+  const std::vector<std::string> before = listing(folder.path());
   const ProgramResult result = run_program(arguments, input);
   INFO("error: ", result.err);
   CHECK(result.status == 1);
@@ -27,14 +30,14 @@ void check_refused(const TemporaryFolder& folder, const std::vector<std::string>
     CAPTURE(part);
     CHECK(result.err.find(part) != std::string::npos);
   }
-  CHECK(folder.listing() == before);
+  CHECK(listing(folder.path()) == before);
 }
 
 // A training run whose configuration differs from a good one in one place.
 void check_config_refused(const std::string& from, const std::string& to, const std::vector<std::string>& parts) {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
-  write_text(config, replaced(tiny_config(folder), from, to));
+  folder.write("config.yaml", replaced(tiny_config(folder), from, to));
   CAPTURE(to);
   check_refused(folder, {"train", config}, parts);
 }
@@ -43,7 +46,7 @@ void check_config_refused(const std::string& from, const std::string& to, const 
 void check_checkpoint_refused(const std::string& bytes, const std::vector<std::string>& parts) {
   const TemporaryFolder folder;
   const std::string path = folder / "model.safetensors";
-  write_text(path, bytes);
+  folder.write("model.safetensors", bytes);
   std::vector<std::string> all = parts;
   all.push_back(path);
   check_refused(folder, {"generate", path, "--tokens", "1"}, all);
@@ -52,7 +55,7 @@ void check_checkpoint_refused(const std::string& bytes, const std::vector<std::s
 std::string checkpoint_bytes() {
   const TemporaryFolder folder;
   save_tiny_model(folder / "model.safetensors", tiny_model);
-  return read_text(folder / "model.safetensors");
+  return content_of(folder / "model.safetensors");
 }
 
 std::string with_header_length(std::string bytes, std::uint64_t length) {
@@ -64,9 +67,9 @@ std::string with_header_length(std::string bytes, std::uint64_t length) {
 
 TEST_CASE("files that are not there, or are not what they should be") {
   const TemporaryFolder folder;
-  write_text(folder / "empty.yaml", "");
-  write_text(folder / "empty.safetensors", "");
-  write_text(folder / "notes.txt", "no model");
+  folder.write("empty.yaml", "");
+  folder.write("empty.safetensors", "");
+  folder.write("notes.txt", "no model");
   std::filesystem::create_directory(folder / "bare");
   for (const char* command : {"train", "info"}) {
     check_refused(folder, {command, folder / "none.yaml"}, {folder / "none.yaml"});
@@ -89,10 +92,10 @@ TEST_CASE("data that is missing, empty, too short or has no text") {
   const std::string config = prepare_tiny_run(folder);
   std::filesystem::create_directory(folder / "bare");
   std::filesystem::create_directories(folder / "hollow/train/deep");
-  write_text(folder / "empty", "");
-  write_text(folder / "short", "too short for a sequence");
+  folder.write("empty", "");
+  folder.write("short", "too short for a sequence");
   for (const char* data : {"none", "bare", "hollow", "empty", "short"})
-    check_refused(folder, {"train", config, "io.dataset_dir=" + folder / data}, {folder / data});
+    check_refused(folder, {"train", config, "io.dataset_dir=" + (folder / data).string()}, {folder / data});
   save_tiny_model(folder / "model.safetensors", tiny_model);
   check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
 }
@@ -152,8 +155,8 @@ TEST_CASE("a model that cannot fit") {
 TEST_CASE("an output folder that cannot be one") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
-  write_text(folder / "occupied", "a file");
-  check_refused(folder, {"train", config, "io.output_dir=" + folder / "occupied"}, {folder / "occupied"});
+  folder.write("occupied", "a file");
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "occupied").string()}, {folder / "occupied"});
   std::filesystem::create_directories(folder / "runs/tiny_1");
   check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // somebody's run is there
 }

@@ -1,14 +1,17 @@
 // The program as a user runs it: what goes where, and how it ends.
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <sstream>
 #include <thread>
 
+#include "engine/error.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
 
@@ -124,7 +127,7 @@ TEST_CASE("fields on the command line, and JOB_ID") {
   const std::string config = prepare_tiny_run(folder);
   const std::string run = train(config, {"io.run_id=two", "train.target_elements=8", "params.num_layers=[1,2]", "--threads", "1"});
   CHECK(run == folder / "runs/tiny_two");
-  const std::string saved = read_text(run + "/config.yaml");
+  const std::string saved = content_of(run + "/config.yaml");
   CHECK(contains(saved, "target_elements: 8"));
   CHECK(run_program({"info", run}).status == 0);
   setenv("JOB_ID", "77", 1);
@@ -164,7 +167,7 @@ TEST_CASE("the same seed generates the same bytes, another seed others") {
 
 TEST_CASE("where the prompt comes from makes no difference") {
   const SavedModel model;
-  write_text(model.folder / "prompt", "sea\n");
+  model.folder.write("prompt", "sea\n");
   const std::string expected = generated(model, {"--prompt", "sea\n"}).out;
   CHECK(expected.size() == 28);  // a context of 32
   CHECK(generated(model, {"--prompt-file", model.folder / "prompt"}).out == expected);

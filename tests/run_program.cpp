@@ -7,44 +7,20 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 #include "engine/error.h"
 
 namespace mblm::testing {
 
-TemporaryFolder::TemporaryFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "mblm_test_XXXXXX").string();
-  require(mkdtemp(name.data()) != nullptr, "mkdtemp: cannot make ", name);
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
-std::vector<std::string> TemporaryFolder::listing() const {
+std::vector<std::string> listing(const std::filesystem::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(path_)) names.push_back(entry.path().string());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) names.push_back(entry.path().string());
   std::sort(names.begin(), names.end());
   return names;
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-  std::ofstream(path, std::ios::binary) << text;
-}
-
-std::string read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 RunningProgram::RunningProgram(const std::vector<std::string>& arguments, const std::string& input, int output) {
-  write_text(folder_ / "in", input);
+  folder_.write("in", input);
   std::vector<std::string> words{MBLM_PROGRAM};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -83,7 +59,7 @@ ProgramResult RunningProgram::wait() {
   if (process_ > 0) waitpid(process_, &wait_status_, 0);
   process_ = -1;
   const int status = WIFEXITED(wait_status_) ? WEXITSTATUS(wait_status_) : 128 + WTERMSIG(wait_status_);
-  return {status, read_text(folder_ / "out"), read_text(folder_ / "err")};
+  return {status, content_of(folder_ / "out"), content_of(folder_ / "err")};
 }
 
 }  // namespace mblm::testing

@@ -7,27 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/temporary_folder.h"
+
 namespace mblm::testing {
 
-// A folder of its own, gone with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  // Every file and folder in it, sorted.
-  std::vector<std::string> listing() const;
-
- private:
-  std::filesystem::path path_;
-};
-
-void write_text(const std::string& path, const std::string& text);  // makes the folders too
-std::string read_text(const std::string& path);
+// Every file and folder in a folder, sorted.
+std::vector<std::string> listing(const std::filesystem::path& folder);
 
 struct ProgramResult {
   int status = -1;  // exit status; 128 + the signal that ended it

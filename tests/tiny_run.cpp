@@ -19,8 +19,8 @@ std::string tiny_config(const TemporaryFolder& folder) {
       "  gradient_clipping: 1\n"
       "io:\n"
       "  name_model: tiny\n"
-      "  output_dir: ", folder / "runs", "\n"
-      "  dataset_dir: ", folder / "text", "\n"
+      "  output_dir: ", (folder / "runs").string(), "\n"
+      "  dataset_dir: ", (folder / "text").string(), "\n"
       "  dataset_id: files\n"
       "  num_models_to_save: 1\n"
       "  validate_amount: 2\n"
@@ -29,10 +29,10 @@ std::string tiny_config(const TemporaryFolder& folder) {
 }
 
 std::string prepare_tiny_run(const TemporaryFolder& folder) {
-  write_text(folder / "text/train/a.txt", words(4000));
-  write_text(folder / "text/validation/a.txt", words(300));
-  write_text(folder / "text/test/a.txt", words(300));
-  write_text(folder / "config.yaml", tiny_config(folder));
+  folder.write("text/train/a.txt", words(4000));
+  folder.write("text/validation/a.txt", words(300));
+  folder.write("text/test/a.txt", words(300));
+  folder.write("config.yaml", tiny_config(folder));
   return folder / "config.yaml";
 }
 
