@@ -54,7 +54,7 @@ inline void write_file(const std::filesystem::path& path, const std::string& con
 
 inline std::string read_file(const std::filesystem::path& file) {
 =======
-inline std::string content_of(const std::filesystem::path& file) {
+inline std::string read_file(const std::filesystem::path& file) {
 >>>>>>> program
   std::ostringstream text;
   text << std::ifstream(file, std::ios::binary).rdbuf();
