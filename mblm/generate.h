@@ -17,8 +17,8 @@ struct SamplingOptions {
   double top_p = 1;               // smallest set of ids with at least this probability
   double min_p = 0;               // ids with less than this share of the likeliest one's probability are left out
   double repetition_penalty = 1;  // logits of ids that stand in the sequence are divided (positive) or multiplied by it
-  std::vector<std::int64_t> banned;
-  std::vector<std::int64_t> stop;  // ids that end the sequence; the id is part of the result
+  std::vector<std::int64_t> banned{};
+  std::vector<std::int64_t> stop{};  // ids that end the sequence; the id is part of the result
   std::uint64_t seed = 0;
 };
 

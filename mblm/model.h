@@ -26,6 +26,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   ParameterStore& parameters() { return store_; }
   const ParameterStore& parameters() const { return store_; }
+  const Hierarchy& hierarchy() const { return hierarchy_; }
 
   // input_ids int64, (B, L) or nested (B, P, P_1, ..., P_{N-1}), on the model's device or on the CPU.
   // Throws ValueError for ids outside [0, V) and for an input longer than a fixed context, ShapeError.
@@ -44,7 +45,6 @@ class Model {
 
  private:
   Tensor nested_ids(const Tensor& input_ids) const;    // checked, padded and reshaped
-  Tensor local_outputs(const Tensor& input_ids, const ForwardContext& context) const;
 
   const ModelConfig config_;
   ParameterStore store_;
