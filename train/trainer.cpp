@@ -70,7 +70,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       best_(folder_.checkpoints(), config.io.num_models_to_save) {
   summary_.parameter_count = model_.parameters().count();
   const DeviceInfo device = info_of(options_.device);
-  summary_.devices = {device.description};
+  summary_.devices = {concat_text(options_.device, ": ", device.description)};
   device_memory_ = device.memory_bytes;
   write_config();
   for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
@@ -217,8 +217,13 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
   const double seconds = seconds_since(start);
   clock_->leave_out(seconds);
   stopped_ = stopped_ || result.stopped;
-  if (!result.stopped)
-    write_row(TimeMemoryRow{.cum_batch = cumulative_batch(), .num_items = state_.elements, .kind = csv_kind(split), .fw_time = seconds});
+  if (result.stopped) return result;
+  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
+  if (split == Split::Validation) {
+    row.cum_batch = cumulative_batch() - 1;  // of the micro-step before
+    row.num_items = state_.elements;
+  }
+  write_row(row);
   return result;
 }
 
@@ -255,7 +260,7 @@ void Trainer::finish(TrainingResult& result) {
   const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.timestamp = format_now(), .kind = "test", .loss = *result.test_loss});
+  write_row(LossRow{.kind = "test", .loss = *result.test_loss});
   log(concat_text("test loss ", shortest_text(*result.test_loss)));
 }
 
