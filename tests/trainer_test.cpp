@@ -60,7 +60,7 @@ using Row = std::map<std::string, std::string>;
 std::vector<Row> rows_of(const std::filesystem::path& file) {
   std::vector<Row> rows;
   std::vector<std::string> names;
-  std::istringstream lines(content_of(file));
+  std::istringstream lines(read_file(file));
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     std::vector<std::string> values;
@@ -150,7 +150,7 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
   for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
   std::string logged;
-  for (const std::string& line : told) CHECK(content_of(run / "train.log").find(" " + line + "\n") != std::string::npos);
+  for (const std::string& line : told) CHECK(read_file(run / "train.log").find(" " + line + "\n") != std::string::npos);
   CHECK(told.size() >= 17);
 }
 
@@ -171,7 +171,7 @@ TEST_CASE("config.yaml of a run is a config that goes on from it") {
   CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
   CHECK(result.state.epoch == 1);  // 28 batches
   CHECK(result.state.batch == 12);
-  CHECK(content_of(result.folder / "config.yaml").find("best") == std::string::npos);
+  CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
 }
 
 TEST_CASE("the same seed gives the same bits, with any number of threads") {
@@ -212,8 +212,8 @@ TEST_CASE("a stop keeps what there is") {
   CHECK(result.validation_loss);
   CHECK_FALSE(result.test_loss);
   CHECK(std::filesystem::exists(result.folder / "checkpoints/best.safetensors"));
-  CHECK(content_of(result.folder / "config.yaml").find("next_batch_index: 7") != std::string::npos);
-  CHECK(content_of(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
+  CHECK(read_file(result.folder / "config.yaml").find("next_batch_index: 7") != std::string::npos);
+  CHECK(read_file(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
 }
 
 TEST_CASE("progress tells where the run is") {
@@ -261,8 +261,8 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
     const std::string message = message_of<Error>([&] { trainer.run(); });
     CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite gradient, found another in ", 0) == 0);
     CHECK(trainer.state().steps == 2);
-    CHECK(content_of(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
-    CHECK(content_of(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
+    CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
+    CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
     for (const float value : trainer.model().parameters().values().to_vector<float>()) REQUIRE(std::isfinite(value));
   }
   config.io.run_id = "2";
