@@ -141,6 +141,9 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   CHECK(std::stod(test[0].at("loss")) == doctest::Approx(*result.test_loss));
   CHECK(rows_of(run / "timemem.csv", "train").size() == 20);
   CHECK(rows_of(run / "timemem.csv", "valid").size() == 5);
+  CHECK(rows_of(run / "timemem.csv", "valid")[1].at("cum_batch") == "4");
+  CHECK(rows_of(run / "timemem.csv", "valid")[1].at("num_items") == "20");
+  CHECK(rows_of(run / "timemem.csv", "test")[0].at("cum_batch") == "-1");
 
   double best = 1e9;
   for (const Row& row : valid) best = std::min(best, std::stod(row.at("loss")));
