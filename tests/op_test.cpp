@@ -114,6 +114,31 @@ TEST_CASE("gradients follow finite differences") {
   });
 }
 
+TEST_CASE("gradients of parameters are added to their arena") {
+  for_each_case([](const OpCase& c) {
+    if (!c.gradient || c.benchmark) return;
+    const Differentiated plain = differentiate(c, DType::Float64);
+    std::vector<Tensor> inputs = device_inputs(c, DType::Float64), arena;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (c.inputs[i].ids_below > 0 || !c.inputs[i].gradient) continue;
+      arena.push_back(from_host(random_weights(inputs[i].shape(), 100 + i), DType::Float64));
+      inputs[i].set_history(make_leaf(arena.back()), 0);
+    }
+    std::vector<HostArray> expected;
+    for (const Tensor& view : arena) expected.push_back(to_host(view));
+    const std::vector<Tensor> outputs = c.run(inputs);
+    std::vector<Tensor> weights;
+    for (std::size_t k = 0; k < outputs.size(); ++k) weights.push_back(from_host(random_weights(outputs[k].shape(), k), DType::Float64));
+    backward(outputs, weights);
+    for (std::size_t k = 0; k < arena.size(); ++k) {
+      const HostArray gradient = to_host(plain.gradients[k]);
+      for (std::size_t i = 0; i < gradient.v.size(); ++i) expected[k].v[i] += gradient.v[i];
+      CAPTURE(k);
+      CHECK(relative_error(to_host(arena[k]), expected[k]) <= 1e-14);
+    }
+  });
+}
+
 TEST_CASE("results have the same bits with 1, 2, 3 and 8 threads") {
   const int before = thread_count();
   for_each_case([](const OpCase& c) {
