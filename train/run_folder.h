@@ -23,8 +23,8 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 // What config.yaml says beside the config.
 struct RunSummary {
   std::int64_t parameter_count = 0, num_workers = 1;
-  std::vector<std::string> devices;
-  std::string training_start, training_end, error;  // empty: not yet, none
+  std::vector<std::string> devices = {};
+  std::string training_start = {}, training_end = {}, error = {};  // empty: not yet, none
 };
 
 class RunFolder {

@@ -32,16 +32,16 @@ struct TrainingState {
 
 // Each may be empty. They are called from the thread that runs the training.
 struct TrainerCallbacks {
-  std::function<void(const TrainingProgress&)> on_progress;
+  std::function<void(const TrainingProgress&)> on_progress = {};
   double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
-  std::function<void(const std::string& line)> on_log;  // what train.log gets
-  std::function<bool()> should_stop;                    // asked before each micro-step, and between batches of a validation
+  std::function<void(const std::string& line)> on_log = {};  // what train.log gets
+  std::function<bool()> should_stop = {};               // asked before each micro-step, and between batches of a validation
 };
 
 struct TrainerOptions {
-  Device device;
-  std::string job_id;  // names the run's folder when not empty
-  TrainerCallbacks callbacks;
+  Device device = {};
+  std::string job_id = {};  // names the run's folder when not empty
+  TrainerCallbacks callbacks = {};
 };
 
 struct TrainingResult {
