@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cpu/gemm.h"
+#include "cpu/unaligned_lanes.h"
 
 namespace mblm {
 
@@ -15,24 +16,16 @@ inline constexpr std::int64_t triangle_in_registers = 16;  // tokens up to which
 // Columns of M that are computed: whole vectors.
 inline std::int64_t padded(std::int64_t q) { return (q + 15) / 16 * 16; }
 
-// 64 bytes of elements at any address.
-template <class T>
-using Lanes [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
-template <class T>
-inline constexpr std::int64_t lane_count = 64 / sizeof(T);
-
-// out[0..N lanes) = beta out + sum_k m[k step] x[k], x of `count` rows ldx apart.
+// out[0 .. N lanes) = beta out + sum_k m[k step] x[k], x of `count` rows ldx apart.
 template <int N, class T>
 inline void combine_lanes(std::int64_t count, const T* m, std::int64_t step, const T* x, std::int64_t ldx, T beta, T* out) {
-  Lanes<T>* to = reinterpret_cast<Lanes<T>*>(out);
+  constexpr std::int64_t one = lane_count<T>;
   Lanes<T> sum[N] = {};
   if (beta != 0)
-    for (int n = 0; n < N; ++n) sum[n] = beta * to[n];
-  for (std::int64_t k = 0; k < count; ++k) {
-    const Lanes<T>* row = reinterpret_cast<const Lanes<T>*>(x + k * ldx);
-    for (int n = 0; n < N; ++n) sum[n] += m[k * step] * row[n];
-  }
-  for (int n = 0; n < N; ++n) to[n] = sum[n];
+    for (int i = 0; i < N; ++i) sum[i] = beta * load_lanes(out + i * one);
+  for (std::int64_t k = 0; k < count; ++k)
+    for (int i = 0; i < N; ++i) sum[i] += m[k * step] * load_lanes(x + k * ldx + i * one);
+  for (int i = 0; i < N; ++i) lanes_at(out + i * one) = sum[i];
 }
 
 // The same for rows of any width.
@@ -62,15 +55,6 @@ inline void lower_transposed_times(std::int64_t q, std::int64_t width, const T* 
   if (q > triangle_in_registers) return gemm<T>(true, false, q, width, q, T(1), m, triangle_row, x, ldx, beta, out, ldx);
   for (std::int64_t j = 0; j < q; ++j)
     combine_rows(q - j, m + j * triangle_row + j, triangle_row, x + j * ldx, ldx, width, beta, out + j * ldx);
-}
-
-// sum_k a[k] b[k]
-template <class T>
-inline T dot(std::int64_t n, const T* a, const T* b) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t k = 0; k < n; ++k) sum += a[k] * b[k];
-  return sum;
 }
 
 // M[i][j] = <a_i, b_j> for j <= i, zero beside it; a and b (q x width), rows ld apart.

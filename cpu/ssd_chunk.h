@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 
@@ -86,29 +87,34 @@ struct Decay {
     }
   }
   T whole() const { return from_start[q - 1]; }
-
-  // L[i][j] = a_{j+1} ... a_i for j <= i, zero above: row by row, without an exponential or a difference of sums.
-  void matrix(T* l) const {
-    std::fill_n(l, padded(q), T(0));
-    l[0] = 1;
-    for (std::int64_t i = 1; i < q; ++i) {
-      T* row = l + i * triangle_row;
-#pragma omp simd
-      for (std::int64_t j = 0; j < padded(q); ++j) row[j] = row[j - triangle_row] * a[i];
-      row[i] = 1;
-    }
-  }
 };
 
-// What multiplies x in a chunk: (C_i . B_j) L[i][j] dt_j, plus D on the diagonal.
+// A one among zeros: load_lanes(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
 template <class T>
-void mixing_matrix(const Decay<T>& decay, const T* gram, const T* l, T d, T* m) {
-  for (std::int64_t i = 0; i < decay.q; ++i) {
-    const T *g = gram + i * triangle_row, *row = l + i * triangle_row;
-    T* out = m + i * triangle_row;
-#pragma omp simd
-    for (std::int64_t j = 0; j < padded(decay.q); ++j) out[j] = g[j] * row[j] * decay.dt[j];
-    out[i] += d;
+inline constexpr std::array<T, 2 * lane_count<T> - 1> one_among_zeros = [] {
+  std::array<T, 2 * lane_count<T> - 1> values{};
+  values[lane_count<T> - 1] = 1;
+  return values;
+}();
+
+// L[i][j] = a_{j+1} ... a_i for j <= i, zero above: row by row, without an exponential or a difference of sums.
+// M[i][j] = gram[i][j] L[i][j] dt_j, plus d on the diagonal: what multiplies x in a chunk, gram[i][j] = C_i . B_j.
+// L is not stored when l is null.
+template <class T>
+void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
+  constexpr std::int64_t one = lane_count<T>;
+  for (std::int64_t j = 0; j < padded(decay.q); j += one) {
+    Lanes<T> row = {};
+    for (std::int64_t i = 0; i < std::min(j, decay.q); ++i) {
+      lanes_at(m + i * triangle_row + j) = row;
+      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+    }
+    for (std::int64_t i = j; i < decay.q; ++i) {
+      const Lanes<T> diagonal = i < j + one ? load_lanes(one_among_zeros<T>.data() + one - 1 - (i - j)) : Lanes<T>{};
+      row = row * decay.a[i] + diagonal;
+      lanes_at(m + i * triangle_row + j) = load_lanes(gram + i * triangle_row + j) * row * load_lanes(decay.dt + j) + d * diagonal;
+      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+    }
   }
 }
 

@@ -34,7 +34,7 @@ struct Forward {
 
   // y of all heads in one chunk: from the state before it, then from its own tokens.
   void outputs(std::int64_t sequence, std::int64_t chunk) const {
-    alignas(64) T gram[ssd_chunk * triangle_row], l[ssd_chunk * triangle_row];
+    alignas(64) T gram[ssd_chunk * triangle_row], m[ssd_chunk * triangle_row];
     const std::int64_t token = n.token(sequence, chunk), q = n.length(chunk);
     const T* state = h.before(n, sequence, chunk);
     T* out = y + token * n.row();
@@ -47,9 +47,8 @@ struct Forward {
         decay.find_products();
         ssd::scale_rows(q, n.width, decay.from_start, to, n.row(), to, n.row());
       }
-      decay.matrix(l);
-      ssd::mixing_matrix(decay, gram, l, d[head], l);
-      lower_times(q, n.width, l, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to);
+      ssd::mixing_matrix<T>(decay, gram, d[head], nullptr, m);
+      lower_times(q, n.width, m, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to);
     }
   }
 
@@ -61,13 +60,9 @@ struct Forward {
     T *out = h.last + row * n.head_state(), *py = y + row * n.width;
     for (std::int64_t r = 0; r < n.width; ++r, in += n.states, out += n.states) {
       const T dtx = dt[row] * px[r];
-      T sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (std::int64_t s = 0; s < n.states; ++s) {
-        out[s] = a * in[s] + dtx * pb[s];
-        sum += out[s] * pc[s];
-      }
-      py[r] = sum + d[head] * px[r];
+#pragma omp simd
+      for (std::int64_t s = 0; s < n.states; ++s) out[s] = a * in[s] + dtx * pb[s];
+      py[r] = dot(n.states, out, pc) + d[head] * px[r];
     }
   }
 };

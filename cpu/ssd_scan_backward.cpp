@@ -21,6 +21,14 @@ struct Scratch {
   explicit Scratch(const Sizes& n) : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
 };
 
+// load_lanes(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
+template <class T>
+inline constexpr std::array<T, 2 * lane_count<T>> ones_then_zeros = [] {
+  std::array<T, 2 * lane_count<T>> values{};
+  std::fill_n(values.begin(), lane_count<T>, T(1));
+  return values;
+}();
+
 template <class T>
 struct Backward {
   Sizes n;
@@ -49,9 +57,9 @@ struct Backward {
     const T *state = h.before(n, sequence, chunk), *dstate = dh.after(n, sequence, chunk);
     double* partials = weight_partials + (sequence * n.chunks + chunk) * 2 * n.heads;
     lower_dots(q, n.states, c + first, b + first, n.states, s.gram);
-    std::fill_n(s.dgram, q * triangle_row, T(0));
-    std::fill_n(db + first, q * n.states, T(0));
-    std::fill_n(dc + first, q * n.states, T(0));
+    for (std::int64_t i = 0; i < q; ++i) std::fill_n(s.dgram + i * triangle_row, padded(q), T(0));
+    if (state != nullptr) std::fill_n(dc + first, q * n.states, T(0));
+    if (dstate != nullptr) std::fill_n(db + first, q * n.states, T(0));
     if (dstate != nullptr) gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
     for (std::int64_t head = 0; head < n.heads; ++head) {
       Decay<T> decay(n, dt, a_log, token, q, head);
@@ -68,8 +76,8 @@ struct Backward {
       partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
       partials[head] = decay_gradients(decay, s, ddt + token * n.heads + head);
     }
-    gemm<T>(true, false, q, n.states, q, T(1), s.dgram, triangle_row, c + first, n.states, T(1), db + first, n.states);
-    gemm<T>(false, false, q, n.states, q, T(1), s.dgram, triangle_row, b + first, n.states, T(1), dc + first, n.states);
+    gemm<T>(true, false, q, n.states, q, T(1), s.dgram, triangle_row, c + first, n.states, T(dstate != nullptr), db + first, n.states);
+    gemm<T>(false, false, q, n.states, q, T(1), s.dgram, triangle_row, b + first, n.states, T(state != nullptr), dc + first, n.states);
   }
 
  private:
@@ -96,40 +104,36 @@ struct Backward {
     gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, state, n.states, T(0), dc_rows, n.states);
     T after = 0;
     for (std::int64_t i = decay.q - 1; i >= 0; --i) {
-      const T *row = dc_rows + i * n.states, *ci = pc + i * n.states;
-      T *out = pdc + i * n.states, reach = 0;
-#pragma omp simd reduction(+ : reach)
-      for (std::int64_t k = 0; k < n.states; ++k) {
-        out[k] += row[k];
-        reach += row[k] * ci[k];
-      }
-      after += reach;
+      const T* row = dc_rows + i * n.states;
+      T* out = pdc + i * n.states;
+#pragma omp simd
+      for (std::int64_t k = 0; k < n.states; ++k) out[k] += row[k];
+      after += dot(n.states, row, pc + i * n.states);
       s.dlog_a[i] += after;
     }
   }
 
   // y = M x with M_ij = gram_ij L_ij dt_j + D [i = j], so dM_ij = dy_i . x_j. Returns dD.
   double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<T>& s) const {
-    decay.matrix(s.l);
-    ssd::mixing_matrix(decay, s.gram, s.l, weight_d, s.m);
+    ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
     lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx);
     lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
     // dM_ij is on the way to all a_k with i >= k > j: their sums, from the last row up. No sum is the difference of others.
+    constexpr std::int64_t one = lane_count<T>;
     alignas(64) T below[ssd_chunk] = {};  // sum over rows i >= k of dM_ij gram_ij L_ij
     double sum_d = 0;
     for (std::int64_t k = decay.q - 1; k >= 0; --k) {
-      const std::int64_t at = k * triangle_row;
-      const T *dm = s.dm + at, *l = s.l + at, *gram = s.gram + at;
-      T *dgram = s.dgram + at, crossing = 0;
-#pragma omp simd reduction(+ : crossing)
-      for (std::int64_t j = 0; j < padded(k + 1); ++j) {
-        const T decayed = dm[j] * l[j];
-        dgram[j] += decayed * decay.dt[j];
-        below[j] += decayed * gram[j];
-        crossing += j < k ? below[j] * decay.dt[j] : T(0);
+      Lanes<T> crossing = {};
+      for (std::int64_t j = 0; j <= k; j += one) {
+        const std::int64_t at = k * triangle_row + j;
+        const Lanes<T> decayed = load_lanes(s.dm + at) * load_lanes(s.l + at), step = load_lanes(decay.dt + j);
+        lanes_at(s.dgram + at) += decayed * step;
+        lanes_at(below + j) += decayed * load_lanes(s.gram + at);
+        const Lanes<T> all = load_lanes(below + j) * step;
+        crossing += j + one <= k ? all : all * load_lanes(ones_then_zeros<T>.data() + one - (k - j));
       }
-      s.dlog_a[k] += crossing;
-      sum_d += dm[k];
+      s.dlog_a[k] += sum_lanes(crossing);
+      sum_d += s.dm[k * triangle_row + k];
     }
     for (std::int64_t j = 0; j < decay.q; ++j) s.ddt[j] += below[j];
     return sum_d;

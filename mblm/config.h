@@ -36,19 +36,18 @@ struct TrainConfig {
   double warmup_steps_perc = 0.1;
   bool shuffle_train = false, shuffle_eval = false;
   std::optional<std::int64_t> max_eval_steps;
-  std::optional<double> masking_proba;
   // Beyond the Python package:
   std::int64_t seed = 0;
   std::optional<std::string> precision;  // float32 or bfloat16; unset: float32 on a CPU, bfloat16 on a GPU
   std::string device = "auto";
-  double save_state_every = 600;         // seconds
-  std::string on_nonfinite = "stop";     // or skip
+  double save_state_every = 600;      // seconds
+  std::string on_nonfinite = "stop";  // or skip
   bool cuda_graphs = true;
 };
 
 struct IoConfig {
   std::string name_model, output_dir, dataset_id, dataset_dir;
-  std::shared_ptr<const std::string> dataset_args;  // YAML text of the data set's own fields; null: none
+  YamlText dataset_args;  // the data set's own fields, see read_fields; null: none
   std::int64_t num_models_to_save = 1, validate_amount = 0, log_train_loss_amount = 0;
   std::vector<std::int64_t> enabled_loss_log_for_gpus{0};
   std::optional<std::string> description;
@@ -78,11 +77,15 @@ using Overrides = std::vector<std::string>;
 // A whole config for training. Throws FileError (no such file), ConfigError.
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 
-// Only the model's fields, under `params:` or at the top level; other sections are not looked at.
+// Only the model's fields, under `params:` or at the top level; other sections are not looked at. An override may have the
+// `params.` or not.
 ModelConfig read_model_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 // The same from YAML text; `origin` stands for the file in errors.
 ModelConfig parse_model_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry);
 RunConfig parse_run_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry, const Overrides& overrides = {});
+
+// Trained numbers of a model, by its sizes alone. Exact up to 2^53 unless a custom block does not tell its own.
+double parameter_count(const ModelConfig& config);
 
 // The checks of a config that was made in C++ rather than read. Throws ConfigError.
 void check_model_config(const ModelConfig& config, const std::string& origin = "config");
@@ -91,7 +94,8 @@ void check_model_config(const ModelConfig& config, const std::string& origin = "
 std::string to_yaml(const ModelConfig& config);
 std::string to_yaml(const RunConfig& config);
 
-// Fields that are accepted but do not act yet, with the values that differ from their default, for a one-time note to the user.
+// Fields that are accepted but do not act yet, those that differ from their default, as `io.tensorboard=true`: for a
+// one-time note to the user.
 std::vector<std::string> fields_not_acting(const RunConfig& config);
 
 }  // namespace mblm

@@ -55,7 +55,7 @@ void check_checkpoint_refused(const std::string& bytes, const std::vector<std::s
 std::string checkpoint_bytes() {
   const TemporaryFolder folder;
   save_tiny_model(folder / "model.safetensors", tiny_model);
-  return content_of(folder / "model.safetensors");
+  return read_file(folder / "model.safetensors");
 }
 
 std::string with_header_length(std::string bytes, std::uint64_t length) {

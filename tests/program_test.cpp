@@ -127,7 +127,7 @@ TEST_CASE("fields on the command line, and JOB_ID") {
   const std::string config = prepare_tiny_run(folder);
   const std::string run = train(config, {"io.run_id=two", "train.target_elements=8", "params.num_layers=[1,2]", "--threads", "1"});
   CHECK(run == folder / "runs/tiny_two");
-  const std::string saved = content_of(run + "/config.yaml");
+  const std::string saved = read_file(run + "/config.yaml");
   CHECK(contains(saved, "target_elements: 8"));
   CHECK(run_program({"info", run}).status == 0);
   setenv("JOB_ID", "77", 1);

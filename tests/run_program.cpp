@@ -59,7 +59,7 @@ ProgramResult RunningProgram::wait() {
   if (process_ > 0) waitpid(process_, &wait_status_, 0);
   process_ = -1;
   const int status = WIFEXITED(wait_status_) ? WEXITSTATUS(wait_status_) : 128 + WTERMSIG(wait_status_);
-  return {status, content_of(folder_ / "out"), content_of(folder_ / "err")};
+  return {status, read_file(folder_ / "out"), read_file(folder_ / "err")};
 }
 
 }  // namespace mblm::testing

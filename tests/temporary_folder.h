@@ -5,10 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
-<<<<<<< HEAD
 #include <iterator>
-=======
->>>>>>> program
 #include <sstream>
 #include <string>
 
@@ -31,11 +28,8 @@ class TemporaryFolder {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
 
-<<<<<<< HEAD
   // Number of files and folders in it.
   std::size_t count() const { return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
-=======
->>>>>>> program
   // Writes a file, and the folders that it is in.
   std::filesystem::path write(const std::string& name, const std::string& content) const {
     std::filesystem::create_directories((path_ / name).parent_path());
@@ -47,15 +41,11 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-<<<<<<< HEAD
 inline void write_file(const std::filesystem::path& path, const std::string& content) {
   std::ofstream(path, std::ios::binary | std::ios::trunc).write(content.data(), static_cast<std::streamsize>(content.size()));
 }
 
 inline std::string read_file(const std::filesystem::path& file) {
-=======
-inline std::string content_of(const std::filesystem::path& file) {
->>>>>>> program
   std::ostringstream text;
   text << std::ifstream(file, std::ios::binary).rdbuf();
   return text.str();
