@@ -1,0 +1,59 @@
+#include "ops/cast.h"
+
+#include "cpu/kernel.h"
+
+namespace mblm {
+namespace {
+
+// Runs f.operator()<T>() for float, double or bfloat16.
+template <class F>
+void for_floating_type(const char* kernel, DType dtype, F&& f) {
+  if (dtype == DType::BFloat16) {
+    f.template operator()<bfloat16>();
+  } else {
+    for_real_type(kernel, dtype, f);
+  }
+}
+
+// A bfloat16 is reached through float32.
+template <class To, class From>
+inline To convert(From x) {
+  if constexpr (std::is_same_v<To, bfloat16>) {
+    return bfloat16(static_cast<float>(x));
+  } else if constexpr (std::is_same_v<From, bfloat16>) {
+    return static_cast<To>(static_cast<float>(x));
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
+void cast_elements(const Tensor& x, Tensor& y) {
+  for_floating_type("cast", x.dtype(), [&]<class From>() {
+    for_floating_type("cast", y.dtype(), [&]<class To>() {
+      const From* in = x.data<From>();
+      To* out = y.data<To>();
+      parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+#pragma omp simd
+        for (std::int64_t i = begin; i < end; ++i) out[i] = convert<To>(in[i]);
+      });
+    });
+  });
+}
+
+// The factor is rounded to the element type.
+void scale_elements(const Tensor& x, double factor, Tensor& y) {
+  for_real_type("scale", x.dtype(), [&]<class T>() {
+    const T *in = x.data<T>(), f = static_cast<T>(factor);
+    T* out = y.data<T>();
+    parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+#pragma omp simd
+      for (std::int64_t i = begin; i < end; ++i) out[i] = f * in[i];
+    });
+  });
+}
+
+const bool added = cast_kernel.add(DeviceKind::Cpu, {DType::Float32, DType::Float64, DType::BFloat16}, cast_elements) &&
+                   add_cpu_kernel(scale_kernel, scale_elements);
+
+}  // namespace
+}  // namespace mblm
