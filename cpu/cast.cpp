@@ -15,15 +15,16 @@ void for_floating_type(const char* kernel, DType dtype, F&& f) {
   }
 }
 
-// A bfloat16 is reached through float32.
+// to = from; a bfloat16 is reached through float32, and written as bits, since a loop over assignments of a struct is not
+// vectorised.
 template <class To, class From>
-inline To convert(From x) {
+inline void convert(const From& from, To& to) {
   if constexpr (std::is_same_v<To, bfloat16>) {
-    return bfloat16(static_cast<float>(x));
+    to.bits = bfloat16(static_cast<float>(from)).bits;
   } else if constexpr (std::is_same_v<From, bfloat16>) {
-    return static_cast<To>(static_cast<float>(x));
+    to = static_cast<To>(static_cast<float>(from));
   } else {
-    return static_cast<To>(x);
+    to = static_cast<To>(from);
   }
 }
 
@@ -34,7 +35,7 @@ void cast_elements(const Tensor& x, Tensor& y) {
       To* out = y.data<To>();
       parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
-        for (std::int64_t i = begin; i < end; ++i) out[i] = convert<To>(in[i]);
+        for (std::int64_t i = begin; i < end; ++i) convert(in[i], out[i]);
       });
     });
   });

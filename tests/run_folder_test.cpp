@@ -46,7 +46,7 @@ TEST_CASE("a file grows by what is appended, and a full disk is an error") {
   AppendFile file(folder / "log");
   file.append("two\n");
   file.append("");
-  CHECK(content_of(folder / "log") == "one\ntwo\n");
+  CHECK(read_file(folder / "log") == "one\ntwo\n");
   CHECK(message_of<FileError>([] { AppendFile("/dev/full").append("x"); }) == "/dev/full: cannot be written: No space left on device");
   CHECK(message_of<FileError>([&] { AppendFile(folder / "no/log"); }) ==
         (folder / "no/log").string() + ": cannot be written: No such file or directory");
@@ -70,8 +70,8 @@ TEST_CASE("a run's folder is new") {
   const RunFolder run(io, "1");
   CHECK(run.path() == folder / "deep/runs/tiny_1");
   CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "timemem.csv", "train.log"});
-  CHECK(content_of(run.path() / "loss.csv") == loss_header);
-  CHECK(content_of(run.path() / "timemem.csv") == time_memory_header);
+  CHECK(read_file(run.path() / "loss.csv") == loss_header);
+  CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
   CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
         run.path().string() + ": expected a new folder for the run, found one; set io.run_id to another name");
   const std::string file = folder.write("file", "x").string();
@@ -85,7 +85,7 @@ TEST_CASE("the log has a time in front of each line") {
   RunFolder run(io_in(folder.path()), "1");
   run.log("first");
   run.log("second");
-  const std::string text = content_of(run.path() / "train.log");
+  const std::string text = read_file(run.path() / "train.log");
   REQUIRE(text.size() == 2 * 27 + std::string("first\nsecond\n").size());
   CHECK(text.substr(26, 7) == " first\n");
   CHECK(text.substr(4, 1) == "-");
@@ -102,7 +102,7 @@ TEST_CASE("the best checkpoints stay, with a link to the best") {
   const auto linked = [&] { return std::filesystem::read_symlink(best.link()).string(); };
   CHECK(add(3, 1));
   CHECK(linked() == "step_000000001.safetensors");
-  CHECK(content_of(best.link()) == std::to_string(3.0));
+  CHECK(read_file(best.link()) == std::to_string(3.0));
   CHECK(add(4, 2));
   CHECK(linked() == "step_000000001.safetensors");
   CHECK(add(2, 30));
@@ -124,7 +124,7 @@ TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
   CHECK_THROWS_AS(best.add({1, 2}, [](const std::filesystem::path&) { throw FileError("full"); }), FileError);
   CHECK(best.list().size() == 1);
   CHECK(best.list()[0].micro_step == 1);
-  CHECK(content_of(best.link()) == "two");
+  CHECK(read_file(best.link()) == "two");
   BestCheckpoints none(folder / "none", 0);
   CHECK_FALSE(none.add({1, 2}, [](const std::filesystem::path&) { throw FileError("not asked for"); }));
 }
@@ -140,7 +140,7 @@ TEST_CASE("config.yaml has the config, and a summary that needs no care") {
   config.io = io_in(folder.path());
   config.input_seq_len = 16;
   run.write_config(config, {.parameter_count = 12, .devices = {"a \"fast\" one"}, .training_start = "2024-01-31T12:00:00.000001", .error = "a: b\n# c"});
-  const std::string text = content_of(run.path() / "config.yaml");
+  const std::string text = read_file(run.path() / "config.yaml");
   CHECK(text.rfind(to_yaml(config), 0) == 0);
   CHECK(text.substr(to_yaml(config).size()) ==
         "summary:\n  parameter_count: 12\n  num_workers: 1\n  devices: [\"a \\\"fast\\\" one\"]\n"

@@ -60,7 +60,7 @@ using Row = std::map<std::string, std::string>;
 std::vector<Row> rows_of(const std::filesystem::path& file) {
   std::vector<Row> rows;
   std::vector<std::string> names;
-  std::istringstream lines(content_of(file));
+  std::istringstream lines(read_file(file));
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
     std::vector<std::string> values;
@@ -130,7 +130,7 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   REQUIRE(valid.size() == 5);
   REQUIRE(test.size() == 1);
   CHECK(std::stod(train.front().at("loss")) > 5.0);
-  CHECK(std::stod(train.back().at("loss")) < 0.8 * std::stod(train.front().at("loss")));
+  CHECK(std::stod(train.back().at("loss")) < 0.85 * std::stod(train.front().at("loss")));
   CHECK(train.front().at("avg_grad") == "-1");
   CHECK(std::stod(train.back().at("avg_grad")) != 0);
   CHECK(train.back().at("cum_batch") == "19");
@@ -150,7 +150,7 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
   for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
   std::string logged;
-  for (const std::string& line : told) CHECK(content_of(run / "train.log").find(" " + line + "\n") != std::string::npos);
+  for (const std::string& line : told) CHECK(read_file(run / "train.log").find(" " + line + "\n") != std::string::npos);
   CHECK(told.size() >= 17);
 }
 
@@ -171,7 +171,10 @@ TEST_CASE("config.yaml of a run is a config that goes on from it") {
   CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
   CHECK(result.state.epoch == 1);  // 28 batches
   CHECK(result.state.batch == 12);
-  CHECK(content_of(result.folder / "config.yaml").find("best") == std::string::npos);
+<<<<<<< HEAD
+  CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
+=======
+>>>>>>> train
 }
 
 TEST_CASE("the same seed gives the same bits, with any number of threads") {
@@ -212,8 +215,8 @@ TEST_CASE("a stop keeps what there is") {
   CHECK(result.validation_loss);
   CHECK_FALSE(result.test_loss);
   CHECK(std::filesystem::exists(result.folder / "checkpoints/best.safetensors"));
-  CHECK(content_of(result.folder / "config.yaml").find("next_batch_index: 7") != std::string::npos);
-  CHECK(content_of(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
+  CHECK(read_file(result.folder / "config.yaml").find("next_batch_index: 7") != std::string::npos);
+  CHECK(read_file(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
 }
 
 TEST_CASE("progress tells where the run is") {
@@ -261,8 +264,8 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
     const std::string message = message_of<Error>([&] { trainer.run(); });
     CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite gradient, found another in ", 0) == 0);
     CHECK(trainer.state().steps == 2);
-    CHECK(content_of(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
-    CHECK(content_of(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
+    CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
+    CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
     for (const float value : trainer.model().parameters().values().to_vector<float>()) REQUIRE(std::isfinite(value));
   }
   config.io.run_id = "2";
@@ -272,6 +275,65 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
   CHECK(result.state.skipped_steps == 2);  // epochs have 10 batches
   CHECK(std::isfinite(*result.validation_loss));
   CHECK_FALSE(result.test_loss);
+}
+
+TEST_CASE("epochs without a whole batch are passed over") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  folder.write("data/train/x", text_of(4 * 32));  // one batch where all bytes are taken, as in each 32nd epoch
+  folder.write("data/validation/x", text_of(32));
+  config.io.dataset_dir = (folder / "data").string();
+  config.train.target_elements = 12;
+  const TrainingResult result = Trainer(config, DatasetRegistry()).run();
+  const std::vector<Row> rows = rows_of(result.folder / "loss.csv", "train");
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[1].at("epoch") == "32");
+  CHECK(rows[2].at("epoch") == "64");
+  CHECK(rows[2].at("cum_batch") == "2");
+  CHECK(result.state.epoch == 96);
+  CHECK(result.state.steps == 1);  // the third micro-batch makes no group
+}
+
+TEST_CASE("validation and test take as many batches as they may") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.train.batch_size = 2;
+  config.train.max_eval_steps = 2;
+  Trainer trainer(config, DatasetRegistry());
+  const TrainingResult result = trainer.run();
+  const auto test = DatasetRegistry().make("files", {.path = folder / "text", .split = Split::Test, .length = 32});
+  CHECK(test->size(0) == 6);
+  CHECK(*result.test_loss == evaluate(trainer.model(), *test, {.batch_size = 2, .max_batches = 2}).mean_batch_loss());
+  config.io.run_id = "2";
+  config.train.shuffle_eval = true;
+  const TrainingResult shuffled = Trainer(config, DatasetRegistry()).run();
+  CHECK(rows_of(shuffled.folder / "loss.csv", "valid")[0].at("loss") != rows_of(result.folder / "loss.csv", "valid")[0].at("loss"));
+}
+
+TEST_CASE("the mean gradient is that of the parameters as files name them") {
+  ParameterStore store;
+  store.add("a", Shape{2}, Init::constant(0));
+  store.add_merged({{"b.q", Shape{1, 2}, Init::constant(0)}, {"b.kv", Shape{2, 2}, Init::constant(0)}});
+  store.allocate({});
+  std::vector<float> gradients(static_cast<std::size_t>(store.gradients().numel()), 0.0f);
+  const auto at = [&](std::size_t parameter, std::size_t element) -> float& {
+    return gradients[static_cast<std::size_t>(store.parameters()[parameter]->offset()) + element];
+  };
+  const auto upload = [&] { Tensor(store.gradients()).from_host(gradients.data()); };
+  at(0, 0) = 1;   // a: mean 0.5
+  at(1, 0) = 3;
+  at(1, 1) = 5;   // b.q: mean 4
+  at(1, 4) = -2;  // b.kv: mean -0.5
+  upload();
+  CHECK(mean_gradient(store) == doctest::Approx(4.0 / 3));
+  CHECK(first_nonfinite_gradient(store) == "");
+  at(1, 5) = std::numeric_limits<float>::quiet_NaN();
+  upload();
+  CHECK(first_nonfinite_gradient(store) == "b.kv");
+  Adam adam(store, 0);
+  CHECK_FALSE(adam.step(0.1));
+  CHECK(adam.steps() == 0);
+  CHECK(store.values().to_vector<float>() == std::vector<float>(gradients.size(), 0.0f));
 }
 
 TEST_CASE("what is wrong is found before a folder is made") {

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numbers>
 #include <utility>
 
-#include "engine/pool.h"
 #include "engine/safetensors.h"
 
 namespace mblm {
@@ -18,8 +16,6 @@ constexpr std::int64_t timed_micro_steps = 30;       // whose times and memory g
 constexpr const char* loss_key = "validation_loss";  // of a checkpoint's metadata
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::string local_time(char separator) { return format_time(std::chrono::system_clock::now(), separator); }
 
 bool contains(const std::vector<std::int64_t>& points, std::int64_t point) { return std::binary_search(points.begin(), points.end(), point); }
 
@@ -78,7 +74,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   summary_.devices = {device.description};
   device_memory_ = device.memory_bytes;
   write_config();
-  for (const std::string& field : fields_not_acting(config_)) log(field);
+  for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
   log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
                   schedule_.warmup_steps(), " of them warm-up"));
   if (!config_.resume) return;
@@ -115,13 +111,13 @@ void Trainer::start_from_checkpoint() {
 }
 
 TrainingResult Trainer::run() {
-  summary_.training_start = local_time('T');
+  summary_.training_start = format_now('T');
   clock_.emplace(options_.callbacks.progress_interval);
   TrainingResult result;
   try {
     loop();
     finish(result);
-    summary_.training_end = local_time('T');
+    summary_.training_end = format_now('T');
     write_config();
   } catch (const std::exception& error) {
     note_error(error.what());
@@ -262,78 +258,8 @@ void Trainer::finish(TrainingResult& result) {
   const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.timestamp = local_time(' '), .kind = "test", .loss = *result.test_loss});
+  write_row(LossRow{.timestamp = format_now(), .kind = "test", .loss = *result.test_loss});
   log(concat_text("test loss ", shortest_text(*result.test_loss)));
-}
-
-void Trainer::log(const std::string& line) {
-  folder_.log(line);
-  if (options_.callbacks.on_log) options_.callbacks.on_log(line);
-}
-
-// The place of the micro-step that was just done.
-LossRow Trainer::training_row() const {
-  return {.timestamp = local_time(' '),
-          .elements_seen = state_.elements,
-          .epoch = state_.epoch,
-          .batch = state_.batch,
-          .cum_batch = cumulative_batch(),
-          .lr = schedule_.learning_rate(state_.steps),
-          .avg_grad = state_.avg_grad,
-          .avg_grad_clipped = state_.avg_grad_clipped};
-}
-
-void Trainer::write_row(const LossRow& row) {
-  const std::vector<std::int64_t>& ranks = config_.io.enabled_loss_log_for_gpus;
-  if (std::find(ranks.begin(), ranks.end(), row.gpu_rank) != ranks.end()) folder_.write(row);
-}
-
-void Trainer::write_row(TimeMemoryRow row) {
-  const auto gibibytes = [](std::size_t bytes) { return std::round(static_cast<double>(bytes) / (1 << 30) * 1000) / 1000; };
-  const PoolStatistics memory = current_pool(options_.device)->statistics();
-  row.allocated = gibibytes(memory.used_bytes);
-  row.allocated_max = gibibytes(memory.peak_used_bytes);
-  row.reserved = gibibytes(memory.held_bytes);
-  row.reserved_max = gibibytes(memory.peak_held_bytes);
-  row.total = gibibytes(device_memory_);
-  folder_.write(row);
-}
-
-// `resume` says where to go on, so that the file is a config that continues the run.
-void Trainer::write_config() {
-  RunConfig config = config_;
-  ResumeConfig& resume = config.resume.emplace();
-  if (!best_.list().empty()) resume.checkpoint_file = best_.path_of(best_.list().front()).string();
-  resume.next_epoch_index = state_.epoch;
-  resume.next_batch_index = state_.batch;
-  if (config_.resume && !config_.resume->checkpoint_file.empty()) resume.resumed_from = config_.resume->checkpoint_file;
-  folder_.write_config(config, summary_);
-}
-
-// What is thrown is the error itself: that it cannot be noted (a full disk, say) is no news.
-void Trainer::note_error(const char* message) noexcept {
-  try {
-    summary_.error = message;
-    summary_.training_end = local_time('T');
-    write_config();
-    folder_.log(concat_text("error: ", message));
-  } catch (const std::exception&) {
-  }
-}
-
-void Trainer::report_progress(const Tensor& loss) {
-  const bool last = state_.micro_step == schedule_.micro_steps();
-  if (!options_.callbacks.on_progress || !(last || clock_->due())) return;
-  TrainingProgress progress{.step = state_.steps,
-                            .steps = schedule_.steps(),
-                            .micro_step = state_.micro_step,
-                            .micro_steps = schedule_.micro_steps(),
-                            .loss = loss.item(),
-                            .learning_rate = schedule_.learning_rate(state_.steps)};
-  progress.bits_per_byte = progress.loss / std::numbers::ln2;
-  if (state_.steps > 0) progress.gradient_norm = steps_.adam().gradient_norm();
-  clock_->report(progress, config_.train.batch_size * config_.input_seq_len);
-  options_.callbacks.on_progress(progress);
 }
 
 }  // namespace mblm
