@@ -349,6 +349,9 @@ TEST_CASE("what is wrong is found before a folder is made") {
   config.train.target_elements = 113;
   CHECK(message_of<FileError>([&] { Trainer(config, DatasetRegistry()); }) ==
         (folder / "text").string() + ": expected at least 113 sequences of 32 for one batch of training, found 112");
+  config = tiny_config(folder);
+  config.resume.emplace().checkpoint_file = folder.write("damaged.safetensors", "no checkpoint").string();
+  CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
   CHECK_FALSE(std::filesystem::exists(folder / "runs"));
   config = tiny_config(folder);
   config.io.output_dir = (folder / "text").string();
