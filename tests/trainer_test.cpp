@@ -174,10 +174,7 @@ TEST_CASE("config.yaml of a run is a config that goes on from it") {
   CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
   CHECK(result.state.epoch == 1);  // 28 batches
   CHECK(result.state.batch == 12);
-<<<<<<< HEAD
   CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
-=======
->>>>>>> train
 }
 
 TEST_CASE("the same seed gives the same bits, with any number of threads") {
