@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "cpu/kernel.h"
-#include "cpu/lanes.h"
+#include "cpu/scan_lanes.h"
 
 namespace mblm {
 namespace {

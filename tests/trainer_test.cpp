@@ -174,10 +174,7 @@ TEST_CASE("config.yaml of a run is a config that goes on from it") {
   CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
   CHECK(result.state.epoch == 1);  // 28 batches
   CHECK(result.state.batch == 12);
-<<<<<<< HEAD
   CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
-=======
->>>>>>> train
 }
 
 TEST_CASE("the same seed gives the same bits, with any number of threads") {
@@ -349,6 +346,9 @@ TEST_CASE("what is wrong is found before a folder is made") {
   config.train.target_elements = 113;
   CHECK(message_of<FileError>([&] { Trainer(config, DatasetRegistry()); }) ==
         (folder / "text").string() + ": expected at least 113 sequences of 32 for one batch of training, found 112");
+  config = tiny_config(folder);
+  config.resume.emplace().checkpoint_file = folder.write("damaged.safetensors", "no checkpoint").string();
+  CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
   CHECK_FALSE(std::filesystem::exists(folder / "runs"));
   config = tiny_config(folder);
   config.io.output_dir = (folder / "text").string();

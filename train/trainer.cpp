@@ -65,10 +65,11 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
       data_(open_data(config, datasets)),
+      model_(make_model(config, options_.device)),
+      steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
       folder_(config.io, run_id_of(config.io, options_.job_id, std::chrono::system_clock::now())),
-      model_(config.model),
       best_(folder_.checkpoints(), config.io.num_models_to_save) {
-  summary_.parameter_count = model_.parameters().count();
+  summary_.parameter_count = model_->parameters().count();
   const DeviceInfo device = info_of(options_.device);
   summary_.devices = {concat_text(options_.device, ": ", device.description)};
   device_memory_ = device.memory_bytes;
@@ -76,22 +77,25 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
   log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
                   schedule_.warmup_steps(), " of them warm-up"));
+  if (!config_.resume) return;
   try {
-    prepare_model();
+    start_from_checkpoint();
   } catch (const std::exception& error) {
     note_error(error.what());
     throw;
   }
 }
 
-void Trainer::prepare_model() {
-  model_.allocate(options_.device);
-  model_.initialize(static_cast<std::uint64_t>(config_.train.seed));
-  steps_.emplace(model_, config_.train.gradient_accumulate_every, config_.train.gradient_clipping.value_or(0));
-  if (config_.resume) start_from_checkpoint();
+std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device device) {
+  auto model = std::make_unique<Model>(config.model);
+  model->allocate(device);
+  model->initialize(static_cast<std::uint64_t>(config.train.seed));
+  if (config.resume && !config.resume->checkpoint_file.empty()) load_parameters(*model, config.resume->checkpoint_file);
+  return model;
 }
 
-// The Python package's way: weights and the place in the data. That state is the first candidate for the best.
+// The Python package's way: the weights, which the model has already, and the place in the data. That state is the first
+// candidate for the best.
 void Trainer::start_from_checkpoint() {
   const ResumeConfig& resume = *config_.resume;
   const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
@@ -102,7 +106,6 @@ void Trainer::start_from_checkpoint() {
   first_batch_ = batches * state_.epoch + state_.batch;
   skip_empty_epochs();
   if (resume.checkpoint_file.empty()) return;
-  load_parameters(model_, resume.checkpoint_file);
   log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
   if (const std::optional<double> loss = loss_of(resume.checkpoint_file)) save_if_best(*loss);
 }
@@ -152,7 +155,7 @@ Tensor Trainer::micro_step() {
   if (config_.train.shuffle_train) shuffle = RandomKey{seed, site_of("shuffle"), static_cast<std::uint32_t>(state_.epoch)};
   const Batch batch = read_batch(*data_.train, state_.epoch, state_.batch * size, size, shuffle);
   const ForwardContext context{.training = true, .seed = seed, .micro_step = static_cast<std::uint32_t>(cumulative_batch())};
-  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_->micro_step(batch, context);
+  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
   state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
   return loss;
 }
@@ -160,12 +163,12 @@ Tensor Trainer::micro_step() {
 // A row of timemem.csv too: the time of each half, which makes the host wait for the device.
 Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& context) {
   const Clock::time_point start = Clock::now();
-  const Tensor loss = steps_->forward(batch, context);
+  const Tensor loss = steps_.forward(batch, context);
   loss.item();
   const double forward_seconds = seconds_since(start);
   const Clock::time_point middle = Clock::now();
-  steps_->backward(loss);
-  model_.parameters().gradients().slice(0, 1).item();
+  steps_.backward(loss);
+  model_->parameters().gradients().slice(0, 1).item();
   write_row(TimeMemoryRow{.cum_batch = cumulative_batch(),
                           .num_items = config_.train.batch_size,
                           .kind = "train",
@@ -175,11 +178,11 @@ Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& conte
 }
 
 void Trainer::optimizer_step() {
-  const bool finite = steps_->optimizer_step(schedule_.learning_rate(state_.steps));
+  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps));
   ++state_.steps;
   if (!finite) {
     const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1,
-                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_.parameters()));
+                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_->parameters()));
     require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
     ++state_.skipped_steps;
     log(message + "; skipped");
@@ -187,8 +190,8 @@ void Trainer::optimizer_step() {
   // These means take a pass over all gradients on the host: only when the next row of loss.csv tells of this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
   if (next == logging_points_.end() || *next > state_.micro_step + config_.train.gradient_accumulate_every) return;
-  state_.avg_grad = mean_gradient(model_.parameters());
-  state_.avg_grad_clipped = state_.avg_grad * steps_->adam().clip_factor();
+  state_.avg_grad = mean_gradient(model_->parameters());
+  state_.avg_grad_clipped = state_.avg_grad * steps_.adam().clip_factor();
 }
 
 void Trainer::advance() {
@@ -213,7 +216,7 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
   if (config_.train.shuffle_eval && split == Split::Validation)
     options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};
   const Clock::time_point start = Clock::now();
-  const Evaluation result = evaluate(model_, dataset, options);
+  const Evaluation result = evaluate(*model_, dataset, options);
   const double seconds = seconds_since(start);
   clock_->leave_out(seconds);
   stopped_ = stopped_ || result.stopped;
@@ -242,7 +245,7 @@ void Trainer::validate(LossRow row) {
 }
 
 void Trainer::save_if_best(double loss) {
-  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(model_, path, {{loss_key, shortest_text(loss)}}); });
+  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_key, shortest_text(loss)}}); });
 }
 
 // The best state comes back and is tested.
@@ -253,7 +256,7 @@ void Trainer::finish(TrainingResult& result) {
     return;
   }
   if (!best_.list().empty()) {
-    load_parameters(model_, best_.path_of(best_.list().front()));
+    load_parameters(*model_, best_.path_of(best_.list().front()));
     log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));
   }
   if (data_.test == nullptr) return;
