@@ -55,6 +55,11 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
                      " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
+  if (config.resume) {
+    const std::int64_t batches = data.train->size(config.resume->next_epoch_index) / config.train.batch_size;
+    require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
+                         ", the batches of the epoch, got ", config.resume->next_batch_index);
+  }
   return data;
 }
 
@@ -99,8 +104,6 @@ std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device devic
 void Trainer::start_from_checkpoint() {
   const ResumeConfig& resume = *config_.resume;
   const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
-  require<ConfigError>(resume.next_batch_index < std::max<std::int64_t>(1, batches), "resume.next_batch_index: expected less than ", batches,
-                       ", the batches of the epoch, got ", resume.next_batch_index);
   state_.epoch = resume.next_epoch_index;
   state_.batch = resume.next_batch_index;
   first_batch_ = batches * state_.epoch + state_.batch;
