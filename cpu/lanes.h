@@ -1,50 +1,76 @@
-// Explicit vectors, for loops that keep their sums in registers: the compiler spills those of `#pragma omp simd`, and adds up the
-// lanes of a reduction one by one.
+// Vectors of the processor's width, for loops that the compiler does not find by itself.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <utility>
 
 namespace mblm {
 
-// 64 bytes of elements at any address.
-template <class T>
-using Lanes [[gnu::vector_size(64), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
-template <class T>
-inline constexpr std::int64_t lane_count = 64 / sizeof(T);
+#ifdef __AVX512F__
+inline constexpr int vector_bytes = 64;
+#else
+inline constexpr int vector_bytes = 32;
+#endif
 
 template <class T>
-inline const Lanes<T>& load_lanes(const T* p) {
-  return *reinterpret_cast<const Lanes<T>*>(p);
+struct LanesOf {
+  typedef T type __attribute__((vector_size(vector_bytes)));
+};
+template <class T>
+using Lanes = typename LanesOf<T>::type;
+template <class T>
+inline constexpr int lane_count = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T>
+inline Lanes<T> load(const T* from) {
+  Lanes<T> x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
 }
 template <class T>
-inline Lanes<T>& lanes_at(T* p) {
-  return *reinterpret_cast<Lanes<T>*>(p);
+inline void store(T* to, Lanes<T> x) {
+  std::memcpy(to, &x, sizeof x);
 }
 
-// The sum of all lanes, by halves.
-inline double sum_lanes(const Lanes<double>& v) {
-  const auto a = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
-  return (a[0] + a[2]) + (a[1] + a[3]);
-}
-inline float sum_lanes(const Lanes<float>& v) {
-  const auto a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
-  const auto c = b + __builtin_shufflevector(b, b, 2, 3, 0, 1);
-  return c[0] + c[1];
-}
-
-// sum_k a[k] b[k]
+// The first `count` lanes, the others zero.
 template <class T>
-inline T dot(std::int64_t n, const T* a, const T* b) {
-  constexpr std::int64_t one = lane_count<T>;
-  Lanes<T> sum[4] = {};
-  std::int64_t k = 0;
-  for (; k + 4 * one <= n; k += 4 * one)
-    for (int m = 0; m < 4; ++m) sum[m] += load_lanes(a + k + m * one) * load_lanes(b + k + m * one);
-  for (; k + one <= n; k += one) sum[0] += load_lanes(a + k) * load_lanes(b + k);
-  T total = sum_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
-  for (; k < n; ++k) total += a[k] * b[k];
-  return total;
+inline Lanes<T> load_first(const T* from, std::int64_t count) {
+  Lanes<T> x{};
+  std::memcpy(&x, from, static_cast<std::size_t>(count) * sizeof(T));
+  return x;
+}
+template <class T>
+inline void store_first(T* to, Lanes<T> x, std::int64_t count) {
+  std::memcpy(to, &x, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+namespace detail {
+
+// Lane i of the result: a[i] + a[i ^ width] where i has no bit `width`, else b[i] + b[i ^ width].
+template <int width, class T, int... i>
+inline Lanes<T> fold_pair(Lanes<T> a, Lanes<T> b, std::integer_sequence<int, i...>) {
+  constexpr int lanes = sizeof...(i);
+  return __builtin_shufflevector(a, b, ((i & width) != 0 ? lanes + i : i)...) +
+         __builtin_shufflevector(a, b, ((i & width) != 0 ? lanes + (i ^ width) : i ^ width)...);
+}
+
+template <int width, class T, int... r>
+inline void fold_all(Lanes<T>* x, std::integer_sequence<int, r...>) {
+  ((x[r] = fold_pair<width, T>(x[r], x[r + width], std::make_integer_sequence<int, lane_count<T>>{})), ...);
+}
+
+}  // namespace detail
+
+// Lane r of the result is the sum of the lanes of x[r]; x has lane_count vectors and is used up. A tree of halvings: two
+// vectors become one at each step, three instructions per sum where a sum of its own takes a dozen.
+template <class T, int width = lane_count<T> / 2>
+inline Lanes<T> sum_each(Lanes<T>* x) {
+  detail::fold_all<width, T>(x, std::make_integer_sequence<int, width>{});
+  if constexpr (width > 1)
+    return sum_each<T, width / 2>(x);
+  else
+    return x[0];
 }
 
 }  // namespace mblm

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "cpu/gemm.h"
-#include "cpu/lanes.h"
+#include "cpu/unaligned_lanes.h"
 
 namespace mblm {
 

@@ -69,10 +69,10 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
       require_new(header_.metadata.count(text) == 0, text);
       key_ = text;
     } else {
-      require_new(!(text == "dtype" ? raw_.dtype.has_value() : text == "shape" ? raw_.shape.has_value() : raw_.offsets.has_value()), text);
-      key_ = text;
       check(text == "dtype" || text == "shape" || text == "data_offsets", "expected dtype, shape and data_offsets of tensor ", shown(name_),
             ", found ", shown(text));
+      require_new(!(text == "dtype" ? raw_.dtype.has_value() : text == "shape" ? raw_.shape.has_value() : raw_.offsets.has_value()), text);
+      key_ = text;
     }
     return true;
   }

@@ -58,16 +58,16 @@ void load_parameters(Model& model, const std::filesystem::path& path) {
   model.parameters().values_changed();
 }
 
+ModelConfig read_checkpoint_config(const std::filesystem::path& path, const BlockRegistry& registry) {
+  const SafetensorsFile file(path);
+  const auto found = file.metadata().find(config_metadata_key);
+  require<FileError>(found != file.metadata().end(), path.string(), ": expected the model's config in the file's metadata (", config_metadata_key,
+                     "), found none");
+  return parse_model_config(found->second, path.string(), registry);
+}
+
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device) {
-  ModelConfig config;
-  {
-    const SafetensorsFile file(path);
-    const auto found = file.metadata().find(config_metadata_key);
-    require<FileError>(found != file.metadata().end(), path.string(), ": expected the model's config in the file's metadata (", config_metadata_key,
-                       "), found none");
-    config = parse_model_config(found->second, path.string(), registry);
-  }
-  auto model = std::make_unique<Model>(config);
+  auto model = std::make_unique<Model>(read_checkpoint_config(path, registry));
   model->allocate(device);
   load_parameters(*model, path);
   return model;

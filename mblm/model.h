@@ -57,6 +57,8 @@ inline constexpr const char* config_metadata_key = "mblm_config";
 
 // Writes values and config; `metadata` is added to the file's.
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
+// The config that a checkpoint carries. Throws FileError when it carries none, ConfigError.
+ModelConfig read_checkpoint_config(const std::filesystem::path& path, const BlockRegistry& registry);
 // Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
 // unknown, or of another shape or element type; then nothing is changed.
 void load_parameters(Model& model, const std::filesystem::path& path);

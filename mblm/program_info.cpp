@@ -1,53 +1,51 @@
 // mblm info: what a configuration or a model is, or what this machine offers.
-#include <iomanip>
-#include <sstream>
+#include <filesystem>
 
-#include "engine/device.h"
-#include "engine/kernel.h"
+#include "engine/error.h"
+#include "mblm/info.h"
 #include "mblm/program.h"
-#include "mblm/progress_line.h"
 
 namespace mblm {
 namespace {
 
-void load_all_backends() {
-  for (const std::string& reason : load_backends()) write_note(reason);
-}
+// A model, and how it is trained where that is known.
+struct Subject {
+  ModelConfig model;
+  std::int64_t batch = 1, length = 0;  // length 0: the model's context
+};
 
-std::string devices_text() {
-  std::ostringstream out;
-  for (const DeviceInfo& info : available_devices())
-    out << std::left << std::setw(8) << concat_text(info.device) << "  " << format_bytes(static_cast<double>(info.memory_bytes)) << "  " << info.description << '\n';
-  return std::move(out).str();
-}
-
-// A line per slot: its name, and per device the element types that its function takes.
-std::string kernels_text() {
-  std::ostringstream out;
-  for (const KernelSlot* slot : kernel_slots()) {
-    out << std::left << std::setw(32) << slot->name();
-    for (int kind = 0; kind < device_kinds; ++kind) {
-      const auto device = static_cast<DeviceKind>(kind);
-      if (!slot->has(device)) continue;
-      out << "  " << name_of(device) << ':';
-      for (int dtype = 0; dtype < dtype_count; ++dtype)
-        if (slot->takes(device, static_cast<DType>(dtype))) out << ' ' << static_cast<DType>(dtype);
-    }
-    out << '\n';
+// The model's fields are enough. A whole configuration that is in order says batch and length too.
+Subject read_yaml(const std::filesystem::path& path) {
+  Subject subject{.model = read_model_config(path, BlockRegistry())};
+  try {
+    const RunConfig run = read_run_config(path, BlockRegistry());
+    subject.batch = run.train.batch_size;
+    subject.length = run.input_seq_len;
+  } catch (const ConfigError&) {
   }
-  return std::move(out).str();
+  return subject;
 }
 
-bool is_yaml(const std::string& path) { return path.ends_with(".yaml") || path.ends_with(".yml"); }
+Subject find_subject(const std::string& name) {
+  const std::filesystem::path path(name), run_config = path / "config.yaml";
+  if (path.extension() == ".yaml" || path.extension() == ".yml") return read_yaml(path);
+  const std::filesystem::path file = model_file(name);
+  if (std::filesystem::exists(run_config)) return read_yaml(run_config);
+  return {.model = read_checkpoint_config(file, BlockRegistry())};
+}
+
+std::string describe(const std::string& name) {
+  if (name == "devices") return describe_devices();
+  if (name == "kernels") return describe_kernels();
+  const Subject subject = find_subject(name);
+  const Model model(subject.model);  // without memory for its parameters
+  return describe_model(subject.model, model.parameters(), subject.batch, subject.length);
+}
 
 }  // namespace
 
 int run(const InfoCommand& command) {
-  if (command.subject == "devices" || command.subject == "kernels") {
-    load_all_backends();
-    write_output(command.subject == "devices" ? devices_text() : kernels_text());
-    return 0;
-  }
+  write_output(describe(command.subject));
   return 0;
 }
 

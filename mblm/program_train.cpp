@@ -9,6 +9,7 @@
 
 #include "mblm/interrupt.h"
 #include "mblm/program.h"
+#include "mblm/program_progress.h"
 #include "mblm/progress_line.h"
 #include "train/trainer.h"
 

@@ -218,9 +218,9 @@ TEST_CASE("a byte outside the vocabulary is named with its place") {
   const TemporaryFolder folder;
   folder.write("train/a", "abc");
   folder.write("train/b", "defgh");
-  const auto dataset = DatasetRegistry().make("pg19", {.path = folder.path(), .length = 4, .num_tokens = 'g'});
-  CHECK(sequence(*dataset, 0, 0) == "abcd");
-  CHECK(message_of<ValueError>([&] { sequence(*dataset, 0, 1); }) == (folder / "train/b").string() + ": offset 3: expected bytes below num_tokens 103, found 103");
+  const auto open = [&](std::int64_t num_tokens) { return DatasetRegistry().make("pg19", {.path = folder.path(), .length = 4, .num_tokens = num_tokens}); };
+  CHECK(sequence(*open('i'), 0, 1) == "efgh");
+  CHECK(message_of<ValueError>([&] { open('g'); }) == (folder / "train/b").string() + ": offset 3: expected bytes below num_tokens 103, found 103");
 }
 
 TEST_CASE("the registry takes data sets of a program's own") {

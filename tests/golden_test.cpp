@@ -38,7 +38,7 @@ std::vector<Case> find_cases(const std::vector<fs::path>& folders) {
 
 GoldenResult run(const Case& c) {
   try {
-    return c.name().starts_with("train_") ? run_training_case(c.folder) : run_forward_case(c.folder);
+    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.folder) : mblm::testing::run_forward_case(c.folder);
   } catch (const std::exception& error) {
     GoldenResult result;
     result.outcome = GoldenResult::Failed;

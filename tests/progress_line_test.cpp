@@ -9,8 +9,8 @@
 #include <functional>
 #include <string>
 
+#include "mblm/program_progress.h"
 #include "mblm/progress_line.h"
-#include "train/trainer.h"
 
 namespace mblm {
 namespace {

@@ -138,7 +138,7 @@ std::vector<OpCase> cases() {
     all.push_back(make_pad(shape, 1, 2));
   }
   all.push_back(make_slice(Shape{1, 1025, 33}, 2, 1025));
-  all.push_back(make_slice(Shape{2, 3, 40001}, 1, 3));  // runs longer than a tile
+  all.push_back(make_slice(Shape{1, 2, 20001}, 1, 2));  // runs longer than a tile
   all.push_back(make_pad(Shape{2, 0, 3}, 1, 1));
   return all;
 }

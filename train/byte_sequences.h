@@ -13,7 +13,8 @@ namespace mblm {
 // sequences, and sequence i starts (e mod L) + i L bytes after the share's start, so that each epoch cuts differently.
 class ByteSequences : public Dataset {
  public:
-  // Throws FileError when the share is shorter than one sequence.
+  // Throws FileError when the share is shorter than one sequence, ValueError when one of its bytes is outside the
+  // vocabulary (all are read where it has less than 256 ids).
   ByteSequences(std::shared_ptr<const ByteStream> stream, std::int64_t begin, std::int64_t end, const DatasetRequest& request);
 
   std::int64_t size(std::int64_t epoch) const override;
@@ -21,8 +22,10 @@ class ByteSequences : public Dataset {
   void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
 
  private:
+  void check_bytes(std::int64_t num_tokens) const;
+
   std::shared_ptr<const ByteStream> stream_;
-  std::int64_t length_, num_tokens_;
+  std::int64_t length_;
   std::int64_t start_, bytes_;  // of the share
 };
 

@@ -41,6 +41,8 @@ std::string format_time(std::chrono::system_clock::time_point time, char separat
   return std::string(text.data(), date) + "." + fraction;
 }
 
+std::string format_now(char separator) { return format_time(std::chrono::system_clock::now(), separator); }
+
 std::string run_id_of(const IoConfig& config, const std::string& job_id, std::chrono::system_clock::time_point start) {
   if (job_id.empty() && !config.run_id) return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(start.time_since_epoch()).count());
   const bool by_job = !job_id.empty();
@@ -68,6 +70,6 @@ void RunFolder::write_config(const RunConfig& config, const RunSummary& summary)
                                     "\n  training_end: ", quoted(summary.training_end), "\n  error: ", quoted(summary.error), "\n"));
 }
 
-void RunFolder::log(std::string_view line) { log_.append(concat_text(format_time(std::chrono::system_clock::now()), " ", line, "\n")); }
+void RunFolder::log(std::string_view line) { log_.append(concat_text(format_now(), " ", line, "\n")); }
 
 }  // namespace mblm

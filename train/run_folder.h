@@ -16,6 +16,7 @@ namespace mblm {
 
 // Local time, "2024-01-31 12:00:00.123456"; `separator` stands between date and time.
 std::string format_time(std::chrono::system_clock::time_point time, char separator = ' ');
+std::string format_now(char separator = ' ');
 
 // RUNID: `job_id`, else io.run_id, else seconds since 1970. Throws ConfigError for one that is not the name of a folder.
 std::string run_id_of(const IoConfig& config, const std::string& job_id, std::chrono::system_clock::time_point start);
@@ -23,8 +24,8 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 // What config.yaml says beside the config.
 struct RunSummary {
   std::int64_t parameter_count = 0, num_workers = 1;
-  std::vector<std::string> devices;
-  std::string training_start, training_end, error;  // empty: not yet, none
+  std::vector<std::string> devices = {};
+  std::string training_start = {}, training_end = {}, error = {};  // empty: not yet, none
 };
 
 class RunFolder {

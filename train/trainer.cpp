@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numbers>
 #include <utility>
 
-#include "engine/pool.h"
 #include "engine/safetensors.h"
 
 namespace mblm {
@@ -18,8 +16,6 @@ constexpr std::int64_t timed_micro_steps = 30;       // whose times and memory g
 constexpr const char* loss_key = "validation_loss";  // of a checkpoint's metadata
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::string local_time(char separator) { return format_time(std::chrono::system_clock::now(), separator); }
 
 bool contains(const std::vector<std::int64_t>& points, std::int64_t point) { return std::binary_search(points.begin(), points.end(), point); }
 
@@ -59,6 +55,11 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
                      " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
+  if (config.resume) {
+    const std::int64_t batches = data.train->size(config.resume->next_epoch_index) / config.train.batch_size;
+    require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
+                         ", the batches of the epoch, got ", config.resume->next_batch_index);
+  }
   return data;
 }
 
@@ -69,56 +70,57 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
       data_(open_data(config, datasets)),
+      model_(make_model(config, options_.device)),
+      steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
       folder_(config.io, run_id_of(config.io, options_.job_id, std::chrono::system_clock::now())),
-      model_(config.model),
       best_(folder_.checkpoints(), config.io.num_models_to_save) {
-  summary_.parameter_count = model_.parameters().count();
+  summary_.parameter_count = model_->parameters().count();
   const DeviceInfo device = info_of(options_.device);
-  summary_.devices = {device.description};
+  summary_.devices = {concat_text(options_.device, ": ", device.description)};
   device_memory_ = device.memory_bytes;
   write_config();
-  for (const std::string& field : fields_not_acting(config_)) log(field);
+  for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
   log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
                   schedule_.warmup_steps(), " of them warm-up"));
+  if (!config_.resume) return;
   try {
-    prepare_model();
+    start_from_checkpoint();
   } catch (const std::exception& error) {
     note_error(error.what());
     throw;
   }
 }
 
-void Trainer::prepare_model() {
-  model_.allocate(options_.device);
-  model_.initialize(static_cast<std::uint64_t>(config_.train.seed));
-  steps_.emplace(model_, config_.train.gradient_accumulate_every, config_.train.gradient_clipping.value_or(0));
-  if (config_.resume) start_from_checkpoint();
+std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device device) {
+  auto model = std::make_unique<Model>(config.model);
+  model->allocate(device);
+  model->initialize(static_cast<std::uint64_t>(config.train.seed));
+  if (config.resume && !config.resume->checkpoint_file.empty()) load_parameters(*model, config.resume->checkpoint_file);
+  return model;
 }
 
-// The Python package's way: weights and the place in the data. That state is the first candidate for the best.
+// The Python package's way: the weights, which the model has already, and the place in the data. That state is the first
+// candidate for the best.
 void Trainer::start_from_checkpoint() {
   const ResumeConfig& resume = *config_.resume;
   const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
-  require<ConfigError>(resume.next_batch_index < std::max<std::int64_t>(1, batches), "resume.next_batch_index: expected less than ", batches,
-                       ", the batches of the epoch, got ", resume.next_batch_index);
   state_.epoch = resume.next_epoch_index;
   state_.batch = resume.next_batch_index;
   first_batch_ = batches * state_.epoch + state_.batch;
   skip_empty_epochs();
   if (resume.checkpoint_file.empty()) return;
-  load_parameters(model_, resume.checkpoint_file);
   log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
   if (const std::optional<double> loss = loss_of(resume.checkpoint_file)) save_if_best(*loss);
 }
 
 TrainingResult Trainer::run() {
-  summary_.training_start = local_time('T');
+  summary_.training_start = format_now('T');
   clock_.emplace(options_.callbacks.progress_interval);
   TrainingResult result;
   try {
     loop();
     finish(result);
-    summary_.training_end = local_time('T');
+    summary_.training_end = format_now('T');
     write_config();
   } catch (const std::exception& error) {
     note_error(error.what());
@@ -156,7 +158,7 @@ Tensor Trainer::micro_step() {
   if (config_.train.shuffle_train) shuffle = RandomKey{seed, site_of("shuffle"), static_cast<std::uint32_t>(state_.epoch)};
   const Batch batch = read_batch(*data_.train, state_.epoch, state_.batch * size, size, shuffle);
   const ForwardContext context{.training = true, .seed = seed, .micro_step = static_cast<std::uint32_t>(cumulative_batch())};
-  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_->micro_step(batch, context);
+  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
   state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
   return loss;
 }
@@ -164,12 +166,12 @@ Tensor Trainer::micro_step() {
 // A row of timemem.csv too: the time of each half, which makes the host wait for the device.
 Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& context) {
   const Clock::time_point start = Clock::now();
-  const Tensor loss = steps_->forward(batch, context);
+  const Tensor loss = steps_.forward(batch, context);
   loss.item();
   const double forward_seconds = seconds_since(start);
   const Clock::time_point middle = Clock::now();
-  steps_->backward(loss);
-  model_.parameters().gradients().slice(0, 1).item();
+  steps_.backward(loss);
+  model_->parameters().gradients().slice(0, 1).item();
   write_row(TimeMemoryRow{.cum_batch = cumulative_batch(),
                           .num_items = config_.train.batch_size,
                           .kind = "train",
@@ -179,11 +181,11 @@ Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& conte
 }
 
 void Trainer::optimizer_step() {
-  const bool finite = steps_->optimizer_step(schedule_.learning_rate(state_.steps));
+  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps));
   ++state_.steps;
   if (!finite) {
     const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1,
-                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_.parameters()));
+                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_->parameters()));
     require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
     ++state_.skipped_steps;
     log(message + "; skipped");
@@ -191,8 +193,8 @@ void Trainer::optimizer_step() {
   // These means take a pass over all gradients on the host: only when the next row of loss.csv tells of this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
   if (next == logging_points_.end() || *next > state_.micro_step + config_.train.gradient_accumulate_every) return;
-  state_.avg_grad = mean_gradient(model_.parameters());
-  state_.avg_grad_clipped = state_.avg_grad * steps_->adam().clip_factor();
+  state_.avg_grad = mean_gradient(model_->parameters());
+  state_.avg_grad_clipped = state_.avg_grad * steps_.adam().clip_factor();
 }
 
 void Trainer::advance() {
@@ -217,12 +219,17 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
   if (config_.train.shuffle_eval && split == Split::Validation)
     options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};
   const Clock::time_point start = Clock::now();
-  const Evaluation result = evaluate(model_, dataset, options);
+  const Evaluation result = evaluate(*model_, dataset, options);
   const double seconds = seconds_since(start);
   clock_->leave_out(seconds);
   stopped_ = stopped_ || result.stopped;
-  if (!result.stopped)
-    write_row(TimeMemoryRow{.cum_batch = cumulative_batch(), .num_items = state_.elements, .kind = csv_kind(split), .fw_time = seconds});
+  if (result.stopped) return result;
+  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
+  if (split == Split::Validation) {
+    row.cum_batch = cumulative_batch() - 1;  // of the micro-step before
+    row.num_items = state_.elements;
+  }
+  write_row(row);
   return result;
 }
 
@@ -241,7 +248,7 @@ void Trainer::validate(LossRow row) {
 }
 
 void Trainer::save_if_best(double loss) {
-  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(model_, path, {{loss_key, shortest_text(loss)}}); });
+  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_key, shortest_text(loss)}}); });
 }
 
 // The best state comes back and is tested.
@@ -252,85 +259,15 @@ void Trainer::finish(TrainingResult& result) {
     return;
   }
   if (!best_.list().empty()) {
-    load_parameters(model_, best_.path_of(best_.list().front()));
+    load_parameters(*model_, best_.path_of(best_.list().front()));
     log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));
   }
   if (data_.test == nullptr) return;
   const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.timestamp = local_time(' '), .kind = "test", .loss = *result.test_loss});
+  write_row(LossRow{.kind = "test", .loss = *result.test_loss});
   log(concat_text("test loss ", shortest_text(*result.test_loss)));
-}
-
-void Trainer::log(const std::string& line) {
-  folder_.log(line);
-  if (options_.callbacks.on_log) options_.callbacks.on_log(line);
-}
-
-// The place of the micro-step that was just done.
-LossRow Trainer::training_row() const {
-  return {.timestamp = local_time(' '),
-          .elements_seen = state_.elements,
-          .epoch = state_.epoch,
-          .batch = state_.batch,
-          .cum_batch = cumulative_batch(),
-          .lr = schedule_.learning_rate(state_.steps),
-          .avg_grad = state_.avg_grad,
-          .avg_grad_clipped = state_.avg_grad_clipped};
-}
-
-void Trainer::write_row(const LossRow& row) {
-  const std::vector<std::int64_t>& ranks = config_.io.enabled_loss_log_for_gpus;
-  if (std::find(ranks.begin(), ranks.end(), row.gpu_rank) != ranks.end()) folder_.write(row);
-}
-
-void Trainer::write_row(TimeMemoryRow row) {
-  const auto gibibytes = [](std::size_t bytes) { return std::round(static_cast<double>(bytes) / (1 << 30) * 1000) / 1000; };
-  const PoolStatistics memory = current_pool(options_.device)->statistics();
-  row.allocated = gibibytes(memory.used_bytes);
-  row.allocated_max = gibibytes(memory.peak_used_bytes);
-  row.reserved = gibibytes(memory.held_bytes);
-  row.reserved_max = gibibytes(memory.peak_held_bytes);
-  row.total = gibibytes(device_memory_);
-  folder_.write(row);
-}
-
-// `resume` says where to go on, so that the file is a config that continues the run.
-void Trainer::write_config() {
-  RunConfig config = config_;
-  ResumeConfig& resume = config.resume.emplace();
-  if (!best_.list().empty()) resume.checkpoint_file = best_.path_of(best_.list().front()).string();
-  resume.next_epoch_index = state_.epoch;
-  resume.next_batch_index = state_.batch;
-  if (config_.resume && !config_.resume->checkpoint_file.empty()) resume.resumed_from = config_.resume->checkpoint_file;
-  folder_.write_config(config, summary_);
-}
-
-// What is thrown is the error itself: that it cannot be noted (a full disk, say) is no news.
-void Trainer::note_error(const char* message) noexcept {
-  try {
-    summary_.error = message;
-    summary_.training_end = local_time('T');
-    write_config();
-    folder_.log(concat_text("error: ", message));
-  } catch (const std::exception&) {
-  }
-}
-
-void Trainer::report_progress(const Tensor& loss) {
-  const bool last = state_.micro_step == schedule_.micro_steps();
-  if (!options_.callbacks.on_progress || !(last || clock_->due())) return;
-  TrainingProgress progress{.step = state_.steps,
-                            .steps = schedule_.steps(),
-                            .micro_step = state_.micro_step,
-                            .micro_steps = schedule_.micro_steps(),
-                            .loss = loss.item(),
-                            .learning_rate = schedule_.learning_rate(state_.steps)};
-  progress.bits_per_byte = progress.loss / std::numbers::ln2;
-  if (state_.steps > 0) progress.gradient_norm = steps_->adam().gradient_norm();
-  clock_->report(progress, config_.train.batch_size * config_.input_seq_len);
-  options_.callbacks.on_progress(progress);
 }
 
 }  // namespace mblm

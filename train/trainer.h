@@ -32,16 +32,16 @@ struct TrainingState {
 
 // Each may be empty. They are called from the thread that runs the training.
 struct TrainerCallbacks {
-  std::function<void(const TrainingProgress&)> on_progress;
+  std::function<void(const TrainingProgress&)> on_progress = {};
   double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
-  std::function<void(const std::string& line)> on_log;  // what train.log gets
-  std::function<bool()> should_stop;                    // asked before each micro-step, and between batches of a validation
+  std::function<void(const std::string& line)> on_log = {};  // what train.log gets
+  std::function<bool()> should_stop = {};               // asked before each micro-step, and between batches of a validation
 };
 
 struct TrainerOptions {
-  Device device;
-  std::string job_id;  // names the run's folder when not empty
-  TrainerCallbacks callbacks;
+  Device device = {};
+  std::string job_id = {};  // names the run's folder when not empty
+  TrainerCallbacks callbacks = {};
 };
 
 struct TrainingResult {
@@ -54,8 +54,8 @@ struct TrainingResult {
 
 class Trainer {
  public:
-  // Opens the data, makes the run's folder and the model, in this order: what can be wrong is found before anything is
-  // computed. `config` must have passed its checks. Throws FileError, ConfigError, MemoryError, DeviceError.
+  // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
+  // `config` must have passed its checks. Throws FileError, ConfigError, MemoryError, DeviceError.
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
 
   // The whole run. At its end the model is the best one, where one was saved; when the run was stopped it is the last one.
@@ -63,7 +63,7 @@ class Trainer {
   // not finite (unless train.on_nonfinite is `skip`), FileError.
   TrainingResult run();
 
-  Model& model() { return model_; }
+  Model& model() { return *model_; }
   const RunFolder& folder() const { return folder_; }
   const Schedule& schedule() const { return schedule_; }
   const TrainingState& state() const { return state_; }
@@ -74,7 +74,8 @@ class Trainer {
   };
   static Data open_data(const RunConfig& config, const DatasetRegistry& datasets);
 
-  void prepare_model();
+  static std::unique_ptr<Model> make_model(const RunConfig& config, Device device);
+
   void start_from_checkpoint();
 
   void loop();
@@ -93,7 +94,7 @@ class Trainer {
 
   void log(const std::string& line);
   LossRow training_row() const;
-  void write_row(const LossRow& row);
+  void write_row(LossRow row);
   void write_row(TimeMemoryRow row);
   void write_config();
   void note_error(const char* message) noexcept;
@@ -104,9 +105,9 @@ class Trainer {
   const Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   Data data_;
+  const std::unique_ptr<Model> model_;
+  StepRunner steps_;
   RunFolder folder_;
-  Model model_;
-  std::optional<StepRunner> steps_;
   BestCheckpoints best_;
   RunSummary summary_;
   std::size_t device_memory_ = 0;  // bytes
