@@ -70,8 +70,9 @@ struct HeadGradients {
   HeadRows<T> dq, dk, dv;
 };
 
-// Sequences of up to this many keys take the short way: a head at a time, all its scores on the stack.
-inline constexpr std::int64_t short_keys = 64;
+// Sequences of up to this many keys take the short way: a head at a time, all its scores on the stack. Measured with 64 channels:
+// at 33 tokens it is 20 % ahead of the long way, at 64 10 % behind.
+inline constexpr std::int64_t short_keys = 48;
 
 // log_sum_exp has one element per query.
 template <class T>
