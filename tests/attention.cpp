@@ -85,7 +85,8 @@ OpCase make(const Case& shape) {
   c.inputs = {{.shape = Shape{shape.batch, shape.tokens, 3 * shape.heads * shape.width}}};
   c.run = [shape](std::span<const Tensor> in) -> std::vector<Tensor> { return {attention(in[0], options_of(shape, in[0].device()))}; };
   c.oracle = [shape](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(shape, in[0])}; };
-  const double scores = static_cast<double>(shape.batch * shape.heads * shape.tokens) * static_cast<double>(shape.causal ? shape.tokens + 1 : 2 * shape.tokens) / 2;
+  const double scores =
+      static_cast<double>(shape.batch * shape.heads * shape.tokens) * static_cast<double>(shape.causal ? shape.tokens + 1 : 2 * shape.tokens) / 2;
   c.flops = 4 * scores * static_cast<double>(shape.width);
   return c;
 }
