@@ -16,10 +16,15 @@ inline constexpr std::int64_t vector_bytes = 64;
 inline constexpr std::int64_t vector_bytes = 32;
 #endif
 
-template <class T> inline constexpr std::int64_t lane_count = vector_bytes / static_cast<std::int64_t>(sizeof(T));
+template <class T>
+inline constexpr std::int64_t lane_count = vector_bytes / static_cast<std::int64_t>(sizeof(T));
 
-template <class T> struct LanesOf { typedef T type __attribute__((vector_size(vector_bytes))); };
-template <class T> using Lanes = typename LanesOf<T>::type;
+template <class T>
+struct LanesOf {
+  typedef T type __attribute__((vector_size(vector_bytes)));
+};
+template <class T>
+using Lanes = typename LanesOf<T>::type;
 
 // The first `count` lanes from and to memory; lanes that are not loaded are 0.
 template <class T>
