@@ -1,7 +1,7 @@
 #include "ops/selective_scan.h"
 
 #include "cpu/kernel.h"
-#include "cpu/lanes.h"
+#include "cpu/lane_math.h"
 #include "cpu/simd_math.h"
 
 namespace mblm {
@@ -56,17 +56,17 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
 template <class T>
 void load_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<T>* to) {
   if (width == lane_count<T>) {
-    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_lanes(from + t * stride);
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load(from + t * stride);
   } else {
-    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_lanes(from + t * stride, width);
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_first(from + t * stride, width);
   }
 }
 template <class T>
 void store_rows(const Lanes<T>* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t stride) {
   if (width == lane_count<T>) {
-    for (std::int64_t t = 0; t < rows; ++t) store_lanes(from[t], to + t * stride);
+    for (std::int64_t t = 0; t < rows; ++t) store<T>(to + t * stride, from[t]);
   } else {
-    for (std::int64_t t = 0; t < rows; ++t) store_lanes(from[t], to + t * stride, width);
+    for (std::int64_t t = 0; t < rows; ++t) store_first<T>(to + t * stride, from[t], width);
   }
 }
 
@@ -165,7 +165,7 @@ class Forward {
     const std::int64_t offset = token * sizes_.channels + group * sizes_.lanes;
     ChunkInputs<T> in;
     in.load(x_ + offset, dt_ + offset, sizes_.channels, rows, width);
-    const Lanes<T> d = load_lanes(d_ + group * sizes_.lanes, width);
+    const Lanes<T> d = load_first(d_ + group * sizes_.lanes, width);
     ChunkRows<T> y;
     for (std::int64_t t = 0; t < rows; ++t) y[t] = d * in.x[t];
     const T* rates = rates_.template data<T>() + group * states * sizes_.lanes;
@@ -173,7 +173,7 @@ class Forward {
     for (std::int64_t s = 0; s < states; ++s) {
       prefetch_rows(x_ + next, sizes_.channels, next_rows, s, states);
       prefetch_rows(dt_ + next, sizes_.channels, next_rows, s, states);
-      h[s] = scan_state(in, rows, load_lanes(rates + s * sizes_.lanes), b_ + token * states + s, c_ + token * states + s, states, h[s], y);
+      h[s] = scan_state(in, rows, load(rates + s * sizes_.lanes), b_ + token * states + s, c_ + token * states + s, states, h[s], y);
     }
     store_rows(y, rows, width, y_ + offset, sizes_.channels);
   }
@@ -234,11 +234,12 @@ Lanes<T> scan_state_back(const ChunkInputs<T>& in, std::int64_t rows, const Lane
 }
 
 // out[t] += the sum of the lanes of row t, for `count` rows and those up to a whole number of vectors, which are 0.
+// The rows are used up.
 template <class T>
-void add_sums_of_rows(Lanes<T>* rows, std::int64_t count, T* out) {
+void add_lane_sums(Lanes<T>* rows, std::int64_t count, T* out) {
   constexpr std::int64_t lanes = lane_count<T>;
   for (std::int64_t t = count; t % lanes != 0; ++t) rows[t] = Lanes<T>{};
-  for (std::int64_t t = 0; t < count; t += lanes) store_lanes<T>(load_lanes(out + t) + sums_of_rows<T>(rows + t), out + t);
+  for (std::int64_t t = 0; t < count; t += lanes) store<T>(out + t, load(out + t) + sum_each<T>(rows + t));
 }
 
 // Tiles are a range of sequences times a block of groups of channels. The gradients of b and c are sums over channels: each
@@ -317,14 +318,14 @@ class Backward {
       for (const T* from : {x_, dt_, dy_}) prefetch_rows(from + next, sizes_.channels, next_rows, s, sizes_.states);
       const T *b = b_ + token * sizes_.states + s, *c = c_ + token * sizes_.states + s;
       const std::int64_t rate_at = (group * sizes_.states + s) * sizes_.lanes;
-      const Lanes<T> rate = load_lanes(rates_.template data<T>() + rate_at);
+      const Lanes<T> rate = load(rates_.template data<T>() + rate_at);
       past.compute(in, rows, rate, b, sizes_.states, load_state(state_before(sequence, group, k), sizes_.states, s, width));
       const Lanes<T> da = scan_state_back(in, rows, rate, b, c, sizes_.states, past, grad, dh[s]);
       T* da_sum = da_.template data<T>() + range * rates_.numel() + rate_at;
-      store_lanes<T>(load_lanes(da_sum) + da, da_sum);
+      store<T>(da_sum, load(da_sum) + da);
       const std::int64_t partial = (((block * sizes_.sequences + sequence) * sizes_.chunks + k) * sizes_.states + s) * sizes_.padded_tokens;
-      add_sums_of_rows<T>(past.decay, rows, db_.template data<T>() + partial);
-      add_sums_of_rows<T>(past.h + 1, rows, dc_.template data<T>() + partial);
+      add_lane_sums<T>(past.decay, rows, db_.template data<T>() + partial);
+      add_lane_sums<T>(past.h + 1, rows, dc_.template data<T>() + partial);
     }
     finish_chunk(in, grad, rows, group, dd_.template data<T>() + (range * sizes_.groups + group) * sizes_.lanes);
     store_rows(grad.drive, rows, width, dx_ + offset, sizes_.channels);
@@ -338,14 +339,14 @@ class Backward {
 
   // dx = D dy + dt drive, in place of drive; ddt = ddt ln 2 + x drive; dD += sum_t dy x.
   void finish_chunk(const ChunkInputs<T>& in, ChunkGradients<T>& grad, std::int64_t rows, std::int64_t group, T* dd) const {
-    const Lanes<T> d = load_lanes(d_ + group * sizes_.lanes, sizes_.width(group));
+    const Lanes<T> d = load_first(d_ + group * sizes_.lanes, sizes_.width(group));
     Lanes<T> sum{};
     for (std::int64_t t = 0; t < rows; ++t) {
       sum += grad.dy[t] * in.x[t];
       grad.ddt[t] = grad.ddt[t] * static_cast<T>(ln2) + in.x[t] * grad.drive[t];
       grad.drive[t] = d * grad.dy[t] + in.dt[t] * grad.drive[t];
     }
-    store_lanes<T>(load_lanes(dd) + sum, dd);
+    store<T>(dd, load(dd) + sum);
   }
 
   // Partial sums of db or dc: the tokens of a chunk next to each other, for each state of each chunk.

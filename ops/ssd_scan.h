@@ -8,7 +8,7 @@ namespace mblm {
 // x (B, T, H p); dt (B, T, H), after softplus; A_log (H); b, c (B, T, S), shared by the heads; d (H);
 // h (B, H, p, S), `initial` undefined for zeros; y (B, T, H p). `final_state`, when given, receives h after the last token.
 // Computed by chunks of tokens: within a chunk as matrix products (quadratic form), between chunks by the state. Keeps the
-// inputs and h at the start of each chunk but the first: memory O(T).
+// inputs and h at the start of each chunk but the first: memory O(T). T >= 1. Throws ShapeError, DTypeError.
 Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial = {},
                 Tensor* final_state = nullptr);
 
@@ -18,11 +18,13 @@ struct SsdScanInputs {
   Tensor x, dt, a_log, b, c, d, initial;
 };
 struct SsdScanGradients {
-  Tensor dx, ddt, da_log, db, dc, dd, dinitial;
-  float beta_a_log = 0, beta_d = 0;
+  Tensor dx, ddt, da_log, db, dc, dd, dinitial;  // dinitial undefined when nobody wants it
+  float beta_a_log = 0, beta_d = 0;              // the weights' gradients are added to with beta 1
 };
-// chunk_states (B, H, chunks, p, S): h before each chunk; undefined when no backward will come. final_state may be undefined.
+// chunk_states (B, chunks - 1, H, p, S): h before each chunk but the first, whose is `initial`; undefined when no backward
+// will come. initial and final_state may be undefined.
 extern Kernel<void(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)> ssd_scan_forward;
+// dfinal may be undefined.
 extern Kernel<void(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out)>
     ssd_scan_backward;
 

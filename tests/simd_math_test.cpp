@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "cpu/lanes.h"
+#include "cpu/lane_math.h"
 
 namespace mblm {
 namespace {
@@ -52,11 +52,11 @@ TEST_CASE("sigmoid is right on both sides") {
   CHECK(sigmoid(1e30f) == 1.0f);
 }
 
-TEST_CASE("sums_of_rows adds the lanes of each row") {
+TEST_CASE("sum_each adds the lanes of each vector") {
   Lanes<float> rows[lane_count<float>];
   for (int i = 0; i < lane_count<float>; ++i)
     for (int j = 0; j < lane_count<float>; ++j) rows[i][j] = static_cast<float>(i * 100 + j * j);
-  const Lanes<float> sums = sums_of_rows<float>(rows);
+  const Lanes<float> sums = sum_each<float>(rows);
   for (int i = 0; i < lane_count<float>; ++i) {
     float sum = 0;
     for (int j = 0; j < lane_count<float>; ++j) sum += static_cast<float>(i * 100 + j * j);

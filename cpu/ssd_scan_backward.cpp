@@ -1,0 +1,197 @@
+#include "cpu/kernel.h"
+#include "cpu/ssd_chunk.h"
+#include "ops/ssd_scan.h"
+
+namespace mblm {
+namespace {
+
+using ssd::Borders;
+using ssd::Decay;
+using ssd::Sizes;
+
+// What one tile needs beside its inputs. Of a chunk: gram and its gradient. Of a head in it: L, the mixing matrix M, its
+// gradient, and rows of x or dy, scaled, with what they give in the space of B or C.
+template <class T>
+struct Scratch {
+  alignas(64) T gram[ssd_chunk * triangle_row], dgram[ssd_chunk * triangle_row];
+  alignas(64) T l[ssd_chunk * triangle_row], m[ssd_chunk * triangle_row], dm[ssd_chunk * triangle_row];
+  T ddt[ssd_chunk], dlog_a[ssd_chunk];  // dlog_a: of log a_k
+  Tensor scaled_rows, state_rows;       // (64, p), (64, S)
+
+  explicit Scratch(const Sizes& n) : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
+};
+
+// load_lanes(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
+template <class T>
+inline constexpr std::array<T, 2 * lane_count<T>> ones_then_zeros = [] {
+  std::array<T, 2 * lane_count<T>> values{};
+  std::fill_n(values.begin(), lane_count<T>, T(1));
+  return values;
+}();
+
+template <class T>
+struct Backward {
+  Sizes n;
+  const T *x, *dt, *a_log, *b, *c, *d, *dy;
+  Borders<T> h, dh;
+  T *dx, *ddt, *db, *dc;
+  double* weight_partials;  // (sequences * chunks, 2, H): of dA_log and dD
+
+  // dh of one head from chunk end - 1 back to `begin`: dh = a_0 ... a_{q-1} dh' + sum_i a_0 ... a_i dy_i (outer) C_i.
+  void sweep(std::int64_t sequence, std::int64_t head, std::int64_t begin, std::int64_t end, T* weighted) const {
+    for (std::int64_t chunk = end - 1; chunk >= begin; --chunk) {
+      T *out = dh.before(n, sequence, chunk), *in = dh.after(n, sequence, chunk);
+      if (out == nullptr) return;
+      const std::int64_t token = n.token(sequence, chunk), skip = head * n.head_state();
+      Decay<T> decay(n, dt, a_log, token, n.length(chunk), head);
+      decay.find_products();
+      ssd::scale_rows(decay.q, n.width, decay.from_start, dy + token * n.row() + head * n.width, n.row(), weighted, n.width);
+      ssd::advance_state(n, decay.q, decay.whole(), in == nullptr ? nullptr : in + skip, weighted, c + token * n.states, out + skip);
+    }
+  }
+
+  // All other gradients of one chunk, head by head. With gram_ij = C_i . B_j and dgram summed over the heads:
+  // dC = dgram B + what reaches it from h before the chunk; dB = dgram^T C + what reaches it from dh after the chunk.
+  void gradients(std::int64_t sequence, std::int64_t chunk, Scratch<T>& s) const {
+    const std::int64_t token = n.token(sequence, chunk), q = n.length(chunk), first = token * n.states;
+    const T *state = h.before(n, sequence, chunk), *dstate = dh.after(n, sequence, chunk);
+    double* partials = weight_partials + (sequence * n.chunks + chunk) * 2 * n.heads;
+    lower_dots(q, n.states, c + first, b + first, n.states, s.gram);
+    for (std::int64_t i = 0; i < q; ++i) std::fill_n(s.dgram + i * triangle_row, padded(q), T(0));
+    if (state != nullptr) std::fill_n(dc + first, q * n.states, T(0));
+    if (dstate != nullptr) std::fill_n(db + first, q * n.states, T(0));
+    if (dstate != nullptr) gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
+    for (std::int64_t head = 0; head < n.heads; ++head) {
+      Decay<T> decay(n, dt, a_log, token, q, head);
+      const std::int64_t place = token * n.row() + head * n.width, skip = head * n.head_state();
+      std::fill_n(s.ddt, q, T(0));
+      std::fill_n(s.dlog_a, q, T(0));
+      if (state != nullptr || dstate != nullptr) decay.find_products();
+      if (dstate != nullptr) from_next_state(decay, x + place, dstate + skip, dx + place, db + first, s);
+      if (state != nullptr) from_state(decay, dy + place, state + skip, c + first, dc + first, s);
+      if (state != nullptr && dstate != nullptr) {
+        const T whole = decay.whole() * dot(n.head_state(), state + skip, dstate + skip);
+        for (std::int64_t k = 0; k < q; ++k) s.dlog_a[k] += whole;
+      }
+      partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
+      partials[head] = decay_gradients(decay, s, ddt + token * n.heads + head);
+    }
+    gemm<T>(true, false, q, n.states, q, T(1), s.dgram, triangle_row, c + first, n.states, T(dstate != nullptr), db + first, n.states);
+    gemm<T>(false, false, q, n.states, q, T(1), s.dgram, triangle_row, b + first, n.states, T(state != nullptr), dc + first, n.states);
+  }
+
+ private:
+  // h' has to_end_j dt_j x_j (outer) B_j in it. dx comes in as dh' B_j. log a_k is in to_end_j for j < k.
+  void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<T>& s) const {
+    T weight[ssd_chunk], before = 0;
+    for (std::int64_t j = 0; j < decay.q; ++j) {
+      const T reach = dot(n.width, px + j * n.row(), pdx + j * n.row());
+      weight[j] = decay.to_end[j] * decay.dt[j];
+      s.ddt[j] += decay.to_end[j] * reach;
+      s.dlog_a[j] += before;
+      before += weight[j] * reach;
+    }
+    ssd::scale_rows(decay.q, n.width, weight, pdx, n.row(), pdx, n.row());
+    T* rows = s.scaled_rows.template data<T>();
+    ssd::scale_rows(decay.q, n.width, weight, px, n.row(), rows, n.width);
+    gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, dstate, n.states, T(1), pdb, n.states);
+  }
+
+  // y_i has from_start_i h C_i in it. log a_k is in from_start_i for i >= k.
+  void from_state(const Decay<T>& decay, const T* pdy, const T* state, const T* pc, T* pdc, Scratch<T>& s) const {
+    T *rows = s.scaled_rows.template data<T>(), *dc_rows = s.state_rows.template data<T>();
+    ssd::scale_rows(decay.q, n.width, decay.from_start, pdy, n.row(), rows, n.width);
+    gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, state, n.states, T(0), dc_rows, n.states);
+    T after = 0;
+    for (std::int64_t i = decay.q - 1; i >= 0; --i) {
+      const T* row = dc_rows + i * n.states;
+      T* out = pdc + i * n.states;
+#pragma omp simd
+      for (std::int64_t k = 0; k < n.states; ++k) out[k] += row[k];
+      after += dot(n.states, row, pc + i * n.states);
+      s.dlog_a[i] += after;
+    }
+  }
+
+  // y = M x with M_ij = gram_ij L_ij dt_j + D [i = j], so dM_ij = dy_i . x_j. Returns dD.
+  double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<T>& s) const {
+    ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
+    lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx);
+    lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
+    // dM_ij is on the way to all a_k with i >= k > j: their sums, from the last row up. No sum is the difference of others.
+    constexpr std::int64_t one = lane_count<T>;
+    alignas(64) T below[ssd_chunk] = {};  // sum over rows i >= k of dM_ij gram_ij L_ij
+    double sum_d = 0;
+    for (std::int64_t k = decay.q - 1; k >= 0; --k) {
+      Lanes<T> crossing = {};
+      for (std::int64_t j = 0; j <= k; j += one) {
+        const std::int64_t at = k * triangle_row + j;
+        const Lanes<T> decayed = load_lanes(s.dm + at) * load_lanes(s.l + at), step = load_lanes(decay.dt + j);
+        lanes_at(s.dgram + at) += decayed * step;
+        lanes_at(below + j) += decayed * load_lanes(s.gram + at);
+        const Lanes<T> all = load_lanes(below + j) * step;
+        crossing += j + one <= k ? all : all * load_lanes(ones_then_zeros<T>.data() + one - (k - j));
+      }
+      s.dlog_a[k] += sum_lanes(crossing);
+      sum_d += s.dm[k * triangle_row + k];
+    }
+    for (std::int64_t j = 0; j < decay.q; ++j) s.ddt[j] += below[j];
+    return sum_d;
+  }
+
+  // log a_k = -exp(A_log) dt_k. Writes ddt and returns dA_log.
+  double decay_gradients(const Decay<T>& decay, const Scratch<T>& s, T* out) const {
+    double sum = 0;
+    for (std::int64_t k = 0; k < decay.q; ++k) {
+      out[k * n.heads] = s.ddt[k] - decay.rate * s.dlog_a[k];
+      sum -= static_cast<double>(s.dlog_a[k]) * decay.dt[k];
+    }
+    return sum * decay.rate;
+  }
+};
+
+// Chunks [begin, end) of all sequences: first the gradients of the states between them, head by head; then all others.
+template <class T>
+void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
+  const Sizes& n = f.n;
+  if (n.chunks > 1 || f.dh.first != nullptr) {
+    parallel_tiles(n.batch * n.heads, 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
+      Tensor weighted = empty(Shape{ssd_chunk, n.width}, dtype_of<T>);
+      f.sweep(unit / n.heads, unit % n.heads, begin, end, weighted.data<T>());
+    });
+  }
+  const std::int64_t count = end - begin;
+  parallel_tiles(n.batch * count, ssd::chunks_per_tile(n), [&](std::int64_t first, std::int64_t last, std::int64_t) {
+    Scratch<T> scratch(n);
+    for (std::int64_t unit = first; unit < last; ++unit) f.gradients(unit / count, begin + unit % count, scratch);
+  });
+}
+
+// out_h = beta out_h + the partial sums of head h, in order.
+template <class T>
+void add_weight_partials(const double* partials, std::int64_t count, std::int64_t heads, float beta, T* out) {
+  for (std::int64_t head = 0; head < heads; ++head) {
+    double sum = 0;
+    for (std::int64_t unit = 0; unit < count; ++unit) sum += partials[unit * 2 * heads + head];
+    out[head] = static_cast<T>(beta == 0 ? sum : sum + beta * out[head]);
+  }
+}
+
+void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out) {
+  for_real_type("ssd_scan_backward", dy.dtype(), [&]<class T>() {
+    const Sizes n(in);
+    Tensor partials = empty(Shape{n.batch * n.chunks, 2, n.heads}, DType::Float64), dbetween;
+    if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dy.dtype());
+    const Backward<T> f{n, in.x.data<T>(), in.dt.data<T>(), in.a_log.data<T>(), in.b.data<T>(), in.c.data<T>(), in.d.data<T>(), dy.data<T>(),
+                        ssd::borders<T>(in.initial, chunk_states, {}), ssd::borders<T>(out.dinitial, dbetween, dfinal),
+                        out.dx.data<T>(), out.ddt.data<T>(), out.db.data<T>(), out.dc.data<T>(), partials.data<double>()};
+    for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
+    add_weight_partials(partials.data<double>(), n.batch * n.chunks, n.heads, out.beta_a_log, out.da_log.data<T>());
+    add_weight_partials(partials.data<double>() + n.heads, n.batch * n.chunks, n.heads, out.beta_d, out.dd.data<T>());
+  });
+}
+
+const bool added = add_cpu_kernel(ssd_scan_backward, backward);
+
+}  // namespace
+}  // namespace mblm
