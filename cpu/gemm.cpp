@@ -1,11 +1,13 @@
 #include "cpu/gemm.h"
 
+// g++ 12 takes the undefined lanes of its own AVX-512 intrinsics for variables of ours.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
 #ifdef MBLM_ONEDNN
 #include <dnnl.h>
-#include <omp.h>
 
+#include "cpu/one_thread.h"
 #include "engine/error.h"
 #endif
 
@@ -40,24 +42,6 @@ void eigen_gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t
   if (!transpose_a && transpose_b) multiply(alpha, va, vb.transpose(), beta, vc);
   if (!transpose_a && !transpose_b) multiply(alpha, va, vb, beta, vc);
 }
-
-#ifdef MBLM_ONEDNN
-// oneDNN takes one thread inside a parallel region. Outside it would take all: there this keeps it to one.
-class OneThread {
- public:
-  OneThread() : before_(omp_in_parallel() != 0 ? 0 : omp_get_max_threads()) {
-    if (before_ > 1) omp_set_num_threads(1);
-  }
-  ~OneThread() {
-    if (before_ > 1) omp_set_num_threads(before_);
-  }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
-#endif
 
 }  // namespace
 

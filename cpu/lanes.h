@@ -1,76 +1,158 @@
-// Explicit vectors, for loops that keep their sums in registers: the compiler spills those of `#pragma omp simd`, and adds up the
-// lanes of a reduction one by one.
+// Vectors of the processor's width, for loops that the compiler does not find by itself.
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 namespace mblm {
 
-// One register of elements, at any address.
 #ifdef __AVX512F__
-inline constexpr std::int64_t lane_bytes = 64;
+inline constexpr int vector_bytes = 64;
 #else
-inline constexpr std::int64_t lane_bytes = 32;
+inline constexpr int vector_bytes = 32;
 #endif
-template <class T>
-using Lanes [[gnu::vector_size(lane_bytes), gnu::aligned(alignof(T)), gnu::may_alias]] = T;
-template <class T>
-inline constexpr std::int64_t lane_count = lane_bytes / sizeof(T);
 
 template <class T>
-inline const Lanes<T>& load_lanes(const T* p) {
-  return *reinterpret_cast<const Lanes<T>*>(p);
+struct LanesOf {
+  typedef T type __attribute__((vector_size(vector_bytes)));
+};
+template <class T>
+using Lanes = typename LanesOf<T>::type;
+template <class T>
+inline constexpr int lane_count = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T>
+inline Lanes<T> load(const T* from) {
+  Lanes<T> x;
+  std::memcpy(&x, from, sizeof x);
+  return x;
 }
 template <class T>
-inline Lanes<T>& lanes_at(T* p) {
-  return *reinterpret_cast<Lanes<T>*>(p);
+inline void store(T* to, Lanes<T> x) {
+  std::memcpy(to, &x, sizeof x);
 }
 
-// The sum of all elements of a vector, by halves.
-template <class V, int... k>
-inline auto sum_halves(const V& v, std::integer_sequence<int, k...>) {
-  constexpr int half = sizeof...(k);
-  if constexpr (half == 1) return v[0] + v[1];
-  else return sum_halves(__builtin_shufflevector(v, v, k...) + __builtin_shufflevector(v, v, (k + half)...), std::make_integer_sequence<int, half / 2>());
+// The first `count` lanes, the others zero.
+template <class T>
+inline Lanes<T> load_first(const T* from, std::int64_t count) {
+  Lanes<T> x{};
+  std::memcpy(&x, from, static_cast<std::size_t>(count) * sizeof(T));
+  return x;
 }
 template <class T>
-inline T sum_lanes(const Lanes<T>& v) {
-  return sum_halves(v, std::make_integer_sequence<int, lane_count<T> / 2>());
+inline void store_first(T* to, Lanes<T> x, std::int64_t count) {
+  std::memcpy(to, &x, static_cast<std::size_t>(count) * sizeof(T));
 }
 
-// Exchanges lane k + half of a with lane k of b, for each k without the bit `half`.
-template <class V, int half, int... k>
-inline void exchange_lanes(V& a, V& b, std::integer_sequence<int, k...>) {
-  constexpr int lanes = sizeof...(k);
-  const V low = __builtin_shufflevector(a, b, ((k & half) ? lanes + k - half : k)...);
-  b = __builtin_shufflevector(a, b, ((k & half) ? lanes + k : k + half)...);
+namespace detail {
+
+// Lane i of the result: a[i] + a[i ^ width] where i has no bit `width`, else b[i] + b[i ^ width].
+template <int width, class T, int... i>
+inline Lanes<T> fold_pair(Lanes<T> a, Lanes<T> b, std::integer_sequence<int, i...>) {
+  constexpr int lanes = sizeof...(i);
+  return __builtin_shufflevector(a, b, ((i & width) != 0 ? lanes + i : i)...) +
+         __builtin_shufflevector(a, b, ((i & width) != 0 ? lanes + (i ^ width) : i ^ width)...);
+}
+
+template <int width, class T, int... r>
+inline void fold_all(Lanes<T>* x, std::integer_sequence<int, r...>) {
+  ((x[r] = fold_pair<width, T>(x[r], x[r + width], std::make_integer_sequence<int, lane_count<T>>{})), ...);
+}
+
+}  // namespace detail
+
+// Lane r of the result is the sum of the lanes of x[r]; x has lane_count vectors and is used up. A tree of halvings: two
+// vectors become one at each step, three instructions per sum where a sum of its own takes a dozen.
+template <class T, int width = lane_count<T> / 2>
+inline Lanes<T> sum_each(Lanes<T>* x) {
+  detail::fold_all<width, T>(x, std::make_integer_sequence<int, width>{});
+  if constexpr (width > 1)
+    return sum_each<T, width / 2>(x);
+  else
+    return x[0];
+}
+
+namespace detail {
+
+// Exchanges lane i + half of a with lane i of b, for each i without the bit `half`.
+template <int half, class T, int... i>
+inline void exchange_lanes(Lanes<T>& a, Lanes<T>& b, std::integer_sequence<int, i...>) {
+  constexpr int lanes = sizeof...(i);
+  const Lanes<T> low = __builtin_shufflevector(a, b, ((i & half) != 0 ? lanes + i - half : i)...);
+  b = __builtin_shufflevector(a, b, ((i & half) != 0 ? lanes + i : i + half)...);
   a = low;
 }
-// The square of lane_count vectors becomes its transpose: 2 x 2 blocks of ever larger size are exchanged.
+
+}  // namespace detail
+
+// The square x of lane_count vectors becomes its transpose: pairs of vectors exchange blocks of ever larger size.
 template <class T, int half = 1>
-inline void transpose_lanes(Lanes<T>* square) {
-  constexpr int lanes = lane_count<T>;
-  if constexpr (half < lanes) {
+inline void transpose_lanes(Lanes<T>* x) {
+  if constexpr (half < lane_count<T>) {
 #pragma GCC unroll 16
-    for (int i = 0; i < lanes; ++i)
-      if ((i & half) == 0) exchange_lanes<Lanes<T>, half>(square[i], square[i + half], std::make_integer_sequence<int, lanes>());
-    transpose_lanes<T, 2 * half>(square);
+    for (int r = 0; r < lane_count<T>; ++r)
+      if ((r & half) == 0) detail::exchange_lanes<half, T>(x[r], x[r + half], std::make_integer_sequence<int, lane_count<T>>{});
+    transpose_lanes<T, 2 * half>(x);
   }
 }
 
-// sum_k a[k] b[k]
+namespace detail {
+
+template <int width, class T, int... i>
+inline Lanes<T> swap_lanes(Lanes<T> x, std::integer_sequence<int, i...>) {
+  return __builtin_shufflevector(x, x, (i ^ width)...);
+}
+
+// combine over all lanes, in every lane of the result.
+template <class T, int width = lane_count<T> / 2, class F>
+inline Lanes<T> reduce(Lanes<T> x, F&& combine) {
+  x = combine(x, swap_lanes<width, T>(x, std::make_integer_sequence<int, lane_count<T>>{}));
+  if constexpr (width > 1)
+    return reduce<T, width / 2>(x, combine);
+  else
+    return x;
+}
+
+}  // namespace detail
+
 template <class T>
-inline T dot(std::int64_t n, const T* a, const T* b) {
-  constexpr std::int64_t one = lane_count<T>;
-  Lanes<T> sum[4] = {};
-  std::int64_t k = 0;
-  for (; k + 4 * one <= n; k += 4 * one)
-    for (int m = 0; m < 4; ++m) sum[m] += load_lanes(a + k + m * one) * load_lanes(b + k + m * one);
-  for (; k + one <= n; k += one) sum[0] += load_lanes(a + k) * load_lanes(b + k);
-  T total = sum_lanes<T>((sum[0] + sum[1]) + (sum[2] + sum[3]));
-  for (; k < n; ++k) total += a[k] * b[k];
-  return total;
+inline T lane_sum(Lanes<T> x) {
+  return detail::reduce<T>(x, [](Lanes<T> a, Lanes<T> b) { return a + b; })[0];
+}
+
+// Sum, largest element and inner product of n elements. Unlike a `simd reduction` loop, which adds its lanes one after the
+// other, these end in a tree: that matters for short rows.
+template <class T>
+inline T row_sum(const T* x, std::int64_t n) {
+  Lanes<T> sum{};
+  std::int64_t i = 0;
+  for (; i + lane_count<T> <= n; i += lane_count<T>) sum += load(x + i);
+  if (i < n) sum += load_first(x + i, n - i);
+  return lane_sum<T>(sum);
+}
+
+template <class T>
+inline T row_max(const T* x, std::int64_t n) {
+  T rest = x[0];
+  Lanes<T> largest = Lanes<T>{} + rest;
+  std::int64_t i = 0;
+  for (; i + lane_count<T> <= n; i += lane_count<T>) {
+    const Lanes<T> part = load(x + i);
+    largest = part > largest ? part : largest;
+  }
+  for (; i < n; ++i) rest = x[i] > rest ? x[i] : rest;
+  const T best = detail::reduce<T>(largest, [](Lanes<T> a, Lanes<T> b) { return a > b ? a : b; })[0];
+  return best > rest ? best : rest;
+}
+
+template <class T>
+inline T row_dot(const T* x, const T* y, std::int64_t n) {
+  Lanes<T> sum{};
+  std::int64_t i = 0;
+  for (; i + lane_count<T> <= n; i += lane_count<T>) sum += load(x + i) * load(y + i);
+  if (i < n) sum += load_first(x + i, n - i) * load_first(y + i, n - i);
+  return lane_sum<T>(sum);
 }
 
 }  // namespace mblm

@@ -30,7 +30,7 @@ inline void combine_block(const Coefficients<T>& a, const T* x, std::int64_t ldx
   Lanes<T> sum[R][N] = {};
   for (std::int64_t k = a.begin; k < a.end; ++k) {
     Lanes<T> row[N];
-    for (int i = 0; i < N; ++i) row[i] = load_lanes(x + k * ldx + i * one);
+    for (int i = 0; i < N; ++i) row[i] = load(x + k * ldx + i * one);
     for (int r = 0; r < R; ++r) {
       const T factor = a.m[r * a.row + k * a.step];
       for (int i = 0; i < N; ++i) sum[r][i] += factor * row[i];
@@ -40,8 +40,8 @@ inline void combine_block(const Coefficients<T>& a, const T* x, std::int64_t ldx
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int i = 0; i < N; ++i) {
-      Lanes<T>& to = lanes_at(out + r * ldout + i * one);
-      to = beta == 0 ? sum[r][i] : sum[r][i] + beta * to;
+      T* to = out + r * ldout + i * one;
+      store<T>(to, beta == 0 ? sum[r][i] : sum[r][i] + beta * load(to));
     }
   }
 }
@@ -49,7 +49,7 @@ inline void combine_block(const Coefficients<T>& a, const T* x, std::int64_t ldx
 // The same for rows of any width.
 template <int R, class T>
 inline void combine_rows(const Coefficients<T>& a, const T* x, std::int64_t ldx, std::int64_t width, T beta, T* out, std::int64_t ldout) {
-  constexpr std::int64_t one = lane_count<T>, vectors = lane_bytes / 16, block = vectors * one;
+  constexpr std::int64_t one = lane_count<T>, vectors = vector_bytes / 16, block = vectors * one;
   std::int64_t i = 0;
   for (; i + block <= width; i += block) combine_block<R, vectors>(a, x + i, ldx, beta, out + i, ldout);
   for (; i + one <= width; i += one) combine_block<R, 1>(a, x + i, ldx, beta, out + i, ldout);
@@ -95,9 +95,9 @@ inline void transpose_rows(std::int64_t q, std::int64_t width, const T* x, std::
     std::int64_t k = 0;
     for (; k + one <= width; k += one) {
       Lanes<T> square[one];
-      for (std::int64_t i = 0; i < one; ++i) square[i] = j + i < q ? load_lanes(x + (j + i) * ldx + k) : Lanes<T>{};
+      for (std::int64_t i = 0; i < one; ++i) square[i] = j + i < q ? load(x + (j + i) * ldx + k) : Lanes<T>{};
       transpose_lanes<T>(square);
-      for (std::int64_t i = 0; i < one; ++i) lanes_at(out + (k + i) * triangle_row + j) = square[i];
+      for (std::int64_t i = 0; i < one; ++i) store<T>(out + (k + i) * triangle_row + j, square[i]);
     }
     for (; k < width; ++k)
       for (std::int64_t i = j; i < j + one; ++i) out[k * triangle_row + i] = i < q ? x[i * ldx + k] : T(0);
@@ -111,7 +111,7 @@ inline void lower_dots(std::int64_t q, std::int64_t width, const T* a, const T* 
   constexpr std::int64_t depth = 64, few_tokens = 16;
   if (q <= few_tokens) {
     for (std::int64_t i = 0; i < q; ++i)
-      for (std::int64_t j = 0; j <= i; ++j) m[i * triangle_row + j] = dot(width, a + i * ld, b + j * ld);
+      for (std::int64_t j = 0; j <= i; ++j) m[i * triangle_row + j] = row_dot(a + i * ld, b + j * ld, width);
   } else {
     alignas(64) T columns[depth * triangle_row];
     for (std::int64_t first = 0; first < width; first += depth) {

@@ -9,12 +9,14 @@
 
 namespace mblm {
 
-// e^x. Cody-Waite reduction by ln 2 in two parts, then a degree-7 polynomial on [-ln2/2, ln2/2]. Below -87.3 the result is
-// 0 (as with denormals flushed), above 88.7 it is infinity; NaN stays NaN.
+// e^x. Cody-Waite reduction by ln 2 in two parts, then a degree-7 polynomial on [-ln2/2, ln2/2]. Below -87 the result is 0
+// (as with denormals flushed), above 88.73 it is infinity; NaN stays NaN. No comparison but the two bounds, and no
+// conversion: the sum with 1.5 2^23 has the rounded quotient k in its lowest bits.
 inline float fast_exp(float x) {
-  const float clamped = x < -87.33654f ? -87.33654f : (x > 88.72283f ? 88.72283f : x);
-  const float k = std::nearbyintf(clamped * 1.44269504f);
-  const float r = (clamped - k * 0.693145752f) - k * 1.42860677e-6f;
+  constexpr float shift = 12582912.0f;
+  const float above = x < -87.33654f ? -87.33654f : x, bounded = above > 88.8f ? 88.8f : above;
+  const float shifted = bounded * 1.44269504f + shift, k = shifted - shift;
+  const float r = (bounded - k * 0.693145752f) - k * 1.42860677e-6f;
   float p = 1.98412698e-4f;
   p = p * r + 1.38888889e-3f;
   p = p * r + 8.33333333e-3f;
@@ -22,18 +24,15 @@ inline float fast_exp(float x) {
   p = p * r + 1.66666667e-1f;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  // 2^k in two factors, so that k = 128 does not overflow before the product does.
-  const std::int32_t whole = static_cast<std::int32_t>(k), half = whole >> 1;
-  const float y = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((whole - half + 127) << 23);
-  return x < -87.33654f ? 0.0f : (x > 88.72283f ? std::numeric_limits<float>::infinity() : (x != x ? x : y));
+  // 2 p times 2^(k - 1), which is finite for k = 128 and 0 for k = -126.
+  return (p + p) * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 126u) << 23);
 }
 inline double fast_exp(double x) { return std::exp(x); }
 
-// 1 / (1 + e^-x), without overflow on either side.
+// 1 / (1 + e^-x); 0 where e^-x is infinite.
 template <class T>
 inline T sigmoid(T x) {
-  const T e = fast_exp(x < 0 ? x : -x);
-  return (x < 0 ? e : T(1)) / (T(1) + e);
+  return T(1) / (T(1) + fast_exp(-x));
 }
 
 // log(1 + x) for x in [0, 1], by atanh series: log(1 + x) = 2 atanh(x / (2 + x)), |s| <= 1/3.

@@ -89,7 +89,7 @@ struct Decay {
   T whole() const { return from_start[q - 1]; }
 };
 
-// A one among zeros: load_lanes(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
+// A one among zeros: load(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
 template <class T>
 inline constexpr std::array<T, 2 * lane_count<T> - 1> one_among_zeros = [] {
   std::array<T, 2 * lane_count<T> - 1> values{};
@@ -106,14 +106,14 @@ void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
   for (std::int64_t j = 0; j < padded(decay.q); j += one) {
     Lanes<T> row = {};
     for (std::int64_t i = 0; i < std::min(j, decay.q); ++i) {
-      lanes_at(m + i * triangle_row + j) = row;
-      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+      store<T>(m + i * triangle_row + j, row);
+      if (l != nullptr) store<T>(l + i * triangle_row + j, row);
     }
     for (std::int64_t i = j; i < decay.q; ++i) {
-      const Lanes<T> diagonal = i < j + one ? load_lanes(one_among_zeros<T>.data() + one - 1 - (i - j)) : Lanes<T>{};
+      const Lanes<T> diagonal = i < j + one ? load(one_among_zeros<T>.data() + one - 1 - (i - j)) : Lanes<T>{};
       row = row * decay.a[i] + diagonal;
-      lanes_at(m + i * triangle_row + j) = load_lanes(gram + i * triangle_row + j) * row * load_lanes(decay.dt + j) + d * diagonal;
-      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+      store<T>(m + i * triangle_row + j, load(gram + i * triangle_row + j) * row * load(decay.dt + j) + d * diagonal);
+      if (l != nullptr) store<T>(l + i * triangle_row + j, row);
     }
   }
 }

@@ -62,7 +62,7 @@ struct Forward {
       const T dtx = dt[row] * px[r];
 #pragma omp simd
       for (std::int64_t s = 0; s < n.states; ++s) out[s] = a * in[s] + dtx * pb[s];
-      py[r] = dot(n.states, out, pc) + d[head] * px[r];
+      py[r] = row_dot(out, pc, n.states) + d[head] * px[r];
     }
   }
 };

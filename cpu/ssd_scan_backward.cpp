@@ -21,7 +21,7 @@ struct Scratch {
   explicit Scratch(const Sizes& n) : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
 };
 
-// load_lanes(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
+// load(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
 template <class T>
 inline constexpr std::array<T, 2 * lane_count<T>> ones_then_zeros = [] {
   std::array<T, 2 * lane_count<T>> values{};
@@ -70,7 +70,7 @@ struct Backward {
       if (dstate != nullptr) from_next_state(decay, x + place, dstate + skip, dx + place, db + first, s);
       if (state != nullptr) from_state(decay, dy + place, state + skip, c + first, dc + first, s);
       if (state != nullptr && dstate != nullptr) {
-        const T whole = decay.whole() * dot(n.head_state(), state + skip, dstate + skip);
+        const T whole = decay.whole() * row_dot(state + skip, dstate + skip, n.head_state());
         for (std::int64_t k = 0; k < q; ++k) s.dlog_a[k] += whole;
       }
       partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
@@ -85,7 +85,7 @@ struct Backward {
   void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<T>& s) const {
     T weight[ssd_chunk], before = 0;
     for (std::int64_t j = 0; j < decay.q; ++j) {
-      const T reach = dot(n.width, px + j * n.row(), pdx + j * n.row());
+      const T reach = row_dot(px + j * n.row(), pdx + j * n.row(), n.width);
       weight[j] = decay.to_end[j] * decay.dt[j];
       s.ddt[j] += decay.to_end[j] * reach;
       s.dlog_a[j] += before;
@@ -108,7 +108,7 @@ struct Backward {
       T* out = pdc + i * n.states;
 #pragma omp simd
       for (std::int64_t k = 0; k < n.states; ++k) out[k] += row[k];
-      after += dot(n.states, row, pc + i * n.states);
+      after += row_dot(row, pc + i * n.states, n.states);
       s.dlog_a[i] += after;
     }
   }
@@ -126,13 +126,13 @@ struct Backward {
       Lanes<T> crossing = {};
       for (std::int64_t j = 0; j <= k; j += one) {
         const std::int64_t at = k * triangle_row + j;
-        const Lanes<T> decayed = load_lanes(s.dm + at) * load_lanes(s.l + at), step = load_lanes(decay.dt + j);
-        lanes_at(s.dgram + at) += decayed * step;
-        lanes_at(below + j) += decayed * load_lanes(s.gram + at);
-        const Lanes<T> all = load_lanes(below + j) * step;
-        crossing += j + one <= k ? all : all * load_lanes(ones_then_zeros<T>.data() + one - (k - j));
+        const Lanes<T> decayed = load(s.dm + at) * load(s.l + at), step = load(decay.dt + j);
+        const Lanes<T> sum = load(below + j) + decayed * load(s.gram + at), all = sum * step;
+        store<T>(s.dgram + at, load(s.dgram + at) + decayed * step);
+        store<T>(below + j, sum);
+        crossing += j + one <= k ? all : all * load(ones_then_zeros<T>.data() + one - (k - j));
       }
-      s.dlog_a[k] += sum_lanes<T>(crossing);
+      s.dlog_a[k] += lane_sum<T>(crossing);
       sum_d += s.dm[k * triangle_row + k];
     }
     for (std::int64_t j = 0; j < decay.q; ++j) s.ddt[j] += below[j];

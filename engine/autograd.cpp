@@ -15,6 +15,18 @@ namespace {
 
 thread_local bool recording = true;
 
+// While it lives, ops of this thread record, also within a backward pass.
+class RecordScope {
+ public:
+  RecordScope() : before_(std::exchange(recording, true)) {}
+  ~RecordScope() { recording = before_; }
+  RecordScope(const RecordScope&) = delete;
+  RecordScope& operator=(const RecordScope&) = delete;
+
+ private:
+  bool before_;
+};
+
 std::uint64_t next_id() {
   static std::atomic<std::uint64_t> last{0};
   return ++last;
@@ -40,7 +52,8 @@ void delete_node(Node* node) {
 
 std::shared_ptr<Node> make_node(const char* name, std::span<const Tensor> inputs, int outputs, BackwardFn backward) {
   std::shared_ptr<Node> node(new Node{name, next_id(), outputs, {}, std::move(backward), {}, false}, delete_node);
-  for (const Tensor& input : inputs) node->inputs.push_back({input.node(), input.output_index()});
+  node->inputs.reserve(inputs.size());
+  for (const Tensor& input : inputs) node->inputs.push_back({input.node(), input.output_index(), input.shape()});
   return node;
 }
 
@@ -56,17 +69,23 @@ const std::shared_ptr<Storage>& done_storage() {
 Tensor done_marker() { return Tensor(done_storage(), 0, Shape{0}, DType::UInt8); }
 bool is_done_marker(const Tensor& x) { return x.same_storage(done_marker()); }
 
-// The backward pass over one graph.
+// The backward pass over one graph, of which all nodes but parameters are younger than `oldest`.
 class Pass {
  public:
+  explicit Pass(std::uint64_t oldest) : oldest_(oldest) {}
+
   // Leaves whose gradients the caller asked for.
   void want(const Tensor& leaf) {
     require<GradientError>(leaf.node() != nullptr && leaf.node()->is_leaf, "backward: gradients can be asked for leaves only");
+    require<GradientError>(!leaf.node()->gradient_view.defined(), "backward: a parameter's gradient is in its arena and cannot be asked for");
     wanted_.emplace(leaf.node().get(), Tensor{});
   }
 
   void add(const Edge& edge, const Tensor& gradient, const char* from) {
     Node* node = edge.node.get();
+    require<ShapeError>(gradient.shape() == edge.shape, from, ": expected a gradient of shape ", edge.shape, ", got ", gradient.shape());
+    require<GradientError>(node->id > oldest_ || node->gradient_view.defined(), from,
+                           ": checkpointed, but used a tensor that wants a gradient and is neither an input nor a parameter");
     if (node->is_leaf) {
       add_to_leaf(node, gradient, from);
       return;
@@ -113,9 +132,8 @@ class Pass {
 
   void add_to_leaf(Node* node, const Tensor& gradient, const char* from) {
     if (node->gradient_view.defined()) {
-      require<ShapeError>(node->gradient_view.numel() == gradient.numel(), from, ": the gradient of a parameter of shape ", node->gradient_view.shape(),
-                          " has shape ", gradient.shape());
       Tensor view = node->gradient_view;
+      require<GradientError>(!gradient.same_storage(view), from, ": expected GradSlot::done() for a parameter, got its place in the arena");
       accumulate(view, gradient);
     } else if (const auto found = wanted_.find(node); found != wanted_.end()) {
       add_to(found->second, gradient);
@@ -128,15 +146,31 @@ class Pass {
       sum = gradient;
       return;
     }
-    require<ShapeError>(sum.shape() == gradient.shape(), "backward: gradients of one tensor have shapes ", sum.shape(), " and ", gradient.shape());
     if (!sum.storage_is_unshared()) sum = clone(sum);
     accumulate(sum, gradient);
   }
 
+  const std::uint64_t oldest_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, LaterFirst> order_;
   std::unordered_map<Node*, std::vector<Tensor>> pending_;
   std::unordered_map<Node*, Tensor> wanted_;
 };
+
+std::vector<Tensor> backward_to(std::uint64_t oldest, std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt) {
+  require<GradientError>(outputs.size() == douts.size(), "backward: ", outputs.size(), " outputs, ", douts.size(), " gradients");
+  const NoGradScope no_grad;
+  Pass pass(oldest);
+  for (const Tensor& leaf : wrt) pass.want(leaf);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    require<GradientError>(outputs[i].defined() && douts[i].defined(), "backward: expected output ", i, " and its gradient, got an undefined one");
+    require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: output ", outputs[i].shape(), ", gradient ", douts[i].shape());
+    if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index(), outputs[i].shape()}, douts[i], "backward");
+  }
+  pass.run();
+  std::vector<Tensor> gradients;
+  for (const Tensor& leaf : wrt) gradients.push_back(pass.result(leaf));
+  return gradients;
+}
 
 }  // namespace
 
@@ -182,18 +216,7 @@ GradSlot grad_slot(const Tensor& weight) {
 }
 
 std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt) {
-  require<GradientError>(outputs.size() == douts.size(), "backward: ", outputs.size(), " outputs, ", douts.size(), " gradients");
-  const NoGradScope no_grad;
-  Pass pass;
-  for (const Tensor& leaf : wrt) pass.want(leaf);
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: output ", outputs[i].shape(), ", gradient ", douts[i].shape());
-    if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index()}, douts[i], "backward");
-  }
-  pass.run();
-  std::vector<Tensor> gradients;
-  for (const Tensor& leaf : wrt) gradients.push_back(pass.result(leaf));
-  return gradients;
+  return backward_to(0, outputs, douts, wrt);
 }
 
 std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt, double scale) {
@@ -205,36 +228,35 @@ std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt, do
 }
 
 Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::function<Tensor(std::span<const Tensor>)> f) {
+  if (!is_recording()) return f(inputs);
+  std::vector<Tensor> kept;
+  for (const Tensor& x : inputs) kept.push_back(x.detach());
   Tensor y;
   {
     const NoGradScope no_grad;
-    y = f(inputs);
+    y = f(kept).detach();
   }
-  std::vector<Tensor> kept;
-  std::vector<bool> wants;
-  for (const Tensor& x : inputs) {
-    kept.push_back(x.detach());
-    wants.push_back(x.wants_grad());
-  }
-  // Parameters inside f are reached by the nested pass, so the node is needed even when no input wants a gradient: the
-  // first input stands as a leaf then.
+  // Parameters within f are reached by the nested pass, so the node is needed even when no input wants a gradient: a leaf
+  // without elements stands for them.
   std::vector<Tensor> edges(inputs.begin(), inputs.end());
-  if (is_recording() && !wanted(edges)) edges.at(0) = edges.at(0).as_leaf();
-  return record(name, std::span<const Tensor>(edges), y.detach(), [kept, wants, f = std::move(f)](const Tensor& dy) {
-    struct Recording {
-      bool before = std::exchange(recording, true);
-      ~Recording() { recording = before; }
-    } on;
-    std::vector<Tensor> leaves;
-    std::vector<Tensor> asked;
-    for (std::size_t i = 0; i < kept.size(); ++i) {
-      leaves.push_back(wants[i] ? kept[i].as_leaf() : kept[i]);
-      if (wants[i]) asked.push_back(leaves.back());
+  edges.push_back(done_marker());
+  edges.back().set_history(make_leaf(), 0);
+  std::vector<bool> wants;
+  for (const Tensor& x : inputs) wants.push_back(x.wants_grad());
+  return record(name, std::span<const Tensor>(edges), y, [kept, wants, f = std::move(f)](const Tensor& dy) {
+    const RecordScope record_again;
+    const std::uint64_t oldest = next_id();
+    std::vector<Tensor> again = kept, leaves;
+    for (std::size_t i = 0; i < again.size(); ++i) {
+      if (!wants[i]) continue;
+      again[i] = again[i].as_leaf();
+      leaves.push_back(again[i]);
     }
-    const Tensor again = f(leaves);
-    std::vector<Tensor> found = backward(std::span(&again, 1), std::span(&dy, 1), asked);
+    const Tensor y_again = f(again);
+    const std::vector<Tensor> gradients = backward_to(oldest, std::span(&y_again, 1), std::span(&dy, 1), leaves);
     std::vector<Tensor> dxs;
-    for (std::size_t i = 0, k = 0; i < kept.size(); ++i) dxs.push_back(wants[i] ? found[k++] : zeros_like(kept[i]));
+    for (auto next = gradients.begin(); const bool asked : wants) dxs.push_back(asked ? *next++ : Tensor{});
+    dxs.push_back(done_marker());
     return dxs;
   });
 }

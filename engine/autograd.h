@@ -22,6 +22,7 @@ using BackwardFn = std::function<std::vector<Tensor>(std::span<const Tensor> dys
 struct Edge {
   std::shared_ptr<Node> node;  // null: this input wants no gradient
   int output = 0;
+  Shape shape;  // of the input, and of its gradient
 };
 
 struct Node {
@@ -29,8 +30,8 @@ struct Node {
   std::uint64_t id;
   int outputs;
   std::vector<Edge> inputs;
-  BackwardFn backward;      // empty for a leaf, and after it ran once
-  Tensor gradient_view;     // of a parameter's leaf: where its gradient is summed up (engine/parameters.h)
+  BackwardFn backward;   // empty for a leaf, and after it ran once
+  Tensor gradient_view;  // of a parameter's leaf: where its gradient is summed up (engine/parameters.h)
   bool is_leaf = false;
 };
 
@@ -69,15 +70,17 @@ struct GradSlot {
 };
 GradSlot grad_slot(const Tensor& weight);
 
-// Gradients of sum_i <outputs_i, douts_i>. Those of parameters are added to their arena, those of `wrt` (leaves) are
-// returned, zero where the outputs do not depend on one. The graph is used up. Throws GradientError when it was before,
-// when an op gives no gradient for an input that wants one, or ShapeError when a gradient has another shape than its output.
+// Gradients of sum_i <outputs_i, douts_i>. Those of parameters are added to their arena, those of `wrt` (other leaves) are
+// returned, zero where the outputs do not depend on one; they may share elements with each other and with `douts`. The
+// graph is used up. Throws GradientError when it was before, when an op gives no gradient for an input that wants one or
+// the arena's own view instead of GradSlot::done(), ShapeError when a gradient has another shape than its tensor.
 std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt = {});
 // The same for one scalar, from a gradient of `scale`.
 std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt = {}, double scale = 1.0);
 
 // f(inputs), of which only the inputs are kept: the backward pass runs f again and goes back through it at once.
-// f must give the same values each time (random numbers have no state, so dropout does).
+// f must give the same values each time (random numbers have no state, so dropout does), and reach tensors that want a
+// gradient as its inputs or as parameters: backward throws GradientError for any other.
 Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::function<Tensor(std::span<const Tensor>)> f);
 
 // sum += x, elementwise; filled by the backends. Used where a tensor has several users.

@@ -33,10 +33,10 @@ class CpuRuntime final : public Runtime {
   void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 };
 
-// Written only while a backend is loaded, under the loader's lock.
+// Written only while a backend is loaded, under the loader's lock. The CPU's is never destroyed: pools give memory back to
+// it when the program ends.
 std::array<Runtime*, device_kinds>& runtimes() {
-  static CpuRuntime cpu;
-  static std::array<Runtime*, device_kinds> all{&cpu, nullptr};
+  static std::array<Runtime*, device_kinds> all{new CpuRuntime, nullptr};
   return all;
 }
 

@@ -20,7 +20,7 @@ void run_tiles(std::int64_t tiles, TileFn run, void* context);
 
 // Calls f(begin, end, tile) for each tile [begin, end) of [0, n) of `tile_size` elements, the last one shorter, on all
 // threads, in no particular order. Runs in the calling thread when there is one tile or it is within a tile already.
-// An exception of a tile is thrown again when all tiles are done.
+// An exception of a tile is thrown again once no tile is running; of several, any one.
 template <class F>
 void parallel_tiles(std::int64_t n, std::int64_t tile_size, F&& f) {
   struct Context {

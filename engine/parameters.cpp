@@ -14,6 +14,19 @@ Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) 
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
 }
 
+void write_converted(Tensor to, const std::vector<float>& values) {
+  const auto write = [&]<class T>() {
+    std::vector<T> converted(values.size());
+    std::transform(values.begin(), values.end(), converted.begin(), [](float value) { return static_cast<T>(value); });
+    to.from_host(converted.data());
+  };
+  switch (to.dtype()) {
+    case DType::Float64: write.operator()<double>(); return;
+    case DType::BFloat16: write.operator()<bfloat16>(); return;
+    default: write.operator()<float>(); return;
+  }
+}
+
 }  // namespace
 
 Init Init::constant(float value) {
@@ -42,6 +55,8 @@ Init Init::scaled(float factor) const {
 Init Init::with_zero_row(std::int64_t row) const {
   return {[row, base = fill](RandomKey key, std::span<float> values, std::int64_t width) {
     base(key, values, width);
+    require<ValueError>(row >= 0 && row < static_cast<std::int64_t>(values.size()) / std::max<std::int64_t>(1, width), "init: no row ", row, " in ",
+                        values.size(), " values of rows of ", width);
     for (float& value : values.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width))) value = 0.0f;
   }};
 }
@@ -58,9 +73,10 @@ Tensor Parameter::as(DType dtype) const {
 }
 
 void ParameterStore::check_name(const std::string& name) const {
-  const auto taken = [&](const ParameterPart& part) { return part.name == name; };
-  for (const auto& parameter : parameters_)
-    require<ValueError>(std::none_of(parameter->parts().begin(), parameter->parts().end(), taken), "parameters: the name ", name, " is taken");
+  const auto is_name = [&](const auto& named) { return named.name == name; };
+  bool taken = std::any_of(constants_.begin(), constants_.end(), is_name);
+  for (const auto& parameter : parameters_) taken = taken || std::any_of(parameter->parts().begin(), parameter->parts().end(), is_name);
+  require<ValueError>(!taken, "parameters: the name ", name, " is taken");
 }
 
 Parameter& ParameterStore::add(std::string name, const Shape& shape, Init init) { return add_merged({{std::move(name), shape, std::move(init)}}); }
@@ -78,15 +94,23 @@ Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
     }
     parameter->shape_ = parts.front().shape.with(0, rows);
   }
-  for (const ParameterPart& part : parts) check_name(part.name);
+  for (auto part = parts.begin(); part != parts.end(); ++part) {
+    check_name(part->name);
+    require<ValueError>(std::none_of(parts.begin(), part, [&](const ParameterPart& other) { return other.name == part->name; }), "parameters: the name ",
+                        part->name, " is taken");
+  }
   parameter->parts_ = std::move(parts);
   parameters_.push_back(std::move(parameter));
   return *parameters_.back();
 }
 
-void ParameterStore::add_constant(std::string name, Tensor value) { constants_.push_back({std::move(name), std::move(value)}); }
+void ParameterStore::add_constant(std::string name, Tensor value) {
+  check_name(name);
+  constants_.push_back({std::move(name), std::move(value)});
+}
 
 void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
+  require(!values_.defined(), "parameters: allocate() is called twice");
   std::int64_t size = 0;
   for (const auto& parameter : parameters_) {
     parameter->offset_ = size;
@@ -100,27 +124,23 @@ void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
     parameter->gradient_ = arena_view(gradients_, parameter->offset_, parameter->shape());
     parameter->tensor_ = arena_view(values_, parameter->offset_, parameter->shape());
     parameter->tensor_.set_history(make_leaf(parameter->gradient_), 0);
-    if (bfloat16_copy) parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
+    if (!bfloat16_copy) continue;
+    parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
+    parameter->bfloat16_.set_history(parameter->tensor_.node(), 0);
   }
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {
-  std::vector<float> host;
   for (const auto& parameter : parameters_) {
-    std::int64_t row = 0;
+    std::vector<float> values(static_cast<std::size_t>(parameter->shape().numel()));
+    std::size_t begin = 0;
     for (const ParameterPart& part : parameter->parts()) {
-      host.resize(static_cast<std::size_t>(part.shape.numel()));
-      const std::int64_t rows = part.shape.rank() == 0 ? 1 : part.shape[0];
-      part.init.fill({seed, site_of(part.name), 0}, host, rows == 0 ? 0 : part.shape.numel() / rows);
-      Tensor view = parameter->parts().size() == 1 ? parameter->value() : parameter->value().slice(row, row + rows);
-      row += rows;
-      if (view.dtype() == DType::Float64) {
-        const std::vector<double> wide(host.begin(), host.end());
-        view.from_host(wide.data());
-      } else {
-        view.from_host(host.data());
-      }
+      const std::int64_t size = part.shape.numel(), rows = part.shape.rank() == 0 ? 1 : part.shape[0];
+      part.init.fill({seed, site_of(part.name), 0}, std::span(values).subspan(begin, static_cast<std::size_t>(size)), rows == 0 ? 0 : size / rows);
+      begin += static_cast<std::size_t>(size);
     }
+    write_converted(parameter->tensor_, values);
+    if (parameter->bfloat16_.defined()) write_converted(parameter->bfloat16_, values);
   }
   values_changed();
 }

@@ -23,7 +23,7 @@ struct Init {
   static Init uniform(float bound);  // in [-bound, bound)
   static Init normal();              // N(0, 1)
   Init scaled(float factor) const;
-  Init with_zero_row(std::int64_t row) const;
+  Init with_zero_row(std::int64_t row) const;  // throws ValueError when filling fewer rows
 };
 
 // A parameter may have several names in files, as row ranges of one tensor: compute sees the tensor, files the names.
@@ -44,7 +44,8 @@ class Parameter {
   const Tensor& tensor() const;
   Tensor value() const { return tensor().detach(); }
   const Tensor& gradient() const { return gradient_; }
-  // The value in that element type: the float32 master (or float64), or the bfloat16 copy.
+  // The value in that element type as an input of ops: the float32 master (or float64), or the bfloat16 copy. Either has
+  // its gradient in the arena, in the master's element type. Throws DTypeError when there is no such copy.
   Tensor as(DType dtype) const;
 
  private:
@@ -67,12 +68,13 @@ class ParameterStore {
   Parameter& add(std::string name, const Shape& shape, Init init);
   // Parts stacked along the first axis; all sizes but the first must agree.
   Parameter& add_merged(std::vector<ParameterPart> parts);
-  // A constant that stands in checkpoints under this name and is not trained.
+  // A constant that stands in checkpoints under this name and is not trained. Throws ValueError for a name that is taken.
   void add_constant(std::string name, Tensor value);
 
   // Lays out the arenas. `dtype` is float32, or float64 to test with; `bfloat16_copy` adds the second arena.
-  // Throws MemoryError when there is not enough memory.
+  // Throws MemoryError when there is not enough memory. Call once.
   void allocate(Device device, DType dtype = DType::Float32, bool bfloat16_copy = false);
+  // Writes the initial values, the bfloat16 copy included.
   void initialize(std::uint64_t seed);
 
   const std::vector<std::unique_ptr<Parameter>>& parameters() const { return parameters_; }
@@ -90,6 +92,7 @@ class ParameterStore {
   // Views under the names of files, in order of declaration: values (with constants), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
+  const std::vector<NamedTensor>& constants() const { return constants_; }
 
  private:
   void check_name(const std::string& name) const;

@@ -17,12 +17,10 @@ Shape::Shape(std::span<const std::int64_t> sizes) {
     empty = empty || size == 0;
     sizes_[rank_++] = size;
   }
-  if (empty) {
-    numel_ = 0;
-    return;
-  }
+  // Sizes of 0 are left out, so that products of some of the sizes fit as well (rows of width 0).
   for (const std::int64_t size : sizes)
-    require<ShapeError>(!__builtin_mul_overflow(numel_, size, &numel_), "shape: ", *this, " has more than 2^63 elements");
+    require<ShapeError>(size == 0 || !__builtin_mul_overflow(numel_, size, &numel_), "shape: ", *this, " has more than 2^63 elements");
+  if (empty) numel_ = 0;
 }
 
 std::int64_t Shape::operator[](int axis) const {
@@ -38,8 +36,10 @@ std::int64_t Shape::rows() const {
 }
 
 Shape Shape::with(int axis, std::int64_t size) const {
+  const int index = axis < 0 ? axis + rank_ : axis;
+  require<ShapeError>(index >= 0 && index < rank_, "shape: no axis ", axis, " in ", *this);
   std::vector<std::int64_t> sizes(begin(), end());
-  sizes.at(axis < 0 ? axis + rank_ : axis) = size;
+  sizes[static_cast<std::size_t>(index)] = size;
   return Shape(std::span<const std::int64_t>(sizes));
 }
 

@@ -14,7 +14,8 @@ class Shape {
   static constexpr int max_rank = 8;
 
   Shape() = default;  // rank 0: a scalar
-  // Throws ShapeError for a negative size, more than max_rank axes, or a product that does not fit in 63 bits.
+  // Throws ShapeError for a negative size, more than max_rank axes, or a product (of the sizes that are not 0) that does
+  // not fit in 63 bits.
   Shape(std::initializer_list<std::int64_t> sizes);
   explicit Shape(std::span<const std::int64_t> sizes);
 

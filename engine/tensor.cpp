@@ -7,6 +7,13 @@
 #include "engine/pool.h"
 
 namespace mblm {
+namespace {
+
+void require_defined(const char* operation, const Tensor& x) {
+  require<ShapeError>(x.defined(), operation, ": expected a tensor, got an undefined one");
+}
+
+}  // namespace
 
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device), pool_(current_pool(device)) { data_ = pool_->allocate(bytes); }
 
@@ -18,8 +25,8 @@ Storage::~Storage() {
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, std::size_t byte_offset, Shape shape, DType dtype)
     : storage_(std::move(storage)), offset_(byte_offset), shape_(shape), dtype_(dtype) {
-  require<ShapeError>(offset_ <= storage_->bytes() && bytes() <= storage_->bytes() - offset_, "tensor: ", shape_, " of ", dtype_,
-                      " does not fit in its storage");
+  const bool fits = offset_ <= storage_->bytes() && static_cast<std::size_t>(shape_.numel()) <= (storage_->bytes() - offset_) / size_of(dtype_);
+  require<ShapeError>(fits, "tensor: ", shape_, " of ", dtype_, " does not fit in its storage");
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
@@ -83,10 +90,12 @@ double Tensor::item() const {
 }
 
 void Tensor::to_host(void* out) const {
+  require_defined("to_host", *this);
   if (numel() > 0) runtime_of(device().kind).to_host(device().index, out, raw(), bytes());
 }
 
 void Tensor::from_host(const void* values) {
+  require_defined("from_host", *this);
   if (numel() > 0) runtime_of(device().kind).from_host(device().index, raw(), values, bytes());
 }
 
@@ -111,10 +120,13 @@ Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device
 Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), x.dtype(), x.device()); }
 
 void fill_zero(Tensor& x) {
+  require_defined("fill_zero", x);
   if (x.numel() > 0) runtime_of(x.device().kind).fill_zero(x.device().index, x.raw(), x.bytes());
 }
 
 void copy_into(Tensor& to, const Tensor& from) {
+  require_defined("copy_into", to);
+  require_defined("copy_into", from);
   require<ShapeError>(to.shape() == from.shape(), "copy_into: shapes differ, ", to.shape(), " and ", from.shape());
   require<DTypeError>(to.dtype() == from.dtype(), "copy_into: element types differ, ", to.dtype(), " and ", from.dtype());
   require<DeviceError>(to.device() == from.device(), "copy_into: devices differ, ", to.device(), " and ", from.device());

@@ -8,7 +8,9 @@ namespace mblm {
 // receives the second half of the last token, (B, D - h), to go on with. Peng et al., "RWKV", 2023. Keeps nothing.
 Tensor token_shift(const Tensor& x, const Tensor& previous = {}, Tensor* last = nullptr);
 
-extern Kernel<void(const Tensor& x, const Tensor& previous, Tensor& y)> token_shift_forward;
-extern Kernel<void(const Tensor& dy, Tensor& dx, Tensor& dprevious)> token_shift_backward;  // dprevious may be undefined
+// last may be undefined.
+extern Kernel<void(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last)> token_shift_forward;
+// dlast and dprevious may be undefined.
+extern Kernel<void(const Tensor& dy, const Tensor& dlast, Tensor& dx, Tensor& dprevious)> token_shift_backward;
 
 }  // namespace mblm

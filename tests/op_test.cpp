@@ -29,11 +29,11 @@ HostArray random_weights(const Shape& shape, std::uint64_t seed) {
   return w;
 }
 
-double weighted_sum(const std::vector<Tensor>& outputs) {
+double weighted_sum(const std::vector<Tensor>& outputs, const std::vector<HostArray>& weights) {
   double sum = 0;
   for (std::size_t k = 0; k < outputs.size(); ++k) {
-    const HostArray y = to_host(outputs[k]), w = random_weights(y.shape, k);
-    for (std::size_t i = 0; i < y.v.size(); ++i) sum += y.v[i] * w.v[i];
+    const HostArray y = to_host(outputs[k]);
+    for (std::size_t i = 0; i < y.v.size(); ++i) sum += y.v[i] * weights[k].v[i];
   }
   return sum;
 }
@@ -59,13 +59,14 @@ Differentiated differentiate(const OpCase& c, DType dtype) {
 
 void check_gradient(const OpCase& c) {
   const Differentiated ours = differentiate(c, DType::Float64);
-  std::vector<HostArray> host = host_inputs(c);
+  std::vector<HostArray> host = host_inputs(c), weights;
+  for (std::size_t k = 0; k < ours.outputs.size(); ++k) weights.push_back(random_weights(ours.outputs[k].shape(), k));
   const NoGradScope no_grad;
   const auto value = [&] {
     std::vector<Tensor> inputs;
     for (std::size_t i = 0; i < host.size(); ++i)
       inputs.push_back(from_host(host[i], c.inputs[i].ids_below > 0 ? DType::Int64 : DType::Float64));
-    return weighted_sum(c.run(inputs));
+    return weighted_sum(c.run(inputs), weights);
   };
   std::size_t leaf = 0;
   for (std::size_t i = 0; i < host.size(); ++i) {
@@ -109,8 +110,36 @@ TEST_CASE("ops follow their formulas") {
 }
 
 TEST_CASE("gradients follow finite differences") {
+  const int before = thread_count();
+  set_thread_count(1);  // thousands of tiny runs: waiting for threads would take most of the time
   for_each_case([](const OpCase& c) {
     if (c.gradient && !c.benchmark) check_gradient(c);
+  });
+  set_thread_count(before);
+}
+
+TEST_CASE("gradients of parameters are added to their arena") {
+  for_each_case([](const OpCase& c) {
+    if (!c.gradient || c.benchmark) return;
+    const Differentiated plain = differentiate(c, DType::Float64);
+    std::vector<Tensor> inputs = device_inputs(c, DType::Float64), arena;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (c.inputs[i].ids_below > 0 || !c.inputs[i].gradient) continue;
+      arena.push_back(from_host(random_weights(inputs[i].shape(), 100 + i), DType::Float64));
+      inputs[i].set_history(make_leaf(arena.back()), 0);
+    }
+    std::vector<HostArray> expected;
+    for (const Tensor& view : arena) expected.push_back(to_host(view));
+    const std::vector<Tensor> outputs = c.run(inputs);
+    std::vector<Tensor> weights;
+    for (std::size_t k = 0; k < outputs.size(); ++k) weights.push_back(from_host(random_weights(outputs[k].shape(), k), DType::Float64));
+    backward(outputs, weights);
+    for (std::size_t k = 0; k < arena.size(); ++k) {
+      const HostArray gradient = to_host(plain.gradients[k]);
+      for (std::size_t i = 0; i < gradient.v.size(); ++i) expected[k].v[i] += gradient.v[i];
+      CAPTURE(k);
+      CHECK(relative_error(to_host(arena[k]), expected[k]) <= 1e-14);
+    }
   });
 }
 

@@ -1,0 +1,141 @@
+#include "ops/attention.h"
+
+#include <cmath>
+
+#include "cpu/attention_head.h"
+#include "cpu/kernel.h"
+#include "ops/dropout.h"
+
+namespace mblm {
+namespace {
+
+std::int64_t first_visible(const std::uint8_t* key_mask, std::int64_t keys) {
+  return key_mask == nullptr ? 0 : std::find_if(key_mask, key_mask + keys, [](std::uint8_t visible) { return visible != 0; }) - key_mask;
+}
+
+// Head h of sequence b of the packed rows (B, T, 3 H d).
+template <class T>
+AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std::int64_t b, std::int64_t h) {
+  const std::int64_t tokens = qkv.size(1), row = qkv.size(2), width = row / (3 * options.heads);
+  const T* q = qkv.data<T>() + b * tokens * row + h * width;
+  const std::uint8_t* key_mask = options.key_mask.defined() ? options.key_mask.data<std::uint8_t>() + b * tokens : nullptr;
+  AttentionHead<T> head{};
+  head.q = q;
+  head.k = q + row / 3;
+  head.v = q + row / 3 * 2;
+  head.q_stride = head.k_stride = row;
+  head.queries = head.keys = tokens;
+  head.width = width;
+  head.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(width)));
+  head.causal = options.causal;
+  head.key_mask = key_mask;
+  head.first_key = first_visible(key_mask, tokens);
+  head.random = options.random;
+  head.first_element = static_cast<std::uint64_t>(((options.first_sequence + b) * options.heads + h) * tokens * tokens);
+  head.drop_below = dropout_threshold(options.dropout);
+  head.keep_factor = static_cast<T>(1 / (1 - static_cast<double>(options.dropout)));
+  return head;
+}
+
+// Row 0 of head h of sequence b in a tensor (B, T, n H d), in the given third of a packed row.
+template <class T>
+HeadRows<T> rows_of(T* data, const Tensor& x, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t third = 0) {
+  return {data + b * x.size(1) * x.size(2) + third * (x.size(2) / 3) + h * width, x.size(2)};
+}
+
+// Pairs of sequence and head that make one tile of short sequences, about a share of the L2 cache.
+std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
+  return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width));
+}
+
+// All heads of all sequences: `head(b, h)` says where their rows lie. Short ones by groups, long ones by tiles of queries.
+template <class T, class F>
+void run_forward(F&& head, std::int64_t heads, std::int64_t queries, std::int64_t keys, Tensor& y, T* log_sum_exp) {
+  const std::int64_t batch = y.size(0), width = y.size(2) / heads;
+  T* py = y.data<T>();
+  if (keys <= short_keys) {
+    parallel_tiles(batch * heads, pairs_per_tile(queries, width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t pair = begin; pair < end; ++pair) {
+        const std::int64_t b = pair / heads, h = pair % heads;
+        short_attention_forward<T>(head(b, h), rows_of(py, y, width, b, h), log_sum_exp + pair * queries);
+      }
+    });
+    return;
+  }
+  const std::int64_t tiles = tile_count(queries, query_tile);
+  parallel_tiles(batch * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
+    const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
+    long_attention_forward<T>(head(b, h), index % tiles * query_tile, rows_of(py, y, width, b, h), log_sum_exp + pair * queries);
+  });
+}
+
+void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
+  for_real_type("attention_forward", qkv.dtype(), [&]<class T>() {
+    run_forward<T>([&](std::int64_t b, std::int64_t h) { return head_of<T>(qkv, options, b, h); }, options.heads, qkv.size(1), qkv.size(1), y,
+                   log_sum_exp.data<T>());
+  });
+}
+
+// One head of one sequence is one unit of work, so that each sum is made by one thread in one order.
+void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv) {
+  for_real_type("attention_backward", qkv.dtype(), [&]<class T>() {
+    const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
+    const bool is_short = tokens <= short_keys;
+    const T *py = y.data<T>(), *pdy = dy.data<T>(), *lse = log_sum_exp.data<T>();
+    T* pd = dqkv.data<T>();
+    Tensor deltas = is_short ? Tensor{} : empty_like(log_sum_exp);
+    T* delta = is_short ? nullptr : deltas.data<T>();
+    parallel_tiles(batch * heads, is_short ? pairs_per_tile(tokens, width) : 1, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t pair = begin; pair < end; ++pair) {
+        const std::int64_t b = pair / heads, h = pair % heads;
+        const AttentionHead<T> head = head_of<T>(qkv, options, b, h);
+        const HeadRows<const T> rows_y = rows_of(py, y, width, b, h), rows_dy = rows_of(pdy, dy, width, b, h);
+        const HeadGradients<T> out{rows_of(pd, dqkv, width, b, h, 0), rows_of(pd, dqkv, width, b, h, 1), rows_of(pd, dqkv, width, b, h, 2)};
+        if (is_short)
+          short_attention_backward<T>(head, rows_y, rows_dy, lse + pair * tokens, out);
+        else
+          long_attention_backward<T>(head, rows_y, rows_dy, lse + pair * tokens, delta + pair * tokens, out);
+      }
+    });
+  });
+}
+
+// Copies the second and third parts of each packed row to rows [length, length + T) of the caches.
+template <class T>
+void append(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length) {
+  const std::int64_t tokens = qkv.size(1), width = k.size(2), capacity = k.size(1);
+  const T* from = qkv.data<T>();
+  T *pk = k.data<T>(), *pv = v.data<T>();
+  parallel_tiles(qkv.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t to = (row / tokens * capacity + length + row % tokens) * width;
+      std::copy_n(from + (3 * row + 1) * width, width, pk + to);
+      std::copy_n(from + (3 * row + 2) * width, width, pv + to);
+    }
+  });
+}
+
+void cached(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length, const AttentionOptions& options, Tensor& y) {
+  for_real_type("attention_cached", qkv.dtype(), [&]<class T>() {
+    append<T>(qkv, k, v, length);
+    const std::int64_t tokens = qkv.size(1), width = k.size(2) / options.heads, keys = length + tokens;
+    const T *pk = k.data<T>(), *pv = v.data<T>();
+    Tensor log_sum_exp = empty(Shape{qkv.size(0), options.heads, tokens}, qkv.dtype());
+    const auto head = [&](std::int64_t b, std::int64_t h) {
+      AttentionHead<T> one = head_of<T>(qkv, options, b, h);
+      one.k = pk + b * k.size(1) * k.size(2) + h * width;
+      one.v = pv + b * k.size(1) * k.size(2) + h * width;
+      one.k_stride = k.size(2);
+      one.keys = keys;
+      one.offset = length;
+      return one;
+    };
+    run_forward<T>(head, options.heads, tokens, keys, y, log_sum_exp.data<T>());
+  });
+}
+
+const bool added =
+    add_cpu_kernel(attention_forward, forward) && add_cpu_kernel(attention_backward, backward) && add_cpu_kernel(attention_cached, cached);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,144 @@
+#include <array>
+#include <cmath>
+
+#include "cpu/attention_head.h"
+#include "cpu/gemm.h"
+#include "cpu/lanes.h"
+#include "cpu/simd_math.h"
+
+namespace mblm {
+namespace {
+
+// Queries [first, first + count) and keys [first_key, first_key + keys) of a head.
+struct Tile {
+  std::int64_t first, count, first_key, keys;
+};
+
+// s (count, key_tile) = scaled scores, masked.
+template <class T>
+void score_tile(const AttentionHead<T>& head, const Tile& tile, T* s) {
+  gemm<T>(false, true, tile.count, tile.keys, head.width, head.scale, head.q + tile.first * head.q_stride, head.q_stride,
+          head.k + tile.first_key * head.k_stride, head.k_stride, T(0), s, key_tile);
+  if (head.key_mask == nullptr && tile.first_key + tile.keys <= head.causal_end(tile.first)) return;
+  for (std::int64_t r = 0; r < tile.count; ++r) mask_scores(head, tile.first + r, tile.first_key, tile.keys, s + r * key_tile);
+}
+
+// The keys that some query of [first, first + count) sees end here.
+template <class T>
+std::int64_t keys_needed(const AttentionHead<T>& head, std::int64_t first, std::int64_t count) {
+  return head.sees_none(first) ? head.keys : head.key_end(first + count - 1);
+}
+
+template <class T>
+void scale_row(T* x, T factor, std::int64_t width) {
+#pragma omp simd
+  for (std::int64_t c = 0; c < width; ++c) x[c] *= factor;
+}
+
+// The running softmax of one query: weights so far are relative to exp(largest) and add up to sum.
+template <class T>
+struct RunningSoftmax {
+  T largest = -std::numeric_limits<T>::infinity(), sum = 0;
+
+  // Turns scores into weights; gives the factor for what was summed up before.
+  T add(T* s, std::int64_t count) {
+    const T top = std::max(largest, row_max(s, count));
+    const T base = std::isinf(top) && top < 0 ? T(0) : top;  // no key yet: every weight is exp(-inf)
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) s[j] = fast_exp(s[j] - base);
+    const T factor = fast_exp(largest - base);
+    largest = top;
+    sum = sum * factor + row_sum(s, count);
+    return factor;
+  }
+};
+
+template <class T>
+void drop_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t first, std::int64_t count, T* weights) {
+  T keep[key_tile];
+  keep_factors(head, query, first, count, keep);
+#pragma omp simd
+  for (std::int64_t j = 0; j < count; ++j) weights[j] *= keep[j];
+}
+
+// One tile of weights p and score gradients ds from scores and dp = dy v^T:
+// p = exp(s - log-sum-exp), ds = p (keep dp - delta) scale; then p is multiplied by keep. A query that sees no key has constant weights.
+template <class T>
+void gradient_rows(const AttentionHead<T>& head, const Tile& tile, const T* log_sum_exp, const T* delta, T* p, T* ds) {
+  for (std::int64_t r = 0; r < tile.count; ++r, p += key_tile, ds += key_tile) {
+    const std::int64_t query = tile.first + r;
+    const T factor = head.sees_none(query) ? T(0) : head.scale, lse = log_sum_exp[query], dot = delta[query];
+    if (head.drop_below > 0) drop_row(head, query, tile.first_key, tile.keys, ds);
+#pragma omp simd
+    for (std::int64_t j = 0; j < tile.keys; ++j) {
+      p[j] = fast_exp(p[j] - lse);
+      ds[j] = p[j] * (ds[j] - dot) * factor;
+    }
+    if (head.drop_below > 0) drop_row(head, query, tile.first_key, tile.keys, p);
+  }
+}
+
+// Adds what one tile gives to dq, dk and dv.
+template <class T>
+void add_tile_gradients(const AttentionHead<T>& head, const Tile& tile, HeadRows<const T> dy, const T* log_sum_exp, const T* delta,
+                        const HeadGradients<T>& out) {
+  alignas(64) T p[query_tile * key_tile], ds[query_tile * key_tile];
+  const std::int64_t d = head.width, stride = head.k_stride;
+  const T *q = head.q + tile.first * head.q_stride, *k = head.k + tile.first_key * stride, *v = head.v + tile.first_key * stride;
+  score_tile(head, tile, p);
+  gemm<T>(false, true, tile.count, tile.keys, d, T(1), dy[tile.first], dy.stride, v, stride, T(0), ds, key_tile);
+  gradient_rows(head, tile, log_sum_exp, delta, p, ds);
+  gemm<T>(true, false, tile.keys, d, tile.count, T(1), p, key_tile, dy[tile.first], dy.stride, T(1), out.dv[tile.first_key], out.dv.stride);
+  gemm<T>(true, false, tile.keys, d, tile.count, T(1), ds, key_tile, q, head.q_stride, T(1), out.dk[tile.first_key], out.dk.stride);
+  gemm<T>(false, false, tile.count, d, tile.keys, T(1), ds, key_tile, k, stride, T(1), out.dq[tile.first], out.dq.stride);
+}
+
+}  // namespace
+
+// Online softmax over tiles of keys: y holds the sum of the weighted values so far, relative to the largest score so far.
+template <class T>
+void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_query, HeadRows<T> y, T* log_sum_exp) {
+  alignas(64) T s[query_tile * key_tile];
+  std::array<RunningSoftmax<T>, query_tile> softmax;
+  const std::int64_t count = std::min(query_tile, head.queries - first_query), needed = keys_needed(head, first_query, count);
+  for (std::int64_t first_key = 0; first_key < needed; first_key += key_tile) {
+    const Tile tile{first_query, count, first_key, std::min(key_tile, needed - first_key)};
+    score_tile(head, tile, s);
+    for (std::int64_t r = 0; r < count; ++r) {
+      const T factor = softmax[static_cast<std::size_t>(r)].add(s + r * key_tile, tile.keys);
+      if (first_key > 0 && factor != 1) scale_row(y[first_query + r], factor, head.width);
+      if (head.drop_below > 0) drop_row(head, first_query + r, first_key, tile.keys, s + r * key_tile);
+    }
+    gemm<T>(false, false, count, head.width, tile.keys, T(1), s, key_tile, head.v + first_key * head.k_stride, head.k_stride,
+            first_key > 0 ? T(1) : T(0), y[first_query], y.stride);
+  }
+  for (std::int64_t r = 0; r < count; ++r) {
+    const RunningSoftmax<T>& row = softmax[static_cast<std::size_t>(r)];
+    scale_row(y[first_query + r], 1 / row.sum, head.width);
+    log_sum_exp[first_query + r] = row.largest + std::log(row.sum);
+  }
+}
+
+// The weights are computed again from the log-sum-exp, a tile at a time; all sums of one head are made in one order.
+template <class T>
+void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp, T* delta,
+                             const HeadGradients<T>& out) {
+  for (std::int64_t i = 0; i < head.queries; ++i) {
+    delta[i] = row_dot(y[i], dy[i], head.width);
+    for (const HeadRows<T>& rows : {out.dq, out.dk, out.dv}) std::fill_n(rows[i], head.width, T(0));
+  }
+  for (std::int64_t first = 0; first < head.queries; first += query_tile) {
+    const std::int64_t count = std::min(query_tile, head.queries - first), needed = keys_needed(head, first, count);
+    for (std::int64_t first_key = 0; first_key < needed; first_key += key_tile)
+      add_tile_gradients(head, {first, count, first_key, std::min(key_tile, needed - first_key)}, dy, log_sum_exp, delta, out);
+  }
+}
+
+template void long_attention_forward(const AttentionHead<float>&, std::int64_t, HeadRows<float>, float*);
+template void long_attention_forward(const AttentionHead<double>&, std::int64_t, HeadRows<double>, double*);
+template void long_attention_backward(const AttentionHead<float>&, HeadRows<const float>, HeadRows<const float>, const float*, float*,
+                                      const HeadGradients<float>&);
+template void long_attention_backward(const AttentionHead<double>&, HeadRows<const double>, HeadRows<const double>, const double*, double*,
+                                      const HeadGradients<double>&);
+
+}  // namespace mblm

@@ -1,0 +1,205 @@
+#include "ops/causal_conv1d.h"
+
+#include "cpu/kernel.h"
+#include "cpu/simd_math.h"
+
+namespace mblm {
+namespace {
+
+// Channels that go through a row's arithmetic together: the taps, the partial sums and W rows of them fit in the L1 cache.
+constexpr std::int64_t block_channels = 256;
+
+// The inputs, with the weight as rows of taps (W, C), so that vector lanes run across channels.
+template <class T>
+class Convolution {
+ public:
+  Convolution(const Tensor& input, const Tensor& weight, const Tensor& bias_of, const Tensor& window)
+      : tokens(input.size(1)),
+        channels(input.size(2)),
+        width(weight.size(2)),
+        taps_(empty(Shape{width, channels}, input.dtype())),
+        zero_(zeros(Shape{channels}, input.dtype())),
+        x_(input.data<T>()),
+        bias_(bias_of.data<T>()),
+        window_(window.defined() ? window.data<T>() : nullptr) {
+    const T* w = weight.data<T>();
+    T* out = taps_.template data<T>();
+    for (std::int64_t c = 0; c < channels; ++c)
+      for (std::int64_t k = 0; k < width; ++k) out[k * channels + c] = w[c * width + k];
+  }
+
+  // What stands at token t >= 1 - W of a sequence; before token 0 the window, or zeros.
+  const T* row(std::int64_t sequence, std::int64_t t) const {
+    if (t >= 0) return x_ + (sequence * tokens + t) * channels;
+    return window_ == nullptr ? zero_.template data<T>() : window_ + (sequence * (width - 1) + width - 1 + t) * channels;
+  }
+
+  const T* tap(std::int64_t k) const { return taps_.template data<T>() + k * channels; }
+
+  // sum[i] = the convolution at token t, channel begin + i, for i < count.
+  void at(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
+    if (width == 4) return at_four_taps(sequence, t, begin, count, sum);
+    std::copy_n(bias_ + begin, count, sum);
+    for (std::int64_t k = 0; k < width; ++k) {
+      const T *in = row(sequence, t - width + 1 + k) + begin, *w = tap(k) + begin;
+#pragma omp simd
+      for (std::int64_t i = 0; i < count; ++i) sum[i] += w[i] * in[i];
+    }
+  }
+
+  const std::int64_t tokens, channels, width;
+
+ private:
+  // The usual width, with the sum in a register.
+  void at_four_taps(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
+    const T *x0 = row(sequence, t - 3) + begin, *x1 = row(sequence, t - 2) + begin, *x2 = row(sequence, t - 1) + begin,
+            *x3 = row(sequence, t) + begin;
+    const T *w0 = tap(0) + begin, *w1 = tap(1) + begin, *w2 = tap(2) + begin, *w3 = tap(3) + begin, *bias = bias_ + begin;
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) sum[i] = bias[i] + w0[i] * x0[i] + w1[i] * x1[i] + w2[i] * x2[i] + w3[i] * x3[i];
+  }
+
+  Tensor taps_, zero_;
+  const T *x_, *bias_, *window_;
+};
+
+// A tile is a block of tokens; each row is read W times, from the cache but once. Memory bound: 8 bytes per element.
+void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window, Tensor& y, Tensor& last_window) {
+  for_real_type("causal_conv1d_forward", x.dtype(), [&]<class T>() {
+    const Convolution<T> conv(x, weight, bias, window);
+    const std::int64_t channels = conv.channels;
+    T* py = y.data<T>();
+    parallel_tiles(x.shape().rows(), rows_per_tile(channels), [&](std::int64_t first, std::int64_t last, std::int64_t) {
+      for (std::int64_t row = first; row < last; ++row) {
+        for (std::int64_t begin = 0; begin < channels; begin += block_channels) {
+          const std::int64_t count = std::min(block_channels, channels - begin);
+          T sum[block_channels];
+          conv.at(row / conv.tokens, row % conv.tokens, begin, count, sum);
+          T* out = py + row * channels + begin;
+#pragma omp simd
+          for (std::int64_t i = 0; i < count; ++i) out[i] = sum[i] * sigmoid(sum[i]);
+        }
+      }
+    });
+    if (!last_window.defined()) return;
+    T* to = last_window.data<T>();
+    for (std::int64_t sequence = 0; sequence < x.size(0); ++sequence)
+      for (std::int64_t t = conv.tokens - conv.width + 1; t < conv.tokens; ++t, to += channels) std::copy_n(conv.row(sequence, t), channels, to);
+  });
+}
+
+// Backward over a block of tokens [first, last) of all sequences in one row, which owns their rows of dx, and the rows of
+// dwindow of the sequences that start in it. It adds what its own tokens and the W - 1 tokens after it, whose
+// pre-activations are computed again for this, give to those rows.
+template <class T>
+class BackwardTile {
+ public:
+  BackwardTile(const Convolution<T>& conv, const T* dy, T* dx, T* dwindow, T* partial, std::int64_t first, std::int64_t last)
+      : conv_(conv), dy_(dy), dx_(dx), dwindow_(dwindow), partial_(partial), first_(first), last_(last) {}
+
+  void run() {
+    const std::int64_t end_of_sequence = ((last_ - 1) / conv_.tokens + 1) * conv_.tokens;
+    const std::int64_t end = std::min(last_ + conv_.width - 1, end_of_sequence);
+    for (std::int64_t begin = 0; begin < conv_.channels; begin += block_channels) {
+      const std::int64_t count = std::min(block_channels, conv_.channels - begin);
+      for (std::int64_t row = first_; row < end; ++row) add_token(row, begin, count);
+    }
+  }
+
+ private:
+  // silu'(v) = s (1 + v (1 - s)), s = sigmoid(v). Partial sums: W rows of dweight, then one of dbias.
+  void add_token(std::int64_t row, std::int64_t begin, std::int64_t count) {
+    const std::int64_t sequence = row / conv_.tokens, t = row % conv_.tokens;
+    T d[block_channels];
+    conv_.at(sequence, t, begin, count, d);
+    const T* dy = dy_ + row * conv_.channels + begin;
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T s = sigmoid(d[i]);
+      d[i] = dy[i] * s * (1 + d[i] * (1 - s));
+    }
+    for (std::int64_t k = conv_.width - 1; k >= 0; --k) {
+      if (row < last_) add_product(d, conv_.row(sequence, t - conv_.width + 1 + k) + begin, count, partial_ + k * conv_.channels + begin);
+      add_to_input(d, sequence, t - conv_.width + 1 + k, k, begin, count);
+    }
+    if (row >= last_) return;
+    T* dbias = partial_ + conv_.width * conv_.channels + begin;
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) dbias[i] += d[i];
+  }
+
+  // Token t's gradient, if it is this tile's. Its first part comes from the last tap, at token t itself.
+  void add_to_input(const T* d, std::int64_t sequence, std::int64_t t, std::int64_t k, std::int64_t begin, std::int64_t count) {
+    const std::int64_t row = sequence * conv_.tokens + std::max<std::int64_t>(t, 0);
+    if (row < first_ || row >= last_ || (t < 0 && dwindow_ == nullptr)) return;
+    const T* w = conv_.tap(k) + begin;
+    if (t < 0) {
+      add_product(d, w, count, dwindow_ + (sequence * (conv_.width - 1) + conv_.width - 1 + t) * conv_.channels + begin);
+    } else if (k < conv_.width - 1) {
+      add_product(d, w, count, dx_ + row * conv_.channels + begin);
+    } else {
+      T* dx = dx_ + row * conv_.channels + begin;
+#pragma omp simd
+      for (std::int64_t i = 0; i < count; ++i) dx[i] = w[i] * d[i];
+    }
+  }
+
+  static void add_product(const T* a, const T* b, std::int64_t count, T* sum) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) sum[i] += a[i] * b[i];
+  }
+
+  const Convolution<T>& conv_;
+  const T* dy_;
+  T *dx_, *dwindow_, *partial_;
+  std::int64_t first_, last_;
+};
+
+// The gradient of the last window goes to the inputs that it repeats.
+template <class T>
+void add_last_window(const Convolution<T>& conv, std::int64_t sequences, const T* dlast, T* dx, T* dwindow) {
+  const std::int64_t before = conv.width - 1;
+  for (std::int64_t sequence = 0; sequence < sequences; ++sequence) {
+    for (std::int64_t t = conv.tokens - before; t < conv.tokens; ++t, dlast += conv.channels) {
+      if (t < 0 && dwindow == nullptr) continue;
+      T* to = t < 0 ? dwindow + (sequence * before + before + t) * conv.channels : dx + (sequence * conv.tokens + t) * conv.channels;
+#pragma omp simd
+      for (std::int64_t i = 0; i < conv.channels; ++i) to[i] += dlast[i];
+    }
+  }
+}
+
+// out = beta out + sums (W, C), transposed to (C, W).
+template <class T>
+void add_transposed(const T* sums, std::int64_t channels, std::int64_t width, T* out, float beta) {
+  for (std::int64_t c = 0; c < channels; ++c)
+    for (std::int64_t k = 0; k < width; ++k) out[c * width + k] = (beta == 0 ? T(0) : out[c * width + k]) + sums[k * channels + c];
+}
+
+// Tiles of at least 64 tokens, so that the tokens that two tiles compute are few, and at most 64 tiles, because each keeps
+// partial sums of dweight and dbias. Memory bound: 12 bytes per element.
+void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window, const Tensor& dy, const Tensor& dlast_window,
+              CausalConv1dGradients& out) {
+  for_real_type("causal_conv1d_backward", x.dtype(), [&]<class T>() {
+    const Convolution<T> conv(x, weight, bias, window);
+    const std::int64_t rows = x.size(0) * conv.tokens, channels = conv.channels, width = conv.width;
+    const std::int64_t tile_rows = std::max<std::int64_t>(64, tile_count(rows, 64));
+    Tensor partials = zeros(Shape{tile_count(rows, tile_rows), (width + 1) * channels}, x.dtype()),
+           sums = empty(Shape{width + 1, channels}, x.dtype());
+    const T* pdy = dy.data<T>();
+    T *pdx = out.dx.data<T>(), *pdwindow = out.dwindow.defined() ? out.dwindow.data<T>() : nullptr, *pp = partials.data<T>(), *ps = sums.data<T>();
+    if (pdwindow != nullptr) std::fill_n(pdwindow, out.dwindow.numel(), T(0));
+    parallel_tiles(rows, tile_rows, [&](std::int64_t first, std::int64_t last, std::int64_t tile) {
+      BackwardTile<T>(conv, pdy, pdx, pdwindow, pp + tile * (width + 1) * channels, first, last).run();
+    });
+    if (dlast_window.defined()) add_last_window(conv, x.size(0), dlast_window.data<T>(), pdx, pdwindow);
+    add_partials(partials, ps, 0.0f);
+    add_transposed(ps, channels, width, out.dweight.data<T>(), out.beta_weight);
+    add_transposed(ps + width * channels, channels, 1, out.dbias.data<T>(), out.beta_bias);
+  });
+}
+
+const bool added = add_cpu_kernel(causal_conv1d_forward, forward) && add_cpu_kernel(causal_conv1d_backward, backward);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,124 @@
+#include "ops/cross_entropy.h"
+
+#include <cmath>
+#include <limits>
+
+#include "cpu/kernel.h"
+#include "cpu/simd_math.h"
+
+namespace mblm {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// The largest element. Lanes of its own: a reduction over `max` is not vectorised where NaN has to be respected, and which
+// lane holds a NaN does not matter, since the exponentials that follow pass it on.
+template <class T>
+T largest(const T* x, std::int64_t width) {
+  constexpr std::int64_t lanes = 16;
+  T best[lanes];
+  std::fill_n(best, lanes, x[0]);
+  const std::int64_t whole = width / lanes * lanes;
+  for (std::int64_t i = 0; i < whole; i += lanes) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
+  }
+  for (std::int64_t i = whole; i < width; ++i) best[0] = x[i] > best[0] ? x[i] : best[0];
+  return *std::max_element(best, best + lanes);
+}
+
+// sum_v exp(x_v - shift), in the element type: V additions in vector lanes.
+template <class T>
+T sum_of_exp(const T* x, std::int64_t width, T shift) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t v = 0; v < width; ++v) sum += fast_exp(x[v] - shift);
+  return sum;
+}
+
+// What the rows of one tile add to the mean.
+struct Sums {
+  double loss = 0;
+  std::int64_t count = 0;
+};
+
+// The row is in the L1 cache after the search for its maximum. The loss is log sum - (x_target - max), which keeps its digits
+// where the logits are far from zero.
+template <class T>
+Sums forward_rows(const T* logits, const std::int64_t* targets, std::int64_t ignored_id, const T* weights, std::int64_t begin, std::int64_t end,
+                  std::int64_t width, T* elements, double* log_sum_exp) {
+  Sums sums;
+  for (std::int64_t row = begin; row < end; ++row) {
+    const std::int64_t target = targets[row];
+    const T* x = logits + row * width;
+    const double weight = weights == nullptr ? 1.0 : static_cast<double>(weights[row]);
+    elements[row] = 0;
+    log_sum_exp[row] = infinity;
+    if (target == ignored_id || target < 0 || target >= width || weight == 0) continue;
+    const T top = largest(x, width);
+    const double log_sum = std::log(static_cast<double>(sum_of_exp(x, width, top)));
+    log_sum_exp[row] = static_cast<double>(top) + log_sum;
+    elements[row] = static_cast<T>(weight * (log_sum - (static_cast<double>(x[target]) - static_cast<double>(top))));
+    sums.loss += static_cast<double>(elements[row]);
+    sums.count += elements[row] != 0 ? 1 : 0;
+  }
+  return sums;
+}
+
+void forward(const Tensor& logits, const Tensor& targets, std::int64_t ignored_id, const Tensor& weights, Tensor& elements, Tensor& log_sum_exp,
+             Tensor& loss, Tensor& count) {
+  for_real_type("cross_entropy_forward", logits.dtype(), [&]<class T>() {
+    const std::int64_t rows = targets.numel(), width = logits.shape().last(), tile_rows = rows_per_tile(width);
+    std::vector<Sums> tiles(static_cast<std::size_t>(tile_count(rows, tile_rows)));
+    const T *x = logits.data<T>(), *w = weights.defined() ? weights.data<T>() : nullptr;
+    const std::int64_t* t = targets.data<std::int64_t>();
+    T* e = elements.data<T>();
+    double* l = log_sum_exp.data<double>();
+    parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
+      tiles[static_cast<std::size_t>(tile)] = forward_rows(x, t, ignored_id, w, begin, end, width, e, l);
+    });
+    Sums total;
+    for (const Sums& tile : tiles) {
+      total.loss += tile.loss;
+      total.count += tile.count;
+    }
+    *loss.data<T>() = total.count == 0 ? T(0) : static_cast<T>(total.loss / static_cast<double>(total.count));
+    *count.data<std::int64_t>() = total.count;
+  });
+}
+
+// out = factor (softmax(x) - onehot). The log-sum-exp is subtracted in two parts, the second the rounding error of the first.
+template <class T>
+void backward_row(const T* x, std::int64_t width, std::int64_t target, double log_sum_exp, T factor, T* out) {
+  const T high = static_cast<T>(log_sum_exp), low = static_cast<T>(log_sum_exp - static_cast<double>(high));
+#pragma omp simd
+  for (std::int64_t v = 0; v < width; ++v) out[v] = factor * fast_exp((x[v] - high) - low);
+  out[target] -= factor;
+}
+
+void backward(const Tensor& logits, const Tensor& targets, const Tensor& weights, const Tensor& log_sum_exp, const Tensor& count, const Tensor& dloss,
+              Tensor& dlogits) {
+  for_real_type("cross_entropy_backward", logits.dtype(), [&]<class T>() {
+    const std::int64_t rows = targets.numel(), width = logits.shape().last(), elements = *count.data<std::int64_t>();
+    const double share = elements == 0 ? 0.0 : static_cast<double>(*dloss.data<T>()) / static_cast<double>(elements);
+    const T *x = logits.data<T>(), *w = weights.defined() ? weights.data<T>() : nullptr;
+    const std::int64_t* t = targets.data<std::int64_t>();
+    const double* l = log_sum_exp.data<double>();
+    T* dx = dlogits.data<T>();
+    parallel_tiles(rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        if (l[row] == infinity) {
+          std::fill_n(dx + row * width, width, T(0));
+        } else {
+          const double weight = w == nullptr ? 1.0 : static_cast<double>(w[row]);
+          backward_row(x + row * width, width, t[row], l[row], static_cast<T>(share * weight), dx + row * width);
+        }
+      }
+    });
+  });
+}
+
+const bool added = add_cpu_kernel(cross_entropy_forward, forward) && add_cpu_kernel(cross_entropy_backward, backward);
+
+}  // namespace
+}  // namespace mblm

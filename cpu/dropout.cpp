@@ -1,0 +1,57 @@
+#include "ops/dropout.h"
+
+#include "cpu/kernel.h"
+
+namespace mblm {
+namespace {
+
+// Random words that are drawn at once, four per block of Philox: 2 KiB on the stack.
+constexpr std::int64_t group_blocks = 128;
+constexpr std::int64_t group_words = 4 * group_blocks;
+
+// words[i] = word of element 4 block + i of the stream. A loop over blocks without branches, so one lane draws one block.
+void draw_words(RandomKey key, std::uint64_t block, std::uint32_t* words) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < group_blocks; ++i) {
+    const std::array<std::uint32_t, 4> four = philox(key, block + static_cast<std::uint64_t>(i));
+    words[4 * i] = four[0];
+    words[4 * i + 1] = four[1];
+    words[4 * i + 2] = four[2];
+    words[4 * i + 3] = four[3];
+  }
+}
+
+// Elements [begin, end) of a tensor whose element 0 is `first_element` of the stream; groups begin at multiples of four.
+template <class T>
+void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, RandomKey key, std::uint64_t first_element, std::uint32_t threshold,
+               T factor) {
+  std::uint32_t words[group_words];
+  std::int64_t i = begin;
+  while (i < end) {
+    const std::uint64_t element = first_element + static_cast<std::uint64_t>(i);
+    const std::int64_t skipped = static_cast<std::int64_t>(element % 4), count = std::min(end - i, group_words - skipped);
+    draw_words(key, element / 4, words);
+    const std::uint32_t* word = words + skipped;
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) out[i + j] = word[j] >= threshold ? in[i + j] * factor : T(0);
+    i += count;
+  }
+}
+
+// Bound by the 40 multiplications that give four words.
+void drop(const Tensor& x, double p, const RandomKey& key, std::uint64_t first_element, Tensor& y) {
+  for_real_type("dropout", x.dtype(), [&]<class T>() {
+    const std::uint32_t threshold = dropout_threshold(p);
+    const T factor = static_cast<T>(1 / (1 - p));
+    const T* in = x.data<T>();
+    T* out = y.data<T>();
+    parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      drop_tile(in, out, begin, end, key, first_element, threshold, factor);
+    });
+  });
+}
+
+const bool added = add_cpu_kernel(dropout_kernel, drop);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,99 @@
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "cpu/gemm.h"
+#include "engine/tensor.h"
+#ifdef MBLM_ONEDNN
+#include <dnnl.hpp>
+
+#include "cpu/one_thread.h"
+#endif
+
+namespace mblm {
+
+#ifdef MBLM_ONEDNN
+namespace {
+
+using dnnl::memory;
+
+struct Problem {
+  bool transpose_a, transpose_b;
+  std::int64_t M, N, K, lda, ldb, ldc;
+  auto operator<=>(const Problem&) const = default;
+};
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+memory::desc matrix(std::int64_t rows, std::int64_t columns, memory::data_type type, bool transposed, std::int64_t stride) {
+  return {{rows, columns}, type, transposed ? memory::dims{1, stride} : memory::dims{stride, 1}};
+}
+
+dnnl::matmul::primitive_desc describe(const Problem& p) {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // the library's own is shared by the threads that run the primitive
+  dnnl::post_ops sum;
+  sum.append_sum(1.0f);
+  attributes.set_post_ops(sum);
+  const auto type = memory::data_type::bf16;
+  const dnnl::matmul::desc product(matrix(p.M, p.K, type, p.transpose_a, p.lda), matrix(p.K, p.N, type, p.transpose_b, p.ldb),
+                                   matrix(p.M, p.N, memory::data_type::f32, false, p.ldc));
+  return {product, attributes, cpu_engine()};
+}
+
+// Making a primitive compiles code: one per problem, kept for the life of the process.
+struct Compiled {
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;
+  explicit Compiled(const Problem& p) : description(describe(p)), primitive(description) {}
+};
+const Compiled& compiled(const Problem& problem) {
+  static std::mutex mutex;
+  static std::map<Problem, Compiled> all;
+  const std::lock_guard lock(mutex);
+  const auto found = all.find(problem);
+  return found != all.end() ? found->second : all.emplace(problem, problem).first->second;
+}
+
+}  // namespace
+
+void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+  if (M == 0 || N == 0 || K == 0) return;
+  const OneThread one_thread;
+  const Compiled& product = compiled({transpose_a, transpose_b, M, N, K, lda, ldb, ldc});
+  const auto argument = [](const memory::desc& description, const void* data) { return memory(description, cpu_engine(), const_cast<void*>(data)); };
+  const Tensor scratch = empty(Shape{static_cast<std::int64_t>(product.description.scratchpad_desc().get_size())}, DType::UInt8);
+  dnnl::stream stream(cpu_engine());
+  product.primitive.execute(stream, {{DNNL_ARG_SRC, argument(product.description.src_desc(), a)},
+                                     {DNNL_ARG_WEIGHTS, argument(product.description.weights_desc(), b)},
+                                     {DNNL_ARG_DST, argument(product.description.dst_desc(), c)},
+                                     {DNNL_ARG_SCRATCHPAD, argument(product.description.scratchpad_desc(), scratch.raw())}});
+}
+
+#else
+
+namespace {
+
+std::vector<float> widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+  std::vector<float> wide(static_cast<std::size_t>(rows * columns));
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < columns; ++j) wide[static_cast<std::size_t>(i * columns + j)] = static_cast<float>(x[i * stride + j]);
+  return wide;
+}
+
+}  // namespace
+
+void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+  const std::int64_t a_columns = transpose_a ? M : K, b_columns = transpose_b ? K : N;
+  const std::vector<float> wide_a = widened(a, transpose_a ? K : M, a_columns, lda), wide_b = widened(b, transpose_b ? N : K, b_columns, ldb);
+  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, wide_a.data(), a_columns, wide_b.data(), b_columns, 1.0f, c, ldc);
+}
+
+#endif
+
+}  // namespace mblm

@@ -1,0 +1,77 @@
+#include "ops/layer_norm.h"
+
+#include <cmath>
+
+#include "cpu/kernel.h"
+
+namespace mblm {
+namespace {
+
+// A row at a time, read three times while it is in the L1 cache: the mean first, then the squares of the distances from it,
+// which do not cancel as sum(x^2) - D mean^2 does. Sums in the element type: D additions in vector lanes.
+void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, Tensor& y, Tensor& statistics) {
+  for_real_type("layer_norm_forward", x.dtype(), [&]<class T>() {
+    const std::int64_t width = x.shape().last();
+    const T *px = x.data<T>(), *g = weight.data<T>(), *b = bias.data<T>();
+    T *py = y.data<T>(), *s = statistics.data<T>();
+    parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const T* in = px + row * width;
+        T* out = py + row * width;
+        T sum = 0, square = 0;
+#pragma omp simd reduction(+ : sum)
+        for (std::int64_t i = 0; i < width; ++i) sum += in[i];
+        const T mean = sum / static_cast<T>(width);
+#pragma omp simd reduction(+ : square)
+        for (std::int64_t i = 0; i < width; ++i) square += (in[i] - mean) * (in[i] - mean);
+        const T r = 1 / std::sqrt(square / static_cast<T>(width) + static_cast<T>(eps));
+#pragma omp simd
+        for (std::int64_t i = 0; i < width; ++i) out[i] = (in[i] - mean) * r * g[i] + b[i];
+        s[2 * row] = mean;
+        s[2 * row + 1] = r;
+      }
+    });
+  });
+}
+
+// With z = (x - mean) r and h = g dy: dx = r (h - mean(h) - z mean(h z)). dweight and dbias by partial sums per tile of rows.
+template <class T>
+void backward_row(const T* in, const T* g, T mean, T r, const T* d, std::int64_t width, T* out, T* dg, T* db) {
+  T sum = 0, dot = 0;
+#pragma omp simd reduction(+ : sum, dot)
+  for (std::int64_t i = 0; i < width; ++i) {
+    const T h = g[i] * d[i];
+    sum += h;
+    dot += h * (in[i] - mean) * r;
+  }
+  const T a = sum / static_cast<T>(width), c = dot / static_cast<T>(width);
+#pragma omp simd
+  for (std::int64_t i = 0; i < width; ++i) {
+    const T z = (in[i] - mean) * r;
+    out[i] = r * (g[i] * d[i] - a - z * c);
+    dg[i] += d[i] * z;
+    db[i] += d[i];
+  }
+}
+
+void backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta_weight,
+              Tensor& dbias, float beta_bias) {
+  for_real_type("layer_norm_backward", x.dtype(), [&]<class T>() {
+    const std::int64_t rows = x.shape().rows(), width = x.shape().last(), tile_rows = rows_per_partial(rows, width);
+    Tensor weight_partials = zeros(Shape{tile_count(rows, tile_rows), width}, x.dtype()), bias_partials = zeros_like(weight_partials);
+    const T *px = x.data<T>(), *g = weight.data<T>(), *s = statistics.data<T>(), *pdy = dy.data<T>();
+    T *pdx = dx.data<T>(), *dg = weight_partials.data<T>(), *db = bias_partials.data<T>();
+    parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
+      for (std::int64_t row = begin; row < end; ++row)
+        backward_row(px + row * width, g, s[2 * row], s[2 * row + 1], pdy + row * width, width, pdx + row * width, dg + tile * width,
+                     db + tile * width);
+    });
+    add_partials(weight_partials, dweight.data<T>(), beta_weight);
+    add_partials(bias_partials, dbias.data<T>(), beta_bias);
+  });
+}
+
+const bool added = add_cpu_kernel(layer_norm_forward, forward) && add_cpu_kernel(layer_norm_backward, backward);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,142 @@
+#include "ops/sequence.h"
+
+#include <functional>
+#include <numeric>
+
+#include "cpu/copy_rows.h"
+
+namespace mblm {
+namespace {
+
+// out = x + positions + above, of which the last two may be null.
+template <class T>
+void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64_t width) {
+  if (positions == nullptr && above == nullptr) {
+    std::copy_n(x, width, out);
+  } else if (positions == nullptr || above == nullptr) {
+    const T* other = positions == nullptr ? above : positions;
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] = x[i] + other[i];
+  } else {
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] = x[i] + positions[i] + above[i];
+  }
+}
+
+// A row of y at a time. Memory bound.
+void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, Tensor& y) {
+  for_real_type("stage_input_forward", x.dtype(), [&]<class T>() {
+    const std::int64_t width = x.size(2), first = start.defined() ? 1 : 0, rows = y.size(1);
+    const T *ps = first == 1 ? start.data<T>() : nullptr, *px = x.data<T>();
+    const T *pp = positions.defined() ? positions.data<T>() : nullptr, *pa = above.defined() ? above.data<T>() : nullptr;
+    T* py = y.data<T>();
+    parallel_tiles(y.size(0) * rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const std::int64_t b = row / rows, t = row % rows - first;
+        T* out = py + row * width;
+        if (t < 0) {
+          std::copy_n(ps, width, out);
+        } else {
+          const std::int64_t from = (b * (rows - first) + t) * width;
+          add_rows(px + from, pp == nullptr ? nullptr : pp + t * width, pa == nullptr ? nullptr : pa + from, out, width);
+        }
+      }
+    });
+  });
+}
+
+// Rows [from_begin, from_begin + count) of each batch to those from to_begin on: one run of bytes per batch.
+void copy(const Tensor& from, std::int64_t from_begin, Tensor& to, std::int64_t to_begin, std::int64_t count) {
+  const std::int64_t row = std::accumulate(from.shape().begin() + 2, from.shape().end(), bytes_of(from, 1), std::multiplies<>());
+  copy_rows(static_cast<char*>(to.raw()) + to_begin * row, to.size(1) * row, static_cast<const char*>(from.raw()) + from_begin * row,
+            from.size(1) * row, from.size(0), count * row);
+}
+
+void stage_input_gradient(const Tensor& dy, bool has_start, Tensor& dx) { copy(dy, has_start ? 1 : 0, dx, 0, dx.size(1)); }
+
+// out[i] (+)= sum over b in [begin, end) of from[b stride + i], for i < width.
+template <class T>
+void add_batches(const T* from, std::int64_t stride, std::int64_t begin, std::int64_t end, std::int64_t width, T* out) {
+  for (std::int64_t b = begin; b < end; ++b) {
+    const T* row = from + b * stride;
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] += row[i];
+  }
+}
+
+// Elements of a batch from which on the columns alone are enough work to share.
+constexpr std::int64_t wide_batch = 8192;
+constexpr std::int64_t tile_columns = 1024;
+
+// Wide batches: a tile sums a block of columns over all batches. Narrow ones: a tile sums a block of batches.
+void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
+  for_real_type("sum_over_batch", dy.dtype(), [&]<class T>() {
+    const std::int64_t batches = dy.size(0), stride = dy.size(1) * dy.size(2), width = out.numel();
+    const T* from = dy.data<T>() + first * dy.size(2);
+    T* to = out.data<T>();
+    if (width >= wide_batch) {
+      parallel_tiles(width, tile_columns, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+        if (beta == 0) std::fill(to + begin, to + end, T(0));
+        add_batches(from + begin, stride, 0, batches, end - begin, to + begin);
+      });
+      return;
+    }
+    const std::int64_t tile_rows = rows_per_partial(batches, width);
+    Tensor partials = zeros(Shape{tile_count(batches, tile_rows), width}, dy.dtype());
+    T* sums = partials.data<T>();
+    parallel_tiles(batches, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
+      add_batches(from, stride, begin, end, width, sums + tile * width);
+    });
+    add_partials(partials, to, beta);
+  });
+}
+
+// The rows of one patch that flatten_patches takes: `count` rows from row `in_patch` of the patch on are rows from
+// `in_sequence` on of the flat sequence. The start token's output is taken from the first patch only.
+struct PatchRows {
+  std::int64_t in_patch, in_sequence, count;
+};
+PatchRows taken_rows(std::int64_t patch, std::int64_t patch_rows, std::int64_t first, std::int64_t count) {
+  const std::int64_t flat_zero = patch * (patch_rows - 1);  // where the patch's row 0 would stand
+  const std::int64_t begin = std::max(first, patch == 0 ? 0 : flat_zero + 1), end = std::min(first + count, flat_zero + patch_rows);
+  return {begin - flat_zero, begin - first, std::max<std::int64_t>(0, end - begin)};
+}
+
+// Runs f(patch, rows) for each patch of x (B, P, 1 + T, D); f gets the first byte of the patch and of its rows in y.
+template <class F>
+void for_each_patch(const Tensor& x, const Tensor& y, std::int64_t first, F&& f) {
+  const std::int64_t patches = x.size(1), patch_rows = x.size(2), row = bytes_of(x, x.size(3)), count = y.size(1);
+  char *px = static_cast<char*>(x.raw()), *py = static_cast<char*>(y.raw());
+  parallel_tiles(x.size(0) * patches, std::max<std::int64_t>(1, copy_tile_bytes / std::max<std::int64_t>(1, patch_rows * row)),
+                 [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     const PatchRows rows = taken_rows(i % patches, patch_rows, first, count);
+                     f(px + i * patch_rows * row, py + (i / patches * count + rows.in_sequence) * row, rows);
+                   }
+                 });
+}
+
+void flatten(const Tensor& x, std::int64_t first, Tensor& y) {
+  const std::int64_t row = bytes_of(x, x.size(3));
+  for_each_patch(x, y, first, [=](const char* patch, char* sequence, const PatchRows& rows) {
+    if (rows.count > 0) std::memcpy(sequence, patch + rows.in_patch * row, static_cast<std::size_t>(rows.count * row));
+  });
+}
+
+// Rows that were not taken are zero.
+void flatten_gradient(const Tensor& dy, std::int64_t first, Tensor& dx) {
+  const std::int64_t row = bytes_of(dx, dx.size(3)), patch_bytes = dx.size(2) * row;
+  for_each_patch(dx, dy, first, [=](char* patch, const char* sequence, const PatchRows& rows) {
+    const std::int64_t begin = rows.count > 0 ? rows.in_patch * row : 0, bytes = rows.count * row;
+    std::memset(patch, 0, static_cast<std::size_t>(begin));
+    if (bytes > 0) std::memcpy(patch + begin, sequence, static_cast<std::size_t>(bytes));
+    std::memset(patch + begin + bytes, 0, static_cast<std::size_t>(patch_bytes - begin - bytes));
+  });
+}
+
+const bool added = add_cpu_kernel(stage_input_forward, stage_input) && add_cpu_copy_kernel(stage_input_backward, stage_input_gradient) &&
+                   add_cpu_kernel(sum_over_batch, batch_sum) && add_cpu_copy_kernel(flatten_patches_forward, flatten) &&
+                   add_cpu_copy_kernel(flatten_patches_backward, flatten_gradient) && add_cpu_copy_kernel(copy_sequence, copy);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,59 @@
+#include "ops/token_shift.h"
+
+#include "cpu/kernel.h"
+
+namespace mblm {
+namespace {
+
+// Rows of tokens; each copies two half rows. Memory bound: 8 bytes per element, no arithmetic.
+struct Sizes {
+  std::int64_t tokens, width, kept, moved;  // T, D, h = ceil(D / 2), D - h
+  explicit Sizes(const Tensor& x) : tokens(x.size(1)), width(x.size(2)), kept(width - width / 2), moved(width / 2) {}
+};
+
+template <class T>
+void copy_or_zero(const T* from, std::int64_t count, T* to) {
+  if (from == nullptr)
+    std::fill_n(to, count, T(0));
+  else
+    std::copy_n(from, count, to);
+}
+
+void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
+  for_real_type("token_shift_forward", x.dtype(), [&]<class T>() {
+    const Sizes s(x);
+    const T *px = x.data<T>(), *before = previous.defined() ? previous.data<T>() : nullptr;
+    T *py = y.data<T>(), *after = last.defined() ? last.data<T>() : nullptr;
+    parallel_tiles(x.shape().rows(), rows_per_tile(s.width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const std::int64_t sequence = row / s.tokens, token = row % s.tokens;
+        const T *in = px + row * s.width, *first = before == nullptr ? nullptr : before + sequence * s.moved;
+        std::copy_n(in, s.kept, py + row * s.width);
+        copy_or_zero(token > 0 ? in - s.moved : first, s.moved, py + row * s.width + s.kept);
+        if (after != nullptr && token == s.tokens - 1) std::copy_n(in + s.kept, s.moved, after + sequence * s.moved);
+      }
+    });
+  });
+}
+
+void backward(const Tensor& dy, const Tensor& dlast, Tensor& dx, Tensor& dprevious) {
+  for_real_type("token_shift_backward", dy.dtype(), [&]<class T>() {
+    const Sizes s(dy);
+    const T *pdy = dy.data<T>(), *dafter = dlast.defined() ? dlast.data<T>() : nullptr;
+    T *pdx = dx.data<T>(), *dbefore = dprevious.defined() ? dprevious.data<T>() : nullptr;
+    parallel_tiles(dy.shape().rows(), rows_per_tile(s.width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const std::int64_t sequence = row / s.tokens, token = row % s.tokens;
+        const T *in = pdy + row * s.width, *next = dafter == nullptr ? nullptr : dafter + sequence * s.moved;
+        std::copy_n(in, s.kept, pdx + row * s.width);
+        copy_or_zero(token < s.tokens - 1 ? in + s.width + s.kept : next, s.moved, pdx + row * s.width + s.kept);
+        if (dbefore != nullptr && token == 0) std::copy_n(in + s.kept, s.moved, dbefore + sequence * s.moved);
+      }
+    });
+  });
+}
+
+const bool added = add_cpu_kernel(token_shift_forward, forward) && add_cpu_kernel(token_shift_backward, backward);
+
+}  // namespace
+}  // namespace mblm

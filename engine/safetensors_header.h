@@ -1,0 +1,36 @@
+// The header of a safetensors file:
+//   {"__metadata__": {"key": "value", ...}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
+// Offsets count from the end of the header; the ranges of all tensors cover the rest of the file once, without holes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "engine/dtype.h"
+#include "engine/shape.h"
+
+namespace mblm {
+
+inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes, as in the reference implementation
+inline constexpr std::string_view safetensors_metadata_key = "__metadata__";
+
+struct SafetensorsEntry {
+  DType dtype = DType::Float32;
+  Shape shape;
+  std::size_t begin = 0;  // bytes from the end of the header
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, SafetensorsEntry> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+// Reads F32, F64, BF16, I32, I64, U8, and BOOL as uint8. Throws FileError, naming `path`, for JSON of another form than
+// the above, a key that stands twice, an element type that is not listed, more axes than a Shape has, sizes whose product
+// overflows, and ranges that do not fit their shape, overlap, leave a hole, or do not end where the file does.
+SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes);
+
+}  // namespace mblm

@@ -1,0 +1,19 @@
+// The fields of a config's sections, each declared once.
+#pragma once
+
+#include "mblm/config.h"
+#include "mblm/fields.h"
+
+namespace mblm {
+
+inline constexpr const char* masked_training = "masked training is not supported yet";
+
+void declare_fields(Fields& f, ModelConfig& config);  // without the fields of the blocks
+void declare_fields(Fields& f, TrainConfig& config);
+void declare_fields(Fields& f, IoConfig& config);
+void declare_fields(Fields& f, ResumeConfig& config);
+
+// The fields of a block with its type, for visitors that do not change values.
+void visit_fields(const BlockConfig& block, Fields& f);
+
+}  // namespace mblm

@@ -1,0 +1,84 @@
+// One declaration per config field serves reading, checking and writing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/error.h"
+
+namespace mblm {
+
+enum class PositionKind { None, Fixed, Rope };  // pos_emb_type: null, fixed, rope
+
+// Bounds of a number, of each number in a list; a bound belongs to the range unless it is open.
+struct Range {
+  double minimum = -std::numeric_limits<double>::infinity(), maximum = std::numeric_limits<double>::infinity();
+  bool open_minimum = false, open_maximum = false;
+};
+inline constexpr Range positive{.minimum = 1};  // for integers
+inline constexpr Range not_negative{.minimum = 0};
+inline constexpr Range above_zero{.minimum = 0, .open_minimum = true};
+inline constexpr Range probability{.minimum = 0, .maximum = 1, .open_maximum = true};
+inline constexpr Range share{.minimum = 0, .maximum = 1};
+
+using YamlText = std::shared_ptr<const std::string>;  // a map that somebody else reads, as YAML; null: not given
+
+// A field and all that is known of it. No value: somebody else reads it.
+struct Field {
+  using Value = std::variant<std::monostate, std::int64_t*, double*, bool*, std::string*, PositionKind*, YamlText*, std::vector<std::int64_t>*,
+                             std::vector<double>*, std::optional<std::int64_t>*, std::optional<double>*, std::optional<bool>*,
+                             std::optional<std::string>*, std::optional<std::vector<std::int64_t>>*, std::optional<std::vector<double>>*>;
+  const char* name;
+  bool required = false;
+  Value value;
+  Range range{};
+  std::vector<std::string> choices{};  // of a string; empty: any
+  const char* refusal = nullptr;       // the field is known, but only null is accepted, and this says why
+  const char* wish = "a value";        // what is expected of a value that somebody else reads
+};
+
+// A section of a config (a YAML map) that is read, checked or written. Reading: a missing required field, a wrong type or a
+// value out of range is a ConfigError `FILE:LINE: SECTION.FIELD: expected ..., got ...`, a field that nobody declared too.
+class Fields {
+ public:
+  virtual ~Fields() = default;
+
+  template <class T>
+  void required(const char* name, T& value, Range range = {}) {
+    visit({name, true, &value, range});
+  }
+  template <class T>
+  void optional(const char* name, T& value, Range range = {}) {
+    visit({name, false, &value, range});
+  }
+  // A std::string, or an optional one, with a fixed set of values.
+  template <class T>
+  void choice(const char* name, T& value, std::vector<std::string> values, bool is_required = false) {
+    visit({name, is_required, &value, {}, std::move(values)});
+  }
+  // A field that is read and written elsewhere; `wish` is what an error expects of it.
+  void elsewhere(const char* name, bool is_required, const char* wish) { visit({name, is_required, {}, {}, {}, nullptr, wish}); }
+  // A field of the Python package whose feature is missing; `why` is the message for any value but null.
+  void refuse(const char* name, const char* why) { visit({name, false, {}, {}, {}, why}); }
+
+  // Throws the ConfigError of a field, `name`, of an entry of a list, `name[1]`, or of the section, the empty string: for
+  // checks that need more than one field.
+  [[noreturn]] void fail(const std::string& name, const std::string& message) const { throw ConfigError(place_of(name) + ": " + message); }
+
+ protected:
+  // `FILE:LINE: SECTION.NAME`, or as much as is known.
+  virtual std::string place_of(const std::string& name) const = 0;
+  virtual void visit(const Field& field) = 0;
+};
+
+// Reads the fields that `declare` declares from YAML text, and nothing but them. Errors are `ORIGIN: SECTION.FIELD: ...`.
+// `declare` is called more than once and must only declare.
+void read_fields(const std::string& yaml, const std::string& origin, const std::string& section, const std::function<void(Fields&)>& declare);
+
+}  // namespace mblm

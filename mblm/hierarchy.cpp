@@ -1,0 +1,113 @@
+#include "mblm/hierarchy.h"
+
+#include <utility>
+
+#include "engine/autograd.h"
+#include "ops/concat_rows.h"
+#include "ops/embedding.h"
+#include "ops/layer_norm.h"
+#include "ops/rotary.h"
+#include "ops/sequence.h"
+
+namespace mblm {
+namespace {
+
+std::string numbered(const char* name, int n) { return std::string(name) + "." + std::to_string(n); }
+
+// The dropout of a stage draws its numbers by the index of a sequence in the global batch; a stage has `patches` of them per
+// input sequence.
+ForwardContext of_patches(ForwardContext context, std::int64_t patches, std::int64_t first) {
+  context.first_sequence = context.first_sequence * patches + first;
+  return context;
+}
+
+}  // namespace
+
+Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store) : config_(config), stages_(static_cast<std::size_t>(config.stages())) {
+  const Scope root(store, "");
+  const int last = config.stages() - 1;
+  for (int n = last; n >= 0; --n) declare_embedding(root, n);
+  for (int n = 0; n <= last; ++n) {
+    Stage& stage = stages_[static_cast<std::size_t>(n)];
+    const auto at = static_cast<std::size_t>(n);
+    const std::int64_t width = config.hidden_dims[at];
+    if (config.blocks[at]->pos_emb_type == PositionKind::Fixed)
+      stage.positions = &root.add(numbered("pos_embs", n) + ".weight", Shape{config.seq_lens[at], width}, Init::normal());
+    stage.start = &root.add(numbered("start_tokens", n), Shape{width}, Init::normal());
+    stage.block = config.blocks[at]->build(root.child(numbered("stage_models", n)), width, config.num_layers[at]);
+    if (n < last) stage.to_next = add_linear(root, numbered("to_next_stage_proj", n) + ".1", width, config.hidden_dims[at + 1] * config.seq_lens[at + 1]);
+  }
+}
+
+void Hierarchy::declare_embedding(const Scope& root, int n) {
+  const int last = config_.stages() - 1;
+  const Scope scope = root.child(numbered("token_embs_rev", last - n));
+  TokenEmbedding& embedding = stages_[static_cast<std::size_t>(n)].embedding;
+  const std::int64_t byte_width = config_.hidden_dims.back(), width = config_.hidden_dims[static_cast<std::size_t>(n)];
+  embedding.table = &scope.add("embedding.weight", Shape{config_.num_tokens, byte_width}, Init::normal().with_zero_row(config_.pad_token_id));
+  if (n == last) return;
+  const std::int64_t joined = config_.patch_bytes(n) * byte_width;
+  embedding.norm_in_weight = &scope.add("_post.1.weight", Shape{joined}, Init::constant(1));
+  embedding.norm_in_bias = &scope.add("_post.1.bias", Shape{joined}, Init::constant(0));
+  embedding.projection = add_linear(scope, "_post.2", joined, width);
+  embedding.norm_out_weight = &scope.add("_post.3.weight", Shape{width}, Init::constant(1));
+  embedding.norm_out_bias = &scope.add("_post.3.bias", Shape{width}, Init::constant(0));
+}
+
+// ids (rows, T * patch bytes) -> (rows, T, D)
+Tensor Hierarchy::embed(int n, const Tensor& ids) const {
+  const Stage& stage = stages_[static_cast<std::size_t>(n)];
+  const TokenEmbedding& embedding = stage.embedding;
+  const std::int64_t rows = ids.size(0), patch = config_.patch_bytes(n), tokens = ids.size(1) / patch;
+  Tensor x = mblm::embedding(ids, embedding.table->tensor(), config_.pad_token_id);
+  if (embedding.projection.weight != nullptr) {
+    x = x.reshape(Shape{rows, tokens, patch * config_.hidden_dims.back()});
+    x = layer_norm(x, embedding.norm_in_weight->tensor(), embedding.norm_in_bias->tensor());
+    x = layer_norm(embedding.projection(x), embedding.norm_out_weight->tensor(), embedding.norm_out_bias->tensor());
+  }
+  if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, RotaryPairs::Interleaved, x.size(2), 1);
+  return x;
+}
+
+Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& context) const {
+  const StageBlock& block = *stages_[static_cast<std::size_t>(n)].block;
+  const std::int64_t rows = tokens.size(0);
+  const bool chunked = n > 0 && context.training && config_.train_checkpoint_chunks.has_value() && is_recording();
+  if (!chunked) return block.forward(tokens, nullptr, context);
+  const std::int64_t chunks = (*config_.train_checkpoint_chunks)[static_cast<std::size_t>(n - 1)], size = (rows + chunks - 1) / chunks;
+  std::vector<Tensor> parts;
+  for (std::int64_t begin = 0; begin < rows; begin += size) {
+    const Tensor part = tokens.slice(begin, std::min(rows, begin + size));
+    parts.push_back(checkpoint("checkpoint", std::span(&part, 1), [&block, context = of_patches(context, 1, begin)](std::span<const Tensor> in) {
+      return block.forward(in[0], nullptr, context);
+    }));
+  }
+  return concat_rows(parts);
+}
+
+Tensor Hierarchy::forward(const Tensor& ids, const ForwardContext& context) const {
+  const int last = config_.stages() - 1;
+  const std::int64_t batch = ids.size(0), length = batch == 0 ? 0 : ids.numel() / batch;
+  std::int64_t patches = 1;  // per sequence: the stage's batch is batch * patches
+  Tensor above;              // what the stage above hands to each token
+  for (int n = length == 0 ? last : 0; n <= last; ++n) {
+    const Stage& stage = stages_[static_cast<std::size_t>(n)];
+    const std::int64_t rows = batch * patches, patch = config_.patch_bytes(n), tokens = length / patches / patch;
+    // The last token of a stage above the local one tells nothing that is used: it would speak of the patch after it.
+    const std::int64_t used = n == last ? tokens : tokens - 1;
+    Tensor stage_ids = ids.reshape(Shape{rows, tokens * patch});
+    if (used < tokens) {
+      stage_ids = slice_sequence(stage_ids, 0, used * patch);
+      if (above.defined()) above = slice_sequence(above, 0, used);
+    }
+    const Tensor x = stage_input(stage.start->tensor(), embed(n, stage_ids), stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
+    const Tensor attended = run_stage(n, x, of_patches(context, patches, 0));  // (rows, 1 + used, D)
+    if (n == last) return attended.reshape(Shape{batch, patches, 1 + tokens, attended.size(2)});
+    const auto next = static_cast<std::size_t>(n + 1);
+    above = stage.to_next(attended).reshape(Shape{rows * tokens, config_.seq_lens[next], config_.hidden_dims[next]});
+    patches *= tokens;
+  }
+  return {};
+}
+
+}  // namespace mblm

@@ -1,0 +1,50 @@
+// The hierarchy of stages: token embeddings from local to global, stages from global to local (spec: "Embedding",
+// "Stages"). Each stage sees the patches of the stage above as its batch, and what that stage knew before each patch.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "mblm/config.h"
+#include "mblm/stage_block.h"
+
+namespace mblm {
+
+// Lookup of one stage's tokens: for the local stage a table; above it the bytes of a patch are looked up, concatenated,
+// normalised and projected.
+struct TokenEmbedding {
+  Parameter* table = nullptr;                               // (V, D_local)
+  Parameter *norm_in_weight = nullptr, *norm_in_bias = nullptr;    // (patch * D_local)
+  LinearParameters projection;                              // patch * D_local -> D
+  Parameter *norm_out_weight = nullptr, *norm_out_bias = nullptr;  // (D)
+};
+
+class Hierarchy {
+ public:
+  // Declares all parameters under the names that checkpoints use.
+  Hierarchy(const ModelConfig& config, ParameterStore& store);
+
+  // Input ids (B, P, P_1, ..., P_{N-1}), any P. Output of the local stage (B, P * P_1 * ... * P_{N-2}, 1 + P_{N-1}, D_{N-1}):
+  // per local patch the start token's output first. With one stage: (B, 1, 1 + P, D).
+  Tensor forward(const Tensor& ids, const ForwardContext& context) const;
+
+  const StageBlock& block(int stage) const { return *stages_[static_cast<std::size_t>(stage)].block; }
+
+ private:
+  struct Stage {
+    TokenEmbedding embedding;
+    Parameter* positions = nullptr;  // (P, D), fixed
+    Parameter* start = nullptr;      // (D)
+    std::unique_ptr<StageBlock> block;
+    LinearParameters to_next;        // D -> P_{n+1} D_{n+1}; none for the local stage
+  };
+
+  void declare_embedding(const Scope& scope, int stage);
+  Tensor embed(int stage, const Tensor& ids) const;
+  Tensor run_stage(int stage, const Tensor& tokens, const ForwardContext& context) const;
+
+  const ModelConfig config_;
+  std::vector<Stage> stages_;
+};
+
+}  // namespace mblm

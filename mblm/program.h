@@ -1,0 +1,40 @@
+// What the parts of the program share: each command's work, and the way to the outside. Results go to standard output,
+// everything a person watches to standard error.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "mblm/command_line.h"
+#include "mblm/model.h"
+
+namespace mblm {
+
+// Each returns the exit status, or throws.
+int run(const TrainCommand& command);
+int run(const EvalCommand& command);
+int run(const GenerateCommand& command);
+int run(const InfoCommand& command);
+
+// Thrown when nobody reads standard output any more: the program ends quietly.
+struct BrokenPipe {};
+
+// Writes to standard output at once. Throws BrokenPipe, or FileError when it cannot be written.
+void write_output(std::string_view text);
+// One line on standard error: `mblm: TEXT`.
+void write_note(std::string_view text);
+
+// The file that MODEL names: itself, or the best checkpoint of a run's folder. Throws FileError.
+std::filesystem::path model_file(const std::string& model);
+
+// Sets the number of threads, loads the backends and finds the device that an option or config field names (auto, cpu,
+// cuda, cuda:N). Throws DeviceError when it is not there.
+Device open_device(const std::string& name, const ComputeOptions& options);
+
+// The model that MODEL names, on the device that the options name.
+std::unique_ptr<Model> open_model(const std::string& model, const ComputeOptions& options);
+
+}  // namespace mblm

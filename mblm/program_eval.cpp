@@ -1,0 +1,101 @@
+// mblm eval: what a model makes of a split.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/error.h"
+#include "mblm/program.h"
+#include "mblm/progress_line.h"
+#include "train/dataset.h"
+#include "train/evaluate.h"
+
+namespace mblm {
+namespace {
+
+constexpr std::int64_t bytes_per_batch = 16384;  // enough to keep the threads busy
+
+Split split_named(const std::string& name) {
+  return name == "train" ? Split::Train : name == "validation" ? Split::Validation : Split::Test;
+}
+
+// What the command line says of the data, else what the run's own config says.
+std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig& model) {
+  const std::filesystem::path run_config = std::filesystem::path(command.model) / "config.yaml";
+  const bool is_run = std::filesystem::exists(run_config);
+  require<ValueError>(is_run || command.data, command.model, ": not a run's folder, which would name its data; give --data");
+  DatasetRequest request;
+  request.split = split_named(command.split);
+  request.length = model.context();
+  request.num_tokens = model.num_tokens;
+  request.pad_token_id = model.pad_token_id;
+  std::string id = "files";
+  if (is_run) {
+    const RunConfig run = read_run_config(run_config, BlockRegistry());
+    request.length = run.input_seq_len;
+    if (!command.data) {
+      id = run.io.dataset_id;
+      request.path = run.io.dataset_dir;
+      request.arguments = run.io.dataset_args;
+    }
+  }
+  if (command.data) request.path = *command.data;
+  std::unique_ptr<Dataset> dataset = DatasetRegistry().make(id, request);
+  require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, found none");
+  return dataset;
+}
+
+Evaluation run_evaluation(const Model& model, const Dataset& dataset) {
+  ProgressLine line(STDERR_FILENO);
+  EvaluationOptions options;
+  options.batch_size = std::max<std::int64_t>(1, bytes_per_batch / dataset.length());
+  if (line.redraws()) {
+    options.on_progress = [&line](std::int64_t done, std::int64_t batches) { line.show(concat_text("batch ", done, '/', batches)); };
+  }
+  const Evaluation result = evaluate(model, dataset, options);
+  line.clear();
+  return result;
+}
+
+std::string as_json(const EvalCommand& command, const Evaluation& e) {
+  nlohmann::ordered_json json;
+  json["model"] = command.model;
+  json["split"] = command.split;
+  json["sequences"] = e.sequences;
+  json["bytes"] = e.bytes;
+  json["loss"] = e.mean_loss();
+  json["bits_per_byte"] = e.bits_per_byte();
+  json["words"] = e.words;
+  json["word_perplexity"] = e.word_perplexity();
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+std::string as_table(const EvalCommand& command, const Evaluation& e) {
+  std::ostringstream out;
+  const auto row = [&out](const char* name, const auto& value) { out << std::left << std::setw(17) << name << value << '\n'; };
+  row("split", command.split);
+  row("sequences", e.sequences);
+  row("bytes", e.bytes);
+  out << std::fixed << std::setprecision(5);
+  row("loss", e.mean_loss());
+  row("bits per byte", e.bits_per_byte());
+  row("words", e.words);
+  row("word perplexity", e.word_perplexity());
+  return std::move(out).str();
+}
+
+}  // namespace
+
+int run(const EvalCommand& command) {
+  const std::unique_ptr<Model> model = open_model(command.model, command.compute);
+  const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
+  const Evaluation result = run_evaluation(*model, *dataset);
+  require<ValueError>(result.bytes > 0, command.model, ": no byte of the ", command.split, " split counts, all are padding");
+  write_output(command.json ? as_json(command, result) : as_table(command, result));
+  return 0;
+}
+
+}  // namespace mblm

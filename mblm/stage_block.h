@@ -1,0 +1,72 @@
+// A stage's model: a sequence of vectors in, one of the same size out. Transformer, Mamba-2 and Mamba-1 are built in; an
+// embedding program adds its own by deriving BlockConfig (mblm/block_config.h) and StageBlock.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/parameters.h"
+#include "engine/random.h"
+#include "engine/tensor.h"
+
+namespace mblm {
+
+// What a forward pass needs to know beside its input. Random numbers are functions of `seed` and `micro_step`.
+struct ForwardContext {
+  bool training = false;              // dropout is active
+  std::uint64_t seed = 0;
+  std::uint32_t micro_step = 0;
+  std::int64_t first_sequence = 0;    // index of the input's first sequence in the global batch of that micro-step
+
+  RandomKey random(std::uint32_t site) const { return {seed, site, micro_step}; }
+};
+
+// What a block remembers of the tokens it has seen, all tensors with the batch leading, so that joining, leaving, branching
+// and saving are gathers of rows. Which tensors, is the block's own business; `length` is the number of tokens seen.
+struct State {
+  std::vector<Tensor> tensors;
+  std::int64_t length = 0;
+};
+
+class StageBlock {
+ public:
+  virtual ~StageBlock() = default;
+
+  // x (B, T, D) -> (B, T, D); output t depends on tokens 0 .. t only. With a state, x holds the tokens that follow those
+  // seen before, and the state moves on; then nothing is recorded. Without one x is the whole sequence.
+  virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
+
+  // A state before any token, for `batch` sequences of at most `capacity` tokens; none for a block that has no state: then
+  // its stage is computed again from the start for each new token.
+  virtual std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const;
+};
+
+// Declares parameters under a common prefix: Scope(store, "stage_models.0").child("layers.1").add("norm.weight", ...).
+class Scope {
+ public:
+  Scope(ParameterStore& store, std::string prefix) : store_(&store), prefix_(std::move(prefix)) {}
+  Scope child(const std::string& name) const { return Scope(*store_, full(name)); }
+  std::string full(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
+
+  Parameter& add(const std::string& name, const Shape& shape, Init init) const { return store_->add(full(name), shape, std::move(init)); }
+  Parameter& add_merged(std::vector<ParameterPart> parts) const;  // names of the parts are relative too
+  void add_constant(const std::string& name, Tensor value) const { store_->add_constant(full(name), std::move(value)); }
+  // The site of the random numbers of a layer.
+  std::uint32_t site(const std::string& name) const { return site_of(full(name)); }
+
+ private:
+  ParameterStore* store_;
+  std::string prefix_;
+};
+
+// A linear layer's parameters: weight (out, in), uniform in +-1/sqrt(in), and a bias like it unless told otherwise.
+struct LinearParameters {
+  Parameter* weight = nullptr;
+  Parameter* bias = nullptr;
+  Tensor operator()(const Tensor& x) const;
+};
+LinearParameters add_linear(const Scope& scope, const std::string& name, std::int64_t in, std::int64_t out, bool bias = true);
+
+}  // namespace mblm

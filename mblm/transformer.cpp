@@ -1,0 +1,139 @@
+// The Transformer decoder block (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain,
+// attention with half-split rotary, exact GELU.
+#include <cmath>
+
+#include "mblm/block_config.h"
+#include "ops/add.h"
+#include "ops/attention.h"
+#include "ops/dropout.h"
+#include "ops/gelu.h"
+#include "ops/rms_norm.h"
+#include "ops/rotary.h"
+#include "ops/token_shift.h"
+
+namespace mblm {
+namespace {
+
+constexpr double norm_bound = 1e-8;
+
+Tensor norm(const Tensor& x, const Parameter& gain) { return rms_norm(x, gain.tensor(), RmsForm::ClampedL2, norm_bound); }
+
+struct Layer {
+  Parameter* attention_gain;
+  LinearParameters qkv, out;  // to_q and to_kv are one product
+  Parameter* feedforward_gain;
+  LinearParameters expand, contract;
+  std::uint32_t attention_dropout_site, feedforward_dropout_site;
+};
+
+class TransformerDecoder final : public StageBlock {
+ public:
+  TransformerDecoder(const TransformerConfig& config, const Scope& scope, std::int64_t width, std::int64_t layers) : config_(config), width_(width) {
+    const std::int64_t inner = config.attn_num_heads * config.attn_head_dims;
+    for (std::int64_t l = 0; l < layers; ++l) layers_.push_back(make_layer(scope.child("layers." + std::to_string(l)), inner));
+    gain_ = &scope.add("norm.g", Shape{width}, Init::constant(1));
+    if (config.attn_use_rot_embs) scope.add_constant("rotary_emb.inv_freq", inverse_frequencies());
+  }
+
+  Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {
+    Tensor hidden = x;
+    for (std::size_t l = 0; l < layers_.size(); ++l) hidden = forward_layer(l, hidden, state, context);
+    if (state != nullptr) state->length += x.size(1);
+    return norm(hidden, *gain_);
+  }
+
+  // Per layer: what the two shifts hold back, (B, D / 2) each, then the keys and values, (B, capacity, H d) each.
+  std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
+    auto state = std::make_unique<State>();
+    const Tensor& like = gain_->tensor();
+    const std::int64_t inner = config_.attn_num_heads * config_.attn_head_dims;
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+      for (int shift = 0; shift < 2; ++shift) state->tensors.push_back(zeros(Shape{batch, width_ / 2}, like.dtype(), like.device()));
+      for (int cache = 0; cache < 2; ++cache) state->tensors.push_back(empty(Shape{batch, capacity, inner}, like.dtype(), like.device()));
+    }
+    return state;
+  }
+
+ private:
+  Layer make_layer(const Scope& scope, std::int64_t inner) const {
+    Layer layer;
+    const Init projection = Init::uniform(1.0f / std::sqrt(static_cast<float>(width_)));
+    layer.attention_gain = &scope.add("0.norm.g", Shape{width_}, Init::constant(1));
+    layer.qkv.weight = &scope.add_merged({{"0.to_q.weight", Shape{inner, width_}, projection}, {"0.to_kv.weight", Shape{2 * inner, width_}, projection}});
+    layer.out = add_linear(scope, "0.to_out", inner, width_, false);
+    layer.feedforward_gain = &scope.add("1.0.g", Shape{width_}, Init::constant(1));
+    layer.expand = add_linear(scope, "1.1", width_, config_.ff_multiplier * width_);
+    layer.contract = add_linear(scope, "1.4", config_.ff_multiplier * width_, width_);
+    layer.attention_dropout_site = scope.site("0.attn_dropout");
+    layer.feedforward_dropout_site = scope.site("1.3");
+    return layer;
+  }
+
+  Tensor inverse_frequencies() const {
+    std::vector<float> values;
+    for (std::int64_t i = 0; i < config_.attn_head_dims; i += 2)
+      values.push_back(static_cast<float>(1.0 / std::pow(10000.0, static_cast<double>(i) / static_cast<double>(config_.attn_head_dims))));
+    return from_values<float>(Shape{static_cast<std::int64_t>(values.size())}, values);
+  }
+
+  Tensor forward_layer(std::size_t l, const Tensor& x, State* state, const ForwardContext& context) const {
+    Tensor* kept = state == nullptr ? nullptr : &state->tensors[4 * l];
+    const Tensor attended = add(attend(layers_[l], shift(x, kept), kept, state, context), x);
+    return add(feed_forward(layers_[l], shift(attended, kept == nullptr ? nullptr : kept + 1), context), attended);
+  }
+
+  static Tensor shift(const Tensor& x, Tensor* kept) {
+    if (kept == nullptr) return token_shift(x);
+    Tensor last;
+    const Tensor y = token_shift(x, *kept, &last);
+    *kept = last;
+    return y;
+  }
+
+  Tensor attend(const Layer& layer, const Tensor& x, Tensor* kept, State* state, const ForwardContext& context) const {
+    Tensor qkv = layer.qkv(norm(x, *layer.attention_gain));
+    if (config_.attn_use_rot_embs)
+      qkv = rotary(qkv, RotaryPairs::HalfSplit, config_.attn_head_dims, 2 * config_.attn_num_heads, state == nullptr ? 0 : state->length);
+    AttentionOptions options;
+    options.heads = config_.attn_num_heads;
+    options.first_sequence = context.first_sequence;
+    if (context.training) {
+      options.dropout = static_cast<float>(config_.attn_dropout);
+      options.random = context.random(layer.attention_dropout_site);
+    }
+    if (state == nullptr) return layer.out(attention(qkv, options));
+    KvCache cache{kept[2], kept[3], state->length};
+    return layer.out(attention(qkv, options, &cache));
+  }
+
+  Tensor feed_forward(const Layer& layer, const Tensor& x, const ForwardContext& context) const {
+    Tensor y = gelu(layer.expand(norm(x, *layer.feedforward_gain)));
+    if (context.training) {
+      const std::int64_t first = context.first_sequence * y.size(1) * y.size(2);
+      y = dropout(y, config_.ff_dropout, context.random(layer.feedforward_dropout_site), static_cast<std::uint64_t>(first));
+    }
+    return layer.contract(y);
+  }
+
+  const TransformerConfig config_;
+  const std::int64_t width_;
+  std::vector<Layer> layers_;
+  Parameter* gain_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<StageBlock> TransformerConfig::build(const Scope& scope, std::int64_t width, std::int64_t layers) const {
+  return std::make_unique<TransformerDecoder>(*this, scope, width, layers);
+}
+
+BlockCost TransformerConfig::cost(std::int64_t width, std::int64_t layers, std::int64_t tokens) const {
+  const double d = static_cast<double>(width), t = static_cast<double>(tokens), inner = static_cast<double>(attn_num_heads * attn_head_dims),
+               m = static_cast<double>(ff_multiplier), n = static_cast<double>(layers);
+  BlockCost cost;
+  cost.flops = n * (2 * t * d * (4 * inner + 2 * m * d) + 2 * t * (t + 1) * inner);  // causal: half of the score matrix, twice
+  cost.kept_numbers = n * t * (7 * d + 6 * inner + 2 * m * d);
+  return cost;
+}
+
+}  // namespace mblm

@@ -1,0 +1,36 @@
+#include "ops/embedding.h"
+
+#include <algorithm>
+
+#include "ops/check.h"
+
+namespace mblm {
+
+constinit Kernel<void(const Tensor&, const Tensor&, Tensor&)> embedding_forward{"embedding_forward"};
+constinit Kernel<void(const Tensor&, const Tensor&, std::int64_t, Tensor&, float)> embedding_backward{"embedding_backward"};
+
+Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t frozen_row) {
+  require_dtype("embedding", "ids", ids, DType::Int64);
+  require_floating("embedding", table);
+  require<ShapeError>(table.rank() == 2, "embedding: expected a table of rank 2, got shape ", table.shape());
+  require<ShapeError>(ids.rank() < Shape::max_rank, "embedding: expected ids of rank < ", Shape::max_rank, ", got shape ", ids.shape());
+  std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().end());
+  sizes.push_back(table.size(1));
+  Tensor y = empty(Shape(sizes), table.dtype(), table.device());
+  embedding_forward(ids, table, y);
+  return record("embedding", {table}, y, [ids, table, frozen_row](const Tensor& dy) -> std::vector<Tensor> {
+    GradSlot dtable = grad_slot(table);
+    embedding_backward(ids, dy, frozen_row, dtable.tensor, dtable.beta);
+    return {dtable.done()};
+  });
+}
+
+void check_ids(const Tensor& ids, std::int64_t vocabulary) {
+  require_dtype("input_ids", "ids", ids, DType::Int64);
+  const Tensor host = to_device(ids, Device{});
+  const std::int64_t *begin = host.data<std::int64_t>(), *end = begin + host.numel();
+  const std::int64_t* bad = std::find_if(begin, end, [=](std::int64_t id) { return id < 0 || id >= vocabulary; });
+  if (bad != end) throw ValueError(concat_text("input_ids: expected ids in [0, ", vocabulary, "), got ", *bad, " at position ", bad - begin));
+}
+
+}  // namespace mblm

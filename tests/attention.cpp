@@ -1,0 +1,152 @@
+#include "ops/attention.h"
+
+#include <cmath>
+
+#include "ops/dropout.h"
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+// How the cases' masks look: every third key is hidden; and in sequence 1 all keys, or (causal) all but the last.
+enum class Mask { None, Thirds, EmptyRows };
+
+std::uint8_t visible(Mask mask, bool causal, std::int64_t b, std::int64_t j, std::int64_t tokens) {
+  if (mask == Mask::EmptyRows && b == 1) return causal && j == tokens - 1;
+  return mask == Mask::None || j % 3 != 1;
+}
+
+struct Case {
+  std::int64_t batch, tokens, heads, width;
+  bool causal = true;
+  Mask mask = Mask::None;
+  float dropout = 0;
+};
+
+AttentionOptions options_of(const Case& c, Device device) {
+  AttentionOptions options{.heads = c.heads, .causal = c.causal, .key_mask = {}, .dropout = c.dropout, .random = {5, 7, 11}, .first_sequence = 3};
+  if (c.mask == Mask::None) return options;
+  std::vector<std::uint8_t> mask;
+  for (std::int64_t i = 0; i < c.batch * c.tokens; ++i) mask.push_back(visible(c.mask, c.causal, i / c.tokens, i % c.tokens, c.tokens));
+  options.key_mask = from_values<std::uint8_t>(Shape{c.batch, c.tokens}, mask, device);
+  return options;
+}
+
+// The weights of query i over all keys, before the dropout.
+std::vector<double> weights_of(const Case& c, const HostArray& qkv, std::int64_t b, std::int64_t h, std::int64_t i) {
+  const std::int64_t row = 3 * c.heads * c.width;
+  std::vector<double> weights(static_cast<std::size_t>(c.tokens), 0.0);
+  double largest = -HUGE_VAL, sum = 0;
+  std::vector<double> scores(weights.size(), -HUGE_VAL);
+  for (std::int64_t j = 0; j < c.tokens; ++j) {
+    if ((c.causal && j > i) || visible(c.mask, c.causal, b, j, c.tokens) == 0) continue;
+    double score = 0;
+    for (std::int64_t e = 0; e < c.width; ++e)
+      score += qkv.v[static_cast<std::size_t>((b * c.tokens + i) * row + h * c.width + e)] *
+               qkv.v[static_cast<std::size_t>((b * c.tokens + j) * row + (c.heads + h) * c.width + e)];
+    scores[static_cast<std::size_t>(j)] = score / std::sqrt(static_cast<double>(c.width));
+    largest = std::max(largest, scores[static_cast<std::size_t>(j)]);
+  }
+  if (std::isinf(largest)) return std::vector<double>(weights.size(), 1.0 / static_cast<double>(c.tokens));
+  for (const double s : scores) sum += std::exp(s - largest);
+  for (std::size_t j = 0; j < weights.size(); ++j) weights[j] = std::exp(scores[j] - largest) / sum;
+  return weights;
+}
+
+HostArray oracle(const Case& c, const HostArray& qkv) {
+  const std::int64_t row = 3 * c.heads * c.width;
+  HostArray y(Shape{c.batch, c.tokens, c.heads * c.width});
+  const AttentionOptions options = options_of(c, {});
+  for (std::int64_t b = 0; b < c.batch; ++b)
+    for (std::int64_t h = 0; h < c.heads; ++h)
+      for (std::int64_t i = 0; i < c.tokens; ++i) {
+        const std::vector<double> weights = weights_of(c, qkv, b, h, i);
+        for (std::int64_t j = 0; j < c.tokens; ++j) {
+          const std::int64_t element = (((options.first_sequence + b) * c.heads + h) * c.tokens + i) * c.tokens + j;
+          const bool keeps = dropout_keeps(options.random, static_cast<std::uint64_t>(element), dropout_threshold(c.dropout));
+          const double weight = keeps ? weights[static_cast<std::size_t>(j)] / (1 - static_cast<double>(c.dropout)) : 0.0;
+          for (std::int64_t e = 0; e < c.width; ++e)
+            y.v[static_cast<std::size_t>((b * c.tokens + i) * c.heads * c.width + h * c.width + e)] +=
+                weight * qkv.v[static_cast<std::size_t>((b * c.tokens + j) * row + (2 * c.heads + h) * c.width + e)];
+        }
+      }
+  return y;
+}
+
+std::string name_of(const Case& c) {
+  const char* masks[] = {"", " mask", " mask with empty rows"};
+  return concat_text("B=", c.batch, " T=", c.tokens, " H=", c.heads, " d=", c.width, c.causal ? " causal" : "", masks[static_cast<int>(c.mask)],
+                     c.dropout > 0 ? " dropout" : "");
+}
+
+OpCase make(const Case& shape) {
+  OpCase c;
+  c.name = name_of(shape);
+  c.inputs = {{.shape = Shape{shape.batch, shape.tokens, 3 * shape.heads * shape.width}}};
+  c.run = [shape](std::span<const Tensor> in) -> std::vector<Tensor> { return {attention(in[0], options_of(shape, in[0].device()))}; };
+  c.oracle = [shape](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(shape, in[0])}; };
+  const double scores =
+      static_cast<double>(shape.batch * shape.heads * shape.tokens) * static_cast<double>(shape.causal ? shape.tokens + 1 : 2 * shape.tokens) / 2;
+  c.flops = 4 * scores * static_cast<double>(shape.width);
+  return c;
+}
+
+// The sequence in parts of the given lengths, each attending to all before it through a cache.
+OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts) {
+  OpCase c = make(shape);
+  c.name = concat_text("cached, ", parts.size(), " parts, ", c.name);
+  c.run = [shape, parts](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const NoGradScope no_grad;
+    const Shape cache_shape{1, shape.tokens + 1, shape.heads * shape.width};
+    Tensor y = empty(in[0].shape().with(-1, shape.heads * shape.width), in[0].dtype(), in[0].device());
+    for (std::int64_t b = 0; b < shape.batch; ++b) {
+      KvCache cache{zeros(cache_shape, in[0].dtype(), in[0].device()), zeros(cache_shape, in[0].dtype(), in[0].device()), 0};
+      const Tensor rows = in[0].slice(b, b + 1).reshape(in[0].shape().without_first());
+      Tensor to = y.slice(b, b + 1).reshape(y.shape().without_first());
+      for (const std::int64_t part : parts) {
+        const std::int64_t begin = cache.length;
+        const Tensor x = rows.slice(begin, begin + part);
+        Tensor place = to.slice(begin, begin + part);
+        copy_into(place, attention(x.reshape(x.shape().prepended(1)), options_of(shape, in[0].device()), &cache).reshape(place.shape()));
+      }
+    }
+    return {y};
+  };
+  c.gradient = false;
+  return c;
+}
+
+std::vector<OpCase> cases() {
+  std::vector<OpCase> all;
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t tokens : {1, 2, 9, 33, 48, 49, 63, 65, 130, 200}) all.push_back(make({2, tokens, 2, 4, causal}));
+    for (const std::int64_t tokens : {9, 130}) {
+      for (const std::int64_t width : {1, 7, 16, 33, 64, 80}) all.push_back(make({1, tokens, 3, width, causal}));
+      for (const Mask mask : {Mask::Thirds, Mask::EmptyRows})
+        for (const float dropout : {0.0f, 0.3f}) all.push_back(make({2, tokens, 2, 5, causal, mask, dropout}));
+      all.push_back(make({2, tokens, 2, 5, causal, Mask::None, 0.3f}));
+    }
+    all.push_back(make({0, 9, 2, 4, causal}));
+    all.push_back(make({2, 0, 2, 4, causal}));
+    OpCase steep = make({1, 70, 1, 4, causal});  // scores up to thousands: one key takes all
+    steep.name += " steep";
+    steep.inputs[0].scale = 32;
+    steep.float32_bound = 1e-5;  // the rounding of a score is an error of its weight
+    steep.gradient = false;
+    all.push_back(steep);
+  }
+  all.push_back(make_cached({2, 9, 2, 4}, {1, 1, 1, 1, 1, 1, 1, 1, 1}));
+  all.push_back(make_cached({2, 150, 2, 20}, {60, 3, 1, 1, 1, 64, 20}));
+  for (const Case& shape : {Case{512, 9, 4, 64}, Case{4, 513, 4, 64}}) {
+    OpCase measured = make(shape);
+    measured.benchmark = true;
+    measured.oracle = nullptr;
+    all.push_back(measured);
+  }
+  return all;
+}
+
+const bool added = add_cases("attention", cases);
+
+}  // namespace
+}  // namespace mblm::testing

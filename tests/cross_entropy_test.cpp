@@ -1,0 +1,48 @@
+#include "ops/cross_entropy.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+HostArray gradient_of(const HostArray& logits, const Tensor& targets, DType dtype) {
+  const Tensor x = from_host(logits, dtype).as_leaf();
+  return to_host(backward(cross_entropy(x, targets, -100).loss, std::span(&x, 1)).at(0));
+}
+
+}  // namespace
+
+TEST_CASE("cross_entropy: float32 gradients of logits far from zero keep their digits") {
+  HostArray logits(Shape{16, 33});
+  std::mt19937_64 random(1);
+  std::normal_distribution<double> normal;
+  for (double& v : logits.v) v = static_cast<float>(5000 + normal(random));
+  const Tensor targets = from_values<std::int64_t>(Shape{16}, std::vector<std::int64_t>(16, 7));
+  CHECK(relative_error(gradient_of(logits, targets, DType::Float32), gradient_of(logits, targets, DType::Float64)) < 1e-6);
+}
+
+TEST_CASE("cross_entropy: forbidden classes have zero gradients, NaN is not hidden") {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor targets = zeros(Shape{1}, DType::Int64);
+  const Tensor x = from_values<float>(Shape{1, 3}, {0, -inf, 0}).as_leaf();
+  const CrossEntropy result = cross_entropy(x, targets, -100);
+  CHECK(result.loss.item() == doctest::Approx(std::log(2.0)));
+  CHECK(backward(result.loss, std::span(&x, 1)).at(0).to_vector<float>()[1] == 0);
+  CHECK(std::isnan(cross_entropy(from_values<float>(Shape{1, 3}, {0, nan, 0}), targets, -100).loss.item()));
+  CHECK(cross_entropy(from_values<float>(Shape{1, 3}, {-inf, 0, 0}), targets, -100).loss.item() == static_cast<double>(inf));
+}
+
+TEST_CASE("cross_entropy: refuses what does not fit") {
+  const Tensor logits = zeros(Shape{2, 3}, DType::Float32), targets = zeros(Shape{2}, DType::Int64);
+  CHECK_THROWS_WITH_AS(cross_entropy(logits, zeros(Shape{3}, DType::Int64), 0), "cross_entropy: expected targets of shape (2), got (3)", ShapeError);
+  CHECK_THROWS_AS(cross_entropy(logits, zeros(Shape{2}, DType::Float32), 0), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(logits, targets, 0, zeros(Shape{2}, DType::Float64)), DTypeError);
+  CHECK_THROWS_AS(cross_entropy(logits, targets, 0, zeros(Shape{2}, DType::Float32).as_leaf()), GradientError);
+}
+
+}  // namespace mblm::testing

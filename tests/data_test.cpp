@@ -1,0 +1,251 @@
+// The data sets of plain text: what they cut, and what they say about files that will not do.
+#include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <numeric>
+#include <regex>
+#include <set>
+
+#include "engine/error.h"
+#include "engine/safetensors.h"
+#include "tests/temporary_folder.h"
+#include "train/byte_stream.h"
+#include "train/dataset.h"
+
+namespace mblm::testing {
+namespace {
+
+const std::filesystem::path golden = MBLM_GOLDEN_FOLDER;
+
+std::string sequence(const Dataset& dataset, std::int64_t epoch, std::int64_t index) {
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(dataset.length()));
+  dataset.read(epoch, index, ids, {});
+  return std::string(ids.begin(), ids.end());
+}
+
+// All sequences of epoch 0, one after the other.
+std::string all_of(const Dataset& dataset) {
+  std::string text;
+  for (std::int64_t i = 0; i < dataset.size(0); ++i) text += sequence(dataset, 0, i);
+  return text;
+}
+
+std::unique_ptr<Dataset> make(const char* id, const std::filesystem::path& path, Split split, std::int64_t length) {
+  return DatasetRegistry().make(id, {.path = path, .split = split, .length = length});
+}
+
+std::string counting(std::size_t size) {
+  std::string text(size, '\0');
+  std::iota(text.begin(), text.end(), '\0');
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("pg19 cuts as the Python package does") {
+  const SafetensorsFile cases(golden / "data_cases/pg19.safetensors");
+  const std::regex form(R"((?:(\w+)\.)?L(\d+)\.worker(\d+)of(\d+)\.epoch(\d+)\.(\w+))");
+  int checked = 0;
+  for (const std::string& name : cases.names()) {
+    CAPTURE(name);
+    std::smatch part;
+    REQUIRE(std::regex_match(name, part, form));
+    DatasetRequest request{.path = golden / "data/pg19", .length = std::stoll(part[2])};
+    request.split = part[1] == "validation" ? Split::Validation : part[1] == "test" ? Split::Test : Split::Train;
+    request.worker = std::stoll(part[3]);
+    request.workers = std::stoll(part[4]);
+    const std::unique_ptr<Dataset> dataset = DatasetRegistry().make("pg19", request);
+    const std::int64_t epoch = std::stoll(part[5]);
+    const Tensor expected = cases.tensor(name);
+    if (part[6] == "length") {
+      CHECK(dataset->size(epoch) == static_cast<std::int64_t>(expected.item()));
+    } else {
+      const std::vector<std::uint8_t> bytes = expected.to_vector<std::uint8_t>();
+      CHECK(sequence(*dataset, epoch, std::stoll(part[6])) == std::string(bytes.begin(), bytes.end()));
+    }
+    ++checked;
+  }
+  CHECK(checked == 19);
+}
+
+TEST_CASE("a stream joins the files in order of their names' bytes") {
+  const TemporaryFolder folder;
+  folder.write("b.txt", "bb");
+  folder.write("a.txt", "a");
+  folder.write("B.txt", "BBB");
+  folder.write("10.txt", "1");
+  folder.write("9.txt", "9999");
+  folder.write("9.empty", "");
+  std::filesystem::create_directory(folder / "a_folder");
+  const ByteStream stream(folder.path());
+  CHECK(stream.size() == 11);
+  for (std::int64_t begin = 0; begin <= 11; ++begin) {
+    for (std::int64_t end = begin; end <= 11; ++end) {
+      std::vector<std::uint8_t> bytes(static_cast<std::size_t>(end - begin));
+      stream.read(begin, bytes);
+      CHECK(std::string(bytes.begin(), bytes.end()) == std::string("19999BBBabb").substr(static_cast<std::size_t>(begin), bytes.size()));
+    }
+  }
+  std::vector<std::uint8_t> beyond(2);
+  CHECK_THROWS_AS(stream.read(10, beyond), ValueError);
+  CHECK(stream.describe(7) == (folder / "B.txt").string() + ": offset 2");
+}
+
+TEST_CASE("a stream may have more files than a process may hold open") {
+  const TemporaryFolder folder;
+  std::string expected;
+  for (int i = 100; i < 200; ++i) {
+    folder.write(std::to_string(i), std::string(3, static_cast<char>(i)));
+    expected += std::string(3, static_cast<char>(i));
+  }
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  rlimit few = before;
+  few.rlim_cur = 32;
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  std::string text;
+  const std::string message = message_of<FileError>([&] {
+    const ByteStream stream(folder.path());
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(stream.size()));
+    stream.read(0, bytes);
+    text.assign(bytes.begin(), bytes.end());
+  });
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  CHECK(message == "(nothing was thrown)");
+  CHECK(text == expected);
+}
+
+TEST_CASE("files: a file, and a folder with files only, give their end to validation and test") {
+  const TemporaryFolder folder;
+  const std::string text = counting(250);  // 5 %: 12 bytes
+  folder.write("one/all.bin", text);
+  folder.write("two/1", text.substr(0, 230));
+  folder.write("two/2", text.substr(230));
+  for (const std::filesystem::path& path : {folder / "one/all.bin", folder / "one", folder / "two"}) {
+    CAPTURE(path);
+    CHECK(all_of(*make("files", path, Split::Train, 2)) == text.substr(0, 226));
+    CHECK(all_of(*make("files", path, Split::Test, 2)) == text.substr(226, 12));
+    CHECK(all_of(*make("files", path, Split::Validation, 2)) == text.substr(238));
+  }
+}
+
+TEST_CASE("files: a folder with train/ has its splits in folders") {
+  const TemporaryFolder folder;
+  folder.write("data/train/x", "train");
+  folder.write("data/validation/x", "valid");
+  folder.write("data/ignored", "ignored");
+  CHECK(all_of(*make("files", folder / "data", Split::Train, 5)) == "train");
+  CHECK(all_of(*make("files", folder / "data", Split::Validation, 5)) == "valid");
+  CHECK(make("files", folder / "data", Split::Test, 5) == nullptr);
+  folder.write("data/test/x", "test!");
+  CHECK(all_of(*make("files", folder / "data", Split::Test, 5)) == "test!");
+}
+
+TEST_CASE("each epoch starts a byte later, and workers have parts of their own") {
+  const TemporaryFolder folder;
+  folder.write("train/x", counting(43));
+  DatasetRequest request{.path = folder.path(), .length = 4, .worker = 1, .workers = 2};
+  const auto second = DatasetRegistry().make("pg19", request);  // bytes 21 to 42
+  CHECK(second->size(0) == 5);
+  CHECK(second->size(1) == 5);
+  CHECK(second->size(2) == 4);
+  CHECK(second->size(4) == 5);
+  CHECK(sequence(*second, 0, 0) == counting(43).substr(21, 4));
+  CHECK(sequence(*second, 3, 1) == counting(43).substr(21 + 3 + 4, 4));
+  CHECK(sequence(*second, 7, 1) == sequence(*second, 3, 1));
+  CHECK_THROWS_AS(sequence(*second, 2, 4), ValueError);
+}
+
+TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
+  const TemporaryFolder folder;
+  folder.write("train/x", counting(200));
+  const auto dataset = make("pg19", folder.path(), Split::Train, 2);
+  std::vector<std::vector<std::int64_t>> orders;
+  for (const std::uint32_t epoch : {0u, 2u}) {
+    std::vector<std::int64_t> first_bytes;
+    for (std::int64_t first = 0; first < 99; first += 3) {
+      const Batch batch = read_batch(*dataset, epoch, first, 3, RandomKey{7, site_of("shuffle"), epoch});
+      CHECK(batch.ids.shape() == Shape{3, 2});
+      CHECK_FALSE(batch.loss_mask.defined());
+      for (int row = 0; row < 3; ++row) first_bytes.push_back(batch.ids.data<std::int64_t>()[row * 2]);
+    }
+    CHECK(std::set<std::int64_t>(first_bytes.begin(), first_bytes.end()).size() == 99);
+    CHECK_FALSE(std::is_sorted(first_bytes.begin(), first_bytes.end()));
+    orders.push_back(first_bytes);
+  }
+  CHECK(orders[0] != orders[1]);
+  const Batch in_order = read_batch(*dataset, 1, 4, 2);
+  CHECK(in_order.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{9, 10, 11, 12});
+  CHECK_THROWS_AS(read_batch(*dataset, 0, 98, 3), ValueError);
+}
+
+TEST_CASE("bad data is named") {
+  const TemporaryFolder folder;
+  const std::string root = folder.path().string();
+  const auto message = [&](const char* id, const std::string& path, std::int64_t length) {
+    return message_of<FileError>([&] { make(id, path, Split::Train, length); });
+  };
+  CHECK(message("pg19", root, 4) == root + "/train: expected a file or a folder, found nothing");
+  CHECK(message("files", root + "/no", 4) == root + "/no: expected a file or a folder, found nothing");
+  std::filesystem::create_directory(folder / "train");
+  CHECK(message("pg19", root, 4) == root + "/train: expected files, found an empty folder");
+  folder.write("train/a", "");
+  CHECK(message("pg19", root, 4) == root + "/train: expected at least 4 bytes of text for one sequence, found 0");
+  folder.write("train/b", "abc");
+  CHECK(message("pg19", root, 4) == root + "/train: expected at least 4 bytes of text for one sequence, found 3");
+  CHECK(make("pg19", root, Split::Train, 3)->size(0) == 1);
+  CHECK(message("files", folder.write("short", counting(79)).string(), 74) ==
+        root + "/short: expected at least 74 bytes of text for one sequence, found 73 in the train part");
+}
+
+TEST_CASE("a file that cannot be read, or gets shorter while in use, is named") {
+  const TemporaryFolder folder;
+  const std::filesystem::path text = folder.write("train/text", "0123456789");
+  std::filesystem::create_symlink("nowhere", folder / "train/zlink");
+  const std::string link = (folder / "train/zlink").string();
+  CHECK(message_of<FileError>([&] { make("pg19", folder.path(), Split::Train, 4); }) == link + ": cannot be read: No such file or directory");
+  std::filesystem::remove(link);
+  const auto dataset = make("pg19", folder.path(), Split::Train, 4);
+  CHECK(sequence(*dataset, 0, 1) == "4567");
+  std::filesystem::resize_file(text, 6);
+  CHECK(sequence(*dataset, 0, 0) == "0123");
+  CHECK(message_of<FileError>([&] { sequence(*dataset, 0, 1); }) ==
+        text.string() + ": expected 10 bytes, found 6: the file became shorter while in use");
+}
+
+TEST_CASE("a byte outside the vocabulary is named with its place") {
+  const TemporaryFolder folder;
+  folder.write("train/a", "abc");
+  folder.write("train/b", "defgh");
+  const auto open = [&](std::int64_t num_tokens) { return DatasetRegistry().make("pg19", {.path = folder.path(), .length = 4, .num_tokens = num_tokens}); };
+  CHECK(sequence(*open('i'), 0, 1) == "efgh");
+  CHECK(message_of<ValueError>([&] { open('g'); }) == (folder / "train/b").string() + ": offset 3: expected bytes below num_tokens 103, found 103");
+}
+
+TEST_CASE("the registry takes data sets of a program's own") {
+  struct Ones : Dataset {
+    std::int64_t size(std::int64_t) const override { return 5; }
+    std::int64_t length() const override { return 3; }
+    bool has_loss_mask() const override { return true; }
+    void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
+      std::fill(ids.begin(), ids.end(), index);
+      std::fill(mask.begin(), mask.end(), 0.5f);
+    }
+  };
+  DatasetRegistry registry;
+  registry.add("ones", [](const DatasetRequest& request) { return request.split == Split::Train ? std::make_unique<Ones>() : nullptr; });
+  CHECK(registry.ids() == std::vector<std::string>{"files", "ones", "pg19"});
+  const auto dataset = registry.make("ones", {});
+  const Batch batch = read_batch(*dataset, 0, 3, 2);
+  CHECK(batch.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 3, 3, 4, 4, 4});
+  CHECK(batch.loss_mask.to_vector<float>() == std::vector<float>(6, 0.5f));
+  CHECK(registry.make("ones", {.split = Split::Test}) == nullptr);
+  CHECK_THROWS_AS(registry.make("ones", {.split = Split::Validation}), Error);
+  CHECK_THROWS_AS(registry.add("pg19", {}), ValueError);
+  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of files, ones, pg19, got pg20");
+  const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
+  CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for the data set files, got x: 1");
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,98 @@
+#include "tests/golden_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "engine/autograd.h"
+#include "engine/safetensors.h"
+#include "mblm/model.h"
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+constexpr double logits_bound = 3e-6, loss_bound = 2e-6, gradient_bound = 3e-5, zero_gradient_bound = 1e-7;
+
+std::string short_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1e", value);
+  return text;
+}
+
+double norm(const HostArray& x) {
+  double square = 0;
+  for (const double v : x.v) square += v * v;
+  return std::sqrt(square);
+}
+
+void check_gradients(const Model& model, const SafetensorsFile& expected, GoldenResult& result) {
+  double largest = 0, worst = 0;
+  std::string worst_name = "none";
+  for (const std::string& name : expected.names())
+    if (name.starts_with("grad.")) largest = std::max(largest, norm(to_host(expected.tensor(name))));
+  std::size_t seen = 0;
+  for (const NamedTensor& ours : model.parameters().named_gradients()) {
+    const std::string name = "grad." + ours.name;
+    if (!expected.has(name)) {
+      result.failures.push_back(name + ": not in the case");
+      continue;
+    }
+    ++seen;
+    const HostArray truth = to_host(expected.tensor(name)), got = to_host(ours.tensor);
+    const bool is_zero = norm(truth) == 0;
+    const double error = is_zero ? norm(got) / std::max(largest, 1e-30) : relative_error(got, truth);
+    result.check(name, error, is_zero ? zero_gradient_bound : gradient_bound);
+    if (!is_zero && error > worst) {
+      worst = error;
+      worst_name = ours.name;
+    }
+  }
+  const auto count = std::count_if(expected.names().begin(), expected.names().end(), [](const std::string& n) { return n.starts_with("grad."); });
+  if (static_cast<std::size_t>(count) != seen) result.failures.push_back("gradients that the model does not have: " + std::to_string(count - static_cast<long>(seen)));
+  result.line += ", gradients " + short_number(worst) + " (" + worst_name + ")";
+}
+
+}  // namespace
+
+void GoldenResult::check(const std::string& what, double error, double bound) {
+  if (error <= bound) return;  // NaN fails
+  outcome = Failed;
+  failures.push_back(what + ": " + short_number(error) + ", bound " + short_number(bound));
+}
+
+GoldenResult run_forward_case(const std::filesystem::path& folder) {
+  GoldenResult result;
+  const nlohmann::json meta = nlohmann::json::parse(std::ifstream(folder / "meta.json"));
+  Model model(read_model_config(folder / "model.yaml", BlockRegistry()));
+  model.allocate();
+  load_parameters(model, folder / "weights.safetensors");
+  const SafetensorsFile expected(folder / "case.safetensors");
+  const Tensor ids = expected.tensor("input_ids");
+  const auto compare = [&](const char* name, const Tensor& ours, double bound) {
+    if (!expected.has(name)) return;
+    const double error = relative_error(to_host(ours), to_host(expected.tensor(name)));
+    if (concat_text(ours.shape()) != concat_text(expected.tensor(name).shape())) result.failures.push_back(std::string(name) + ": shape");
+    result.check(name, error, bound);
+    result.line += (result.line.empty() ? "" : ", ") + std::string(name) + " " + short_number(error);
+  };
+  {
+    const NoGradScope no_grad;
+    compare("logits", model.logits(ids), logits_bound);
+    if (expected.has("hidden")) compare("hidden", model.hidden_states(ids), logits_bound);
+  }
+  if (expected.has("loss")) {
+    ForwardContext context;
+    context.training = meta.at("train").get<bool>();
+    model.parameters().zero_gradients();
+    const Model::Loss loss = model.loss(ids, expected.has("loss_mask") ? expected.tensor("loss_mask") : Tensor{}, context);
+    compare("loss", loss.loss, loss_bound);
+    backward(loss.loss);
+    check_gradients(model, expected, result);
+  }
+  if (!result.failures.empty()) result.outcome = GoldenResult::Failed;
+  return result;
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,70 @@
+// Runs every golden case below tests/golden, or below the folders in MBLM_GOLDEN (separated by colons): one line per case
+// with its worst relative errors, then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+
+#include "tests/golden_case.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using mblm::testing::GoldenResult;
+
+struct Case {
+  fs::path folder;
+  std::string name() const { return folder.filename().string(); }
+};
+
+std::vector<fs::path> golden_folders() {
+  const char* given = std::getenv("MBLM_GOLDEN");
+  if (given == nullptr) return {MBLM_GOLDEN_FOLDER};
+  std::vector<fs::path> folders;
+  std::istringstream list(given);
+  for (std::string folder; std::getline(list, folder, ':');)
+    if (!folder.empty()) folders.emplace_back(folder);
+  return folders;
+}
+
+std::vector<Case> find_cases(const std::vector<fs::path>& folders) {
+  std::vector<Case> cases;
+  for (const fs::path& folder : folders)
+    for (const auto& entry : fs::directory_iterator(folder / "cases"))
+      if (entry.is_directory()) cases.push_back({entry.path()});
+  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.folder < b.folder; });
+  return cases;
+}
+
+GoldenResult run(const Case& c) {
+  try {
+    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.folder) : mblm::testing::run_forward_case(c.folder);
+  } catch (const std::exception& error) {
+    GoldenResult result;
+    result.outcome = GoldenResult::Failed;
+    result.failures.push_back(error.what());
+    return result;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int counts[3] = {};
+  const std::vector<std::string> wanted(argv + 1, argv + argc);
+  try {
+    for (const Case& c : find_cases(golden_folders())) {
+      if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), c.name()) == wanted.end()) continue;
+      const GoldenResult result = run(c);
+      const char* outcomes[] = {"passed ", "FAILED ", "skipped"};
+      ++counts[result.outcome];
+      std::cout << outcomes[result.outcome] << ' ' << c.name() << ": " << result.line << '\n';
+      for (const std::string& failure : result.failures) std::cout << "        " << failure << '\n';
+    }
+  } catch (const std::exception& error) {
+    std::cerr << "golden_test: " << error.what() << '\n';
+    return 1;
+  }
+  std::cout << counts[0] << " passed, " << counts[1] << " failed, " << counts[2] << " skipped\n";
+  return counts[1] == 0 && counts[0] > 0 ? 0 : 1;
+}

@@ -1,0 +1,129 @@
+// Kernel slots and devices.
+#include "engine/kernel.h"
+
+#include <dlfcn.h>
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <thread>
+
+#include "engine/autograd.h"
+#include "engine/pool.h"
+#include "tests/error_text.h"
+
+namespace mblm::testing {
+namespace {
+
+// A second kind of device for tests, whose memory is the host's.
+class PretendedRuntime final : public Runtime {
+ public:
+  std::vector<DeviceInfo> devices() override { return {{Device{DeviceKind::Cuda, 0}, "pretended", 0}}; }
+  void* allocate(int, std::size_t bytes) override { return std::malloc(bytes); }
+  void release(int, void* data) noexcept override { std::free(data); }
+  void fill_zero(int, void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
+  void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void from_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+};
+
+// While it lives there is a cuda device: a pretended one where no real one is loaded.
+class CudaForTests {
+ public:
+  CudaForTests() : pretended_(!has_runtime(DeviceKind::Cuda)) {
+    if (pretended_) add_runtime(DeviceKind::Cuda, &runtime_);
+    scope_.emplace(std::make_shared<MemoryPool>(device));
+  }
+  ~CudaForTests() {
+    scope_.reset();
+    if (pretended_) add_runtime(DeviceKind::Cuda, nullptr);
+  }
+  static constexpr Device device{DeviceKind::Cuda, 0};
+
+ private:
+  bool pretended_;
+  PretendedRuntime runtime_;
+  std::optional<PoolScope> scope_;
+};
+
+int calls = 0;
+constinit Kernel<void(const Tensor&, const Tensor&, int)> test_filled{"test_filled"};
+constinit Kernel<void(const Tensor&, Tensor&)> test_missing{"test_missing"};
+const bool added = test_filled.add(DeviceKind::Cpu, {DType::Float32, DType::Int64}, [](const Tensor&, const Tensor&, int n) { calls += n; });
+
+}  // namespace
+
+TEST_CASE("a slot calls the kernel of its tensors' device") {
+  REQUIRE(added);
+  const Tensor x = zeros(Shape{1}, DType::Float32);
+  calls = 0;
+  test_filled(x, x, 3);
+  test_filled(Tensor{}, x, 4);  // an undefined tensor is nowhere
+  CHECK(calls == 7);
+  CHECK(test_filled.has(DeviceKind::Cpu));
+  CHECK_FALSE(test_filled.has(DeviceKind::Cuda));
+  CHECK(test_filled.takes(DeviceKind::Cpu, DType::Int64));
+  CHECK_FALSE(test_filled.takes(DeviceKind::Cpu, DType::Float64));
+  CHECK_FALSE(test_filled.takes(DeviceKind::Cuda, DType::Float32));
+}
+
+TEST_CASE("a missing kernel and mixed devices give errors") {
+  CudaForTests cuda;
+  const Tensor here = zeros(Shape{1}, DType::Float32), there = zeros(Shape{1}, DType::Float32, CudaForTests::device);
+  Tensor y = zeros(Shape{1}, DType::Float32);
+  CHECK(error_text<DeviceError>([&] { test_missing(here, y); }) == "test_missing: no cpu kernel");
+  CHECK(error_text<DeviceError>([&] { test_filled(there, there, 1); }) == "test_filled: no cuda kernel");
+  CHECK(error_text<DeviceError>([&] { test_filled(here, there, 1); }) == "test_filled: expected all tensors on one device, got cpu and cuda:0");
+  CHECK_THROWS_AS(copy_into(y, there), DeviceError);
+}
+
+TEST_CASE("tensors go to a device and back") {
+  CudaForTests cuda;
+  const Tensor x = from_values<float>(Shape{3}, {1, 2, 3});
+  const Tensor there = to_device(x, CudaForTests::device);
+  CHECK(there.device() == CudaForTests::device);
+  CHECK(there.to_vector<float>() == x.to_vector<float>());
+  CHECK(to_device(there, Device{}).to_vector<float>() == x.to_vector<float>());
+  CHECK(to_device(x, Device{}).same_storage(x));
+}
+
+TEST_CASE("the list of kernels is by name and has each slot once") {
+  const std::vector<const KernelSlot*> slots = kernel_slots();
+  std::vector<std::string> names;
+  for (const KernelSlot* slot : slots) names.emplace_back(slot->name());
+  CHECK(std::is_sorted(names.begin(), names.end()));
+  CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+  CHECK(std::count(names.begin(), names.end(), "test_filled") == 1);
+  CHECK(std::count(names.begin(), names.end(), "accumulate") == 1);
+  CHECK(std::count(names.begin(), names.end(), "test_missing") == 0);
+}
+
+TEST_CASE("the cpu is the first device") {
+  const std::vector<DeviceInfo> devices = available_devices();
+  REQUIRE_FALSE(devices.empty());
+  CHECK(devices[0].device == Device{});
+  CHECK(devices[0].memory_bytes > (std::size_t{1} << 20));
+  CHECK(concat_text(Device{}) == "cpu");
+  CHECK(concat_text(Device{DeviceKind::Cuda, 2}) == "cuda:2");
+}
+
+TEST_CASE("without a module there is nothing to fail") {
+  Dl_info library{};
+  REQUIRE(dladdr(reinterpret_cast<const void*>(&load_backends), &library) != 0);
+  const bool has_module = std::filesystem::exists(std::filesystem::path(library.dli_fname).parent_path() / "libmblm_cuda.so");
+  std::vector<std::string> failures;
+  std::thread([&] { failures = load_backends(); }).join();
+  CHECK(load_backends() == failures);
+  if (has_module) {
+    CHECK(has_runtime(DeviceKind::Cuda) == failures.empty());
+  } else {
+    CHECK(failures.empty());
+    CHECK_FALSE(has_runtime(DeviceKind::Cuda));
+    CHECK(error_text<DeviceError>([] { zeros(Shape{1}, DType::Float32, Device{DeviceKind::Cuda, 0}); }) == "device: no cuda backend is loaded");
+  }
+}
+
+}  // namespace mblm::testing

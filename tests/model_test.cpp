@@ -1,0 +1,295 @@
+// Properties of whole models: what holds for any weights.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "engine/autograd.h"
+#include "engine/parallel.h"
+#include "engine/pool.h"
+#include "engine/safetensors.h"
+#include "mblm/model.h"
+#include "tests/op_case.h"
+#include "tests/temporary_folder.h"
+
+namespace mblm::testing {
+namespace {
+
+const std::string transformer = "{attn_head_dims: 8, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: fixed, attn_dropout: 0.2, ff_dropout: 0.1}";
+const std::string free_transformer = "{attn_head_dims: 6, attn_num_heads: 3, attn_use_rot_embs: false, pos_emb_type: rope}";
+const std::string mamba2 = "{d_state: 8, d_conv: 4, expand: 2, headdim: 8, pos_emb_type: null, dropout: 0.1}";
+const std::string mamba1 = "{block_type: mamba1, d_state: 8, d_conv: 3, expand: 2, headdim: 8, pos_emb_type: null}";
+
+ModelConfig config_of(const std::string& lens, const std::string& dims, const std::string& layers, const std::string& blocks, const std::string& chunks = "null") {
+  return parse_model_config("num_tokens: 40\npad_token_id: 39\nhidden_dims: " + dims + "\nseq_lens: " + lens + "\nnum_layers: " + layers +
+                                "\ntrain_checkpoint_chunks: " + chunks + "\nblock: " + blocks + "\n",
+                            "test", BlockRegistry());
+}
+
+std::vector<ModelConfig> all_kinds() {
+  return {config_of("[20]", "[16]", "[2]", transformer),
+          config_of("[20]", "[16]", "[2]", mamba2),
+          config_of("[20]", "[16]", "[2]", mamba1),
+          config_of("[5, 4]", "[16, 12]", "[1, 2]", "[" + mamba2 + ", " + transformer + "]"),
+          config_of("[5, 4]", "[18, 12]", "[1, 1]", "[" + free_transformer + ", " + mamba1 + "]"),
+          config_of("[3, 4, 2]", "[16, 12, 8]", "[1, 1, 1]", "[" + transformer + ", " + mamba1 + ", " + mamba2 + "]")};
+}
+
+std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype = DType::Float32, std::uint64_t seed = 1) {
+  auto model = std::make_unique<Model>(config);
+  model->allocate({}, dtype);
+  model->initialize(seed);
+  return model;
+}
+
+Tensor random_ids(std::int64_t batch, std::int64_t length, std::uint64_t seed = 7) {
+  std::mt19937_64 random(seed);
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(batch * length));
+  for (std::int64_t& id : ids) id = static_cast<std::int64_t>(random() % 39);
+  return from_values<std::int64_t>(Shape{batch, length}, ids);
+}
+
+double largest_difference(const HostArray& a, const HostArray& b, std::size_t from, std::size_t to) {
+  double largest = 0;
+  for (std::size_t i = from; i < to; ++i) largest = std::max(largest, std::abs(a.v[i] - b.v[i]));
+  return largest;
+}
+
+}  // namespace
+
+TEST_CASE("changing a byte changes no logits before it") {
+  const NoGradScope no_grad;
+  for (const ModelConfig& config : all_kinds()) {
+    const auto model = make_model(config, DType::Float64);
+    const std::int64_t length = config.context() - 1;
+    Tensor ids = random_ids(1, length);
+    const HostArray before = to_host(model->logits(ids));
+    for (const std::int64_t at : {std::int64_t{0}, std::int64_t{3}, length / 2, length - 1}) {
+      Tensor changed = clone(ids);
+      changed.data<std::int64_t>()[at] = (changed.data<std::int64_t>()[at] + 1) % 39;
+      const HostArray after = to_host(model->logits(changed));
+      const auto row = static_cast<std::size_t>(at * config.num_tokens);
+      CHECK(largest_difference(before, after, 0, row) == 0.0);
+      CHECK(largest_difference(before, after, row, before.v.size()) > 0.0);
+    }
+  }
+}
+
+TEST_CASE("sequences of a batch do not see each other, and padding changes nothing") {
+  const NoGradScope no_grad;
+  for (const ModelConfig& config : all_kinds()) {
+    const auto model = make_model(config, DType::Float64);
+    const Tensor ids = random_ids(3, 11);
+    const HostArray together = to_host(model->logits(ids));
+    const HostArray alone = to_host(model->logits(ids.slice(1, 2)));
+    for (std::size_t i = 0; i < alone.v.size(); ++i) REQUIRE(std::abs(alone.v[i] - together.v[alone.v.size() + i]) < 1e-12);
+    // A shorter input gives the logits of the longer one's beginning.
+    std::vector<std::int64_t> first(ids.data<std::int64_t>(), ids.data<std::int64_t>() + 5);
+    const HostArray shorter = to_host(model->logits(from_values<std::int64_t>(Shape{1, 5}, first)));
+    for (std::size_t i = 0; i < shorter.v.size(); ++i) REQUIRE(std::abs(shorter.v[i] - together.v[i]) < 1e-12);
+  }
+}
+
+TEST_CASE("a nested input is the flat one, and its logits keep the start tokens") {
+  const NoGradScope no_grad;
+  const ModelConfig config = config_of("[3, 4, 2]", "[16, 12, 8]", "[1, 1, 1]", "[" + transformer + ", " + mamba1 + ", " + mamba2 + "]");
+  const auto model = make_model(config, DType::Float64);
+  const Tensor flat = random_ids(2, 24), nested = flat.reshape(Shape{2, 3, 4, 2});
+  CHECK(model->loss(nested).loss.item() == model->loss(flat).loss.item());
+  const HostArray logits = to_host(model->logits(flat)), with_start = to_host(model->logits(nested));
+  CHECK(concat_text(with_start.shape) == "(2, 3, 4, 3, 40)");
+  for (std::int64_t byte = 0; byte < 48; ++byte) {
+    const std::int64_t row = byte / 2 * 3 + 1 + byte % 2;
+    for (std::int64_t v = 0; v < 40; ++v)
+      REQUIRE(std::abs(logits.v[static_cast<std::size_t>(byte * 40 + v)] - with_start.v[static_cast<std::size_t>(row * 40 + v)]) < 1e-12);
+  }
+  CHECK(concat_text(model->hidden_states(nested).shape()) == "(2, 3, 4, 2, 8)");
+}
+
+TEST_CASE("the loss is that of the logits one byte earlier") {
+  const NoGradScope no_grad;
+  for (const ModelConfig& config : all_kinds()) {
+    const auto model = make_model(config, DType::Float64);
+    const Tensor ids = random_ids(2, 10);
+    const Model::Loss loss = model->loss(ids);
+    const HostArray logits = to_host(model->logits(ids)), elements = to_host(loss.elements), first = to_host(model->logits(ids.reshape(Shape{2, 10})));
+    const auto nll = [&](const HostArray& rows, std::int64_t row, std::int64_t target) {
+      double sum = 0;
+      for (std::int64_t v = 0; v < 40; ++v) sum += std::exp(rows.v[static_cast<std::size_t>(row * 40 + v)]);
+      return std::log(sum) - rows.v[static_cast<std::size_t>(row * 40 + target)];
+    };
+    double total = 0;
+    for (std::int64_t b = 0; b < 2; ++b) {
+      for (std::int64_t t = 1; t < 10; ++t)
+        CHECK(elements.v[static_cast<std::size_t>(b * 10 + t)] == doctest::Approx(nll(logits, b * 10 + t - 1, ids.data<std::int64_t>()[b * 10 + t])));
+      for (std::int64_t t = 0; t < 10; ++t) total += elements.v[static_cast<std::size_t>(b * 10 + t)];
+    }
+    CHECK(loss.loss.item() == doctest::Approx(total / 20));
+  }
+}
+
+TEST_CASE("an empty input gives the distribution of the first byte that the loss trains") {
+  const NoGradScope no_grad;
+  for (const ModelConfig& config : {config_of("[20]", "[16]", "[2]", transformer), config_of("[20]", "[16]", "[1]", mamba2)}) {
+    const auto model = make_model(config, DType::Float64);
+    const HostArray logits = to_host(model->logits(empty(Shape{1, 0}, DType::Int64)));
+    REQUIRE(concat_text(logits.shape) == "(1, 1, 40)");
+    const Tensor ids = random_ids(1, 4);
+    double sum = 0;
+    for (const double v : logits.v) sum += std::exp(v);
+    const double expected = std::log(sum) - logits.v[static_cast<std::size_t>(ids.data<std::int64_t>()[0])];
+    CHECK(to_host(model->loss(ids).elements).v[0] == doctest::Approx(expected));
+  }
+}
+
+TEST_CASE("a stage that goes on from its state gives what it gives in one run") {
+  const NoGradScope no_grad;
+  for (const std::string& block : {transformer, free_transformer, mamba2, mamba1}) {
+    const auto model = make_model(config_of("[64]", "[24]", "[2]", block), DType::Float64);
+    const StageBlock& stage = model->hierarchy().block(0);
+    Tensor x = empty(Shape{3, 40, 24}, DType::Float64);
+    std::mt19937_64 random(3);
+    std::normal_distribution<double> normal;
+    for (std::int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = normal(random);
+    const HostArray whole = to_host(stage.forward(x, nullptr, {}));
+    const auto state = stage.start(3, 64);
+    REQUIRE(state != nullptr);
+    std::int64_t begin = 0;
+    for (const std::int64_t length : {1, 1, 5, 20, 1, 12}) {
+      Tensor piece = empty(Shape{3, length, 24}, DType::Float64);
+      for (std::int64_t b = 0; b < 3; ++b) std::copy_n(x.data<double>() + (b * 40 + begin) * 24, length * 24, piece.data<double>() + b * length * 24);
+      const HostArray y = to_host(stage.forward(piece, state.get(), {}));
+      for (std::int64_t b = 0; b < 3; ++b)
+        for (std::int64_t i = 0; i < length * 24; ++i)
+          REQUIRE(std::abs(y.v[static_cast<std::size_t>(b * length * 24 + i)] - whole.v[static_cast<std::size_t>((b * 40 + begin) * 24 + i)]) < 1e-10);
+      begin += length;
+      CHECK(state->length == begin);
+    }
+  }
+}
+
+TEST_CASE("recomputed stages give the same numbers and need less memory") {
+  const std::string blocks = "[" + mamba2 + ", " + transformer + "]";
+  const Tensor ids = random_ids(4, 128);
+  std::vector<std::vector<double>> values, gradients;
+  std::vector<std::size_t> peaks;
+  for (const char* chunks : {"null", "[8]"}) {
+    auto pool = std::make_shared<MemoryPool>(Device{});
+    const PoolScope scope(pool);
+    const auto model = make_model(config_of("[32, 4]", "[16, 12]", "[1, 3]", blocks, chunks));
+    ForwardContext context;
+    context.training = true;  // dropout is on: the second run of a chunk must draw the same masks
+    context.seed = 5;
+    const Model::Loss loss = model->loss(ids, {}, context);
+    backward(loss.loss);
+    values.push_back(to_host(loss.elements).v);
+    gradients.push_back(to_host(model->parameters().gradients()).v);
+    peaks.push_back(pool->statistics().peak_used_bytes);
+  }
+  CHECK(values[0] == values[1]);
+  double difference = 0, square = 0;
+  for (std::size_t i = 0; i < gradients[0].size(); ++i) {
+    difference += std::pow(gradients[0][i] - gradients[1][i], 2);
+    square += std::pow(gradients[0][i], 2);
+  }
+  CHECK(std::sqrt(difference / square) < 1e-6);
+  CHECK(peaks[1] < 0.7 * static_cast<double>(peaks[0]));
+}
+
+TEST_CASE("dropout depends on the seed, the micro-step and the sequence's place in the global batch") {
+  const auto model = make_model(config_of("[5, 4]", "[16, 12]", "[1, 2]", "[" + mamba2 + ", " + transformer + "]"), DType::Float64);
+  const Tensor ids = random_ids(2, 20);
+  const NoGradScope no_grad;
+  ForwardContext context;
+  context.training = true;
+  const std::vector<double> both = to_host(model->loss(ids, {}, context).elements).v;
+  CHECK(to_host(model->loss(ids, {}, context).elements).v == both);
+  context.first_sequence = 1;
+  const std::vector<double> second = to_host(model->loss(ids.slice(1, 2), {}, context).elements).v;
+  for (std::size_t i = 0; i < second.size(); ++i) CHECK(second[i] == doctest::Approx(both[20 + i]).epsilon(1e-12));
+  context.first_sequence = 0;
+  context.micro_step = 1;
+  CHECK(to_host(model->loss(ids, {}, context).elements).v != both);
+  context.training = false;
+  CHECK(to_host(model->loss(ids, {}, context).elements).v == to_host(model->loss(ids).elements).v);
+}
+
+TEST_CASE("a training step has the same bits with any number of threads") {
+  const int before = thread_count();
+  for (const ModelConfig& config : all_kinds()) {
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3, 8}) {
+      set_thread_count(threads);
+      const auto model = make_model(config);
+      ForwardContext context;
+      context.training = true;
+      backward(model->loss(random_ids(5, 19), {}, context).loss);
+      const std::vector<float> gradients = model->parameters().gradients().to_vector<float>();
+      if (first.empty()) first = gradients;
+      CHECK(gradients == first);
+    }
+  }
+  set_thread_count(before);
+}
+
+TEST_CASE("nothing that counts: loss 0 and zero gradients") {
+  const auto model = make_model(all_kinds()[3]);
+  const Tensor ids = random_ids(2, 20);
+  const Model::Loss loss = model->loss(ids, zeros(Shape{2, 20}, DType::Float32));
+  backward(loss.loss);
+  CHECK(loss.loss.item() == 0.0);
+  CHECK(loss.count.item() == 0.0);
+  for (const float g : model->parameters().gradients().to_vector<float>()) REQUIRE(g == 0.0f);
+}
+
+TEST_CASE("wrong inputs are named") {
+  const auto model = make_model(all_kinds()[0]);
+  Tensor ids = random_ids(1, 5);
+  ids.data<std::int64_t>()[3] = 40;
+  CHECK_THROWS_WITH_AS(model->logits(ids), "input_ids: expected ids in [0, 40), got 40 at position 3", ValueError);
+  CHECK_THROWS_WITH_AS(model->logits(random_ids(1, 21)), "input_ids: expected at most 20 ids, the fixed context of the model, got 21", ValueError);
+  CHECK_THROWS_AS(model->logits(zeros(Shape{1, 5}, DType::Float32)), DTypeError);
+  CHECK_THROWS_AS(model->loss(random_ids(1, 5), zeros(Shape{1, 4}, DType::Float32)), ShapeError);
+  CHECK_THROWS_AS(make_model(all_kinds()[5])->logits(random_ids(1, 24).reshape(Shape{1, 4, 3, 2})), ShapeError);
+}
+
+TEST_CASE("a saved model is read back, and a file that does not fit is refused") {
+  const TemporaryFolder folder;
+  const ModelConfig config = all_kinds()[3];
+  const auto model = make_model(config);
+  save_model(*model, folder.path() / "model.safetensors", {{"note", "kept"}});
+  const auto again = load_model(folder.path() / "model.safetensors", BlockRegistry());
+  CHECK(again->parameters().values().to_vector<float>() == model->parameters().values().to_vector<float>());
+  CHECK(to_yaml(again->config()) == to_yaml(config));
+
+  const auto other = make_model(all_kinds()[4]);
+  const std::vector<float> before = other->parameters().values().to_vector<float>();
+  CHECK_THROWS_AS(load_parameters(*other, folder.path() / "model.safetensors"), FileError);
+  CHECK(other->parameters().values().to_vector<float>() == before);
+
+  write_safetensors(folder.path() / "bare.safetensors", model->parameters().named_values());
+  CHECK_THROWS_AS(load_model(folder.path() / "bare.safetensors", BlockRegistry()), FileError);
+}
+
+TEST_CASE("initial values depend on the seed and the name only") {
+  const ModelConfig config = all_kinds()[3];
+  const auto values = [&](std::uint64_t seed) { return make_model(config, DType::Float32, seed)->parameters().values().to_vector<float>(); };
+  CHECK(values(1) == values(1));
+  CHECK(values(1) != values(2));
+  const auto model = make_model(config);
+  for (const NamedTensor& named : model->parameters().named_values()) {
+    const HostArray v = to_host(named.tensor);
+    CAPTURE(named.name);
+    if (named.name.ends_with("embedding.weight")) {
+      for (std::int64_t i = 0; i < named.tensor.size(1); ++i) CHECK(v.v[static_cast<std::size_t>(39 * named.tensor.size(1) + i)] == 0.0);
+    }
+    if (named.name.ends_with("mixer.A_log")) {
+      for (const double x : v.v) CHECK((x >= 0 && x <= std::log(16.0)));
+    }
+    if (named.name.ends_with("to_q.weight")) {
+      const double bound = 1.0 / std::sqrt(static_cast<double>(named.tensor.size(1)));
+      for (const double x : v.v) REQUIRE(std::abs(x) <= bound);
+    }
+  }
+}
+
+}  // namespace mblm::testing

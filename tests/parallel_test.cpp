@@ -1,0 +1,92 @@
+// Work in tiles on several threads.
+#include "engine/parallel.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace mblm::testing {
+namespace {
+
+// Runs `check` with 1, 2, 3 and 8 threads.
+template <class F>
+void with_each_thread_count(F check) {
+  const int before = thread_count();
+  for (const int threads : {1, 2, 3, 8}) {
+    CAPTURE(threads);
+    set_thread_count(threads);
+    REQUIRE(thread_count() == threads);
+    check();
+  }
+  set_thread_count(before);
+}
+
+}  // namespace
+
+TEST_CASE("tiles cover each index once") {
+  with_each_thread_count([] {
+    for (const std::int64_t n : {0, 1, 31, 32, 33, 1000}) {
+      for (const std::int64_t size : {1, 32, 5000}) {
+        std::vector<std::atomic<int>> visits(static_cast<std::size_t>(n)), tiles(static_cast<std::size_t>(tile_count(n, size)));
+        std::atomic<bool> in_place = true;
+        parallel_tiles(n, size, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
+          if (begin != tile * size || end != std::min(n, begin + size)) in_place = false;
+          ++tiles[static_cast<std::size_t>(tile)];
+          for (std::int64_t i = begin; i < end; ++i) ++visits[static_cast<std::size_t>(i)];
+        });
+        CHECK(in_place);
+        for (const auto& count : tiles) REQUIRE(count == 1);
+        for (const auto& count : visits) REQUIRE(count == 1);
+      }
+    }
+  });
+}
+
+TEST_CASE("an exception of a tile reaches the caller") {
+  with_each_thread_count([] {
+    const auto fail = [] {
+      parallel_tiles(100, 1, [](std::int64_t begin, std::int64_t, std::int64_t) {
+        if (begin == 57) throw std::runtime_error("tile 57");
+      });
+    };
+    CHECK_THROWS_WITH_AS(fail(), "tile 57", std::runtime_error);
+    std::atomic<int> sum = 0;  // and the threads are there for the next call
+    parallel_tiles(100, 1, [&](std::int64_t, std::int64_t, std::int64_t) { ++sum; });
+    CHECK(sum == 100);
+  });
+}
+
+TEST_CASE("tiles within a tile run one after the other in its thread") {
+  with_each_thread_count([] {
+    std::atomic<int> wrong = 0, inner_tiles = 0;
+    parallel_tiles(8, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
+      const std::thread::id outer = std::this_thread::get_id();
+      std::int64_t next = 0;
+      parallel_tiles(10, 3, [&](std::int64_t, std::int64_t, std::int64_t tile) {
+        if (std::this_thread::get_id() != outer || tile != next) ++wrong;
+        ++next;
+        ++inner_tiles;
+      });
+    });
+    CHECK(wrong == 0);
+    CHECK(inner_tiles == 32);
+  });
+}
+
+TEST_CASE("several threads are at work at once") {
+  const int before = thread_count();
+  set_thread_count(2);
+  std::atomic<int> arrived = 0;
+  parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
+    ++arrived;
+    while (arrived < 2) std::this_thread::yield();  // ends only when both tiles run
+  });
+  CHECK(arrived == 2);
+  set_thread_count(before);
+}
+
+}  // namespace mblm::testing

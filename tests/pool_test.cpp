@@ -1,0 +1,135 @@
+// Memory pools.
+#include "engine/pool.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "engine/tensor.h"
+#include "tests/error_text.h"
+
+namespace mblm::testing {
+
+TEST_CASE("a step that repeats its shapes asks the system for memory only once") {
+  const auto pool = std::make_shared<MemoryPool>(Device{});
+  const PoolScope scope(pool);
+  const auto step = [] {
+    std::vector<Tensor> kept;
+    for (const std::int64_t size : {1, 63, 1000, 5000, 123456, 1000000}) {
+      const Tensor scratch = empty(Shape{size, 2}, DType::Float32);
+      kept.push_back(empty(Shape{size}, DType::Float64));
+    }
+  };
+  step();
+  const PoolStatistics first = pool->statistics();
+  CHECK(first.used_bytes == 0);
+  CHECK(first.system_allocations > 0);
+  CHECK(first.held_bytes == first.peak_held_bytes);
+  for (int repetition = 0; repetition < 10; ++repetition) step();
+  CHECK(pool->statistics().system_allocations == first.system_allocations);
+  CHECK(pool->statistics().held_bytes == first.held_bytes);
+}
+
+TEST_CASE("statistics follow what is handed out") {
+  MemoryPool pool{Device{}};
+  void* small = pool.allocate(1);
+  void* large = pool.allocate(10000);
+  CHECK(pool.statistics().used_bytes == 256 + 10240);
+  pool.release(large);
+  CHECK(pool.statistics().used_bytes == 256);
+  CHECK(pool.statistics().peak_used_bytes == 256 + 10240);
+  CHECK(pool.statistics().held_bytes == 256 + 10240);
+  pool.release_cached();
+  CHECK(pool.statistics().held_bytes == 256);
+  CHECK(pool.statistics().peak_held_bytes == 256 + 10240);
+  pool.reset_peaks();
+  CHECK(pool.statistics().peak_used_bytes == 256);
+  CHECK(pool.statistics().peak_held_bytes == 256);
+  pool.release(small);
+  CHECK(pool.statistics().used_bytes == 0);
+}
+
+TEST_CASE("size classes waste at most an eighth, and a block serves its class only") {
+  MemoryPool pool{Device{}};
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{256}, std::size_t{257}, std::size_t{4096}, std::size_t{4097},
+                                  std::size_t{8192}, std::size_t{8193}, std::size_t{1000000}, (std::size_t{1} << 24) + 1}) {
+    CAPTURE(bytes);
+    void* data = pool.allocate(bytes);
+    const std::size_t taken = pool.statistics().used_bytes;
+    CHECK(reinterpret_cast<std::uintptr_t>(data) % 64 == 0);
+    CHECK(taken >= bytes);
+    CHECK(taken % 256 == 0);
+    CHECK(taken <= std::max<std::size_t>(256, bytes <= 4096 ? bytes + 255 : bytes + bytes / 8));
+    std::memset(data, 1, taken);
+    pool.release(data);
+    void* again = pool.allocate(taken);  // its own class: the same block
+    CHECK(again == data);
+    pool.release(again);
+    void* other = pool.allocate(2 * taken);
+    CHECK(other != data);
+    pool.release(other);
+    pool.release_cached();
+  }
+}
+
+TEST_CASE("memory that there is not gives an error, and the pool goes on") {
+  const auto pool = std::make_shared<MemoryPool>(Device{});
+  const PoolScope scope(pool);
+  const Tensor x = zeros(Shape{100}, DType::Float32);
+  const std::string text = error_text<MemoryError>([] { empty(Shape{std::int64_t{1} << 60}, DType::Float64); });
+  CHECK(text.starts_with("out of memory on cpu: asked for 9223372036854775808 bytes, in use are 512"));
+  CHECK(error_text<MemoryError>([] { empty(Shape{std::int64_t{1} << 62}, DType::Float64); }) ==
+        "out of memory on cpu: (4611686018427387904) of float64 has more than 2^64 bytes");
+  CHECK(pool->statistics().used_bytes == 512);
+  CHECK(zeros(Shape{100}, DType::Float32).numel() == 100);
+}
+
+TEST_CASE("pool scopes are apart from each other and from other threads") {
+  const auto outer = std::make_shared<MemoryPool>(Device{}), inner = std::make_shared<MemoryPool>(Device{});
+  const std::shared_ptr<MemoryPool> shared = current_pool(Device{});
+  Tensor outlives;
+  {
+    const PoolScope outer_scope(outer);
+    CHECK(current_pool(Device{}) == outer);
+    {
+      const PoolScope inner_scope(inner);
+      CHECK(current_pool(Device{}) == inner);
+      outlives = zeros(Shape{1000}, DType::Float32);
+      CHECK(inner->statistics().used_bytes > 0);
+      CHECK(outer->statistics().used_bytes == 0);
+      std::thread([&] { CHECK(current_pool(Device{}) == shared); }).join();
+      CHECK(current_pool(Device{DeviceKind::Cuda, 0}) != inner);
+    }
+    CHECK(current_pool(Device{}) == outer);
+  }
+  CHECK(current_pool(Device{}) == shared);
+  outlives = {};  // goes back to where it came from
+  CHECK(inner->statistics().used_bytes == 0);
+}
+
+TEST_CASE("a pool serves several threads") {
+  MemoryPool pool{Device{}};
+  const auto work = [&](unsigned char mark) {
+    std::vector<std::pair<unsigned char*, std::size_t>> blocks;
+    for (std::size_t i = 0; i < 4000; ++i) {
+      const std::size_t bytes = 1 + i * 37 % 9000;
+      auto* data = static_cast<unsigned char*>(pool.allocate(bytes));
+      std::memset(data, mark, bytes);
+      blocks.emplace_back(data, bytes);
+      if (i % 3 == 0) continue;
+      const auto [oldest, size] = blocks[i % blocks.size()];
+      REQUIRE(std::all_of(oldest, oldest + size, [&](unsigned char c) { return c == mark; }));  // nobody else has this block
+      pool.release(oldest);
+      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i % blocks.size()));
+    }
+    for (const auto& block : blocks) pool.release(block.first);
+  };
+  std::vector<std::thread> threads;
+  for (unsigned char mark = 1; mark <= 4; ++mark) threads.emplace_back(work, mark);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(pool.statistics().used_bytes == 0);
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,196 @@
+// Bad input of every kind: one line that names the thing, exit status 1, and nothing written.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/safetensors.h"
+#include "tests/run_program.h"
+#include "tests/tiny_run.h"
+
+namespace mblm::testing {
+namespace {
+
+// The program must refuse, and its one line must hold all of `parts`.
+void check_refused(const TemporaryFolder& folder, const std::vector<std::string>& arguments, const std::vector<std::string>& parts,
+                   const std::string& input = {}) {
+  const std::vector<std::string> before = listing(folder.path());
+  const ProgramResult result = run_program(arguments, input);
+  INFO("error: ", result.err);
+  CHECK(result.status == 1);
+  CHECK(result.out.empty());
+  CHECK(result.err.rfind("mblm: ", 0) == 0);
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+  for (const std::string& part : parts) {
+    CAPTURE(part);
+    CHECK(result.err.find(part) != std::string::npos);
+  }
+  CHECK(listing(folder.path()) == before);
+}
+
+// A training run whose configuration differs from a good one in one place.
+void check_config_refused(const std::string& from, const std::string& to, const std::vector<std::string>& parts) {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  folder.write("config.yaml", replaced(tiny_config(folder), from, to));
+  CAPTURE(to);
+  check_refused(folder, {"train", config}, parts);
+}
+
+// Generation from a file with these bytes.
+void check_checkpoint_refused(const std::string& bytes, const std::vector<std::string>& parts) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.safetensors";
+  folder.write("model.safetensors", bytes);
+  std::vector<std::string> all = parts;
+  all.push_back(path);
+  check_refused(folder, {"generate", path, "--tokens", "1"}, all);
+}
+
+std::string checkpoint_bytes() {
+  const TemporaryFolder folder;
+  save_tiny_model(folder / "model.safetensors", tiny_model);
+  return read_file(folder / "model.safetensors");
+}
+
+std::string with_header_length(std::string bytes, std::uint64_t length) {
+  std::memcpy(bytes.data(), &length, sizeof length);
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("files that are not there, or are not what they should be") {
+  const TemporaryFolder folder;
+  folder.write("empty.yaml", "");
+  folder.write("empty.safetensors", "");
+  folder.write("notes.txt", "no model");
+  std::filesystem::create_directory(folder / "bare");
+  for (const char* command : {"train", "info"}) {
+    check_refused(folder, {command, folder / "none.yaml"}, {folder / "none.yaml"});
+    check_refused(folder, {command, folder / "empty.yaml"}, {folder / "empty.yaml"});
+  }
+  check_refused(folder, {"train", folder / "bare"}, {folder / "bare"});
+  for (const char* command : {"generate", "info"}) {
+    check_refused(folder, {command, folder / "none.safetensors"}, {folder / "none.safetensors"});
+    check_refused(folder, {command, folder / "empty.safetensors"}, {folder / "empty.safetensors"});
+    check_refused(folder, {command, folder / "bare"}, {folder / "bare"});
+    check_refused(folder, {command, folder / "notes.txt"}, {folder / "notes.txt"});
+  }
+  save_tiny_model(folder / "model.safetensors", tiny_model);
+  check_refused(folder, {"generate", folder / "model.safetensors", "--prompt-file", folder / "none"}, {folder / "none"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--prompt-file", folder / "bare"}, {folder / "bare"});
+}
+
+TEST_CASE("data that is missing, empty, too short or has no text") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  std::filesystem::create_directory(folder / "bare");
+  std::filesystem::create_directories(folder / "hollow/train/deep");
+  folder.write("empty", "");
+  folder.write("short", "too short for a sequence");
+  for (const char* data : {"none", "bare", "hollow", "empty", "short"})
+    check_refused(folder, {"train", config, "io.dataset_dir=" + (folder / data).string()}, {folder / data});
+  save_tiny_model(folder / "model.safetensors", tiny_model);
+  check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
+}
+
+TEST_CASE("configurations with a mistake") {
+  check_config_refused("batch_size: 4", "batch_size: 4: 5", {"config.yaml"});
+  check_config_refused("train:\n", "train: [\n", {"config.yaml"});
+  check_config_refused("batch_size: 4", "batch_sise: 4", {"config.yaml:", "batch_sise"});
+  check_config_refused("batch_size: 4", "batch_size: 4\n  batch_size: 8", {"config.yaml:", "batch_size"});
+  check_config_refused("  batch_size: 4\n", "", {"config.yaml", "batch_size"});
+  check_config_refused("batch_size: 4", "batch_size: four", {"config.yaml:", "train.batch_size", "four"});
+  check_config_refused("batch_size: 4", "batch_size: 1.5", {"config.yaml:", "train.batch_size", "1.5"});
+  check_config_refused("batch_size: 4", "batch_size: 0", {"config.yaml:", "train.batch_size", "0"});
+  check_config_refused("hidden_dims: [16, 16]", "hidden_dims: wide", {"config.yaml:", "params.hidden_dims", "wide"});
+  check_config_refused("seq_lens: [8, 4]", "seq_lens: [8, 4, 2]", {"config.yaml:", "seq_lens"});
+  check_config_refused("num_layers: [1, 1]", "num_layers: [1]", {"config.yaml:", "num_layers"});
+  check_config_refused("attn_head_dims: 8", "attn_head_dims: 7", {"config.yaml:", "attn_head_dims", "7"});
+  check_config_refused("hidden_dims: [16, 16]", "hidden_dims: [16, 15]", {"config.yaml:", "hidden_dims", "15"});
+  check_config_refused("dataset_id: files", "dataset_id: filed", {"filed"});
+  check_config_refused("block:\n", "block: {block_type: lstm}\n  blocks:\n", {"config.yaml:"});
+}
+
+TEST_CASE("fields of the command line with a mistake") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  check_refused(folder, {"train", config, "train.batch_sise=4"}, {"batch_sise"});
+  check_refused(folder, {"train", config, "train.batch_size=four"}, {"train.batch_size", "four"});
+  check_refused(folder, {"train", config, "train.batch_size"}, {"train.batch_size"});
+  check_refused(folder, {"train", config, "--device", "cuda:97"}, {"cuda:97"});
+}
+
+TEST_CASE("ids outside the vocabulary") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  check_refused(folder, {"train", config, "params.num_tokens=100"}, {"100"});
+  save_tiny_model(folder / "model.safetensors", fixed_model);
+  check_refused(folder, {"generate", folder / "model.safetensors", "--prompt", "caf\xC3\xA9"}, {"128", "195"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--ban", "128"}, {"128"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--stop", "-1"}, {"-1"});
+}
+
+TEST_CASE("more than a fixed context holds") {
+  const TemporaryFolder folder;
+  save_tiny_model(folder / "model.safetensors", fixed_model);
+  check_refused(folder, {"generate", folder / "model.safetensors", "--prompt", "seventeen letters"}, {"16", "17"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--tokens", "17"}, {"16", "17"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--tokens", "3", "-"}, {"16", "200"}, std::string(200, 'a'));
+}
+
+TEST_CASE("a model that cannot fit") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  check_refused(folder, {"train", config, "params.hidden_dims=[1_000_000_000,16]"}, {"params.hidden_dims", "1000000000"});
+  check_refused(folder, {"train", config, "params.hidden_dims=[2_000_000,16]"}, {"memory"});
+}
+
+TEST_CASE("an output folder that cannot be one") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  folder.write("occupied", "a file");
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "occupied").string()}, {folder / "occupied"});
+  std::filesystem::create_directories(folder / "runs/tiny_1");
+  check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // somebody's run is there
+}
+
+TEST_CASE("checkpoints that are cut, or have an absurd header") {
+  const std::string good = checkpoint_bytes();
+  for (const std::size_t size : {std::size_t{7}, std::size_t{8}, std::size_t{100}, good.size() / 2, good.size() - 1}) check_checkpoint_refused(good.substr(0, size), {});
+  check_checkpoint_refused(good + "x", {});
+  check_checkpoint_refused("PK\x03\x04" + good, {});  // the magic of another format
+  for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{good.size()}, std::uint64_t{1} << 40, ~std::uint64_t{0}})
+    check_checkpoint_refused(with_header_length(good, length), {});
+}
+
+TEST_CASE("checkpoints whose tensors are not the model's") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.safetensors";
+  save_tiny_model(path, tiny_model);
+  const auto with_tensors = [&](const std::function<void(std::vector<NamedTensor>&)>& change, const std::vector<std::string>& parts) {
+    const TemporaryFolder other;
+    const SafetensorsFile file(path);
+    std::vector<NamedTensor> tensors;
+    for (const std::string& name : file.names()) tensors.push_back({name, file.tensor(name)});
+    change(tensors);
+    write_safetensors(other / "changed.safetensors", tensors, file.metadata());
+    check_refused(other, {"generate", other / "changed.safetensors"}, parts);
+  };
+  const SafetensorsFile file(path);
+  const std::string name = file.names().front();
+  with_tensors([](auto& tensors) { tensors.erase(tensors.begin()); }, {"changed.safetensors", name});
+  with_tensors([](auto& tensors) { tensors.push_back({"surplus", tensors.front().tensor}); }, {"changed.safetensors", "surplus"});
+  with_tensors([](auto& tensors) { tensors.front().tensor = zeros(Shape{3, 5}, DType::Float32); }, {"changed.safetensors", name, "(3, 5)"});
+  with_tensors([](auto& tensors) { tensors.front().tensor = zeros(tensors.front().tensor.shape(), DType::Int64); }, {"changed.safetensors", name, "int64"});
+  write_safetensors(folder / "bare.safetensors", {{"a", zeros(Shape{2}, DType::Float32)}});
+  check_refused(folder, {"generate", folder / "bare.safetensors"}, {"bare.safetensors", "config"});
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,239 @@
+// The program as a user runs it: what goes where, and how it ends.
+#include <doctest/doctest.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <sstream>
+#include <thread>
+
+#include "engine/error.h"
+#include "tests/run_program.h"
+#include "tests/tiny_run.h"
+
+namespace mblm::testing {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+std::int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
+
+// The folder that a training run printed.
+std::string train(const std::string& config, const std::vector<std::string>& more = {}) {
+  std::vector<std::string> arguments{"train", config};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const ProgramResult result = run_program(arguments);
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  REQUIRE(lines(result.out) == 1);
+  return result.out.substr(0, result.out.size() - 1);
+}
+
+// A saved model of random parameters.
+struct SavedModel {
+  TemporaryFolder folder;
+  std::string path = folder / "model.safetensors";
+  explicit SavedModel(const char* model = tiny_model) { save_tiny_model(path, model); }
+};
+
+ProgramResult generated(const SavedModel& model, std::vector<std::string> more, const std::string& input = {}) {
+  more.insert(more.begin(), {"generate", model.path});
+  ProgramResult result = run_program(more, input);
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(result.err.empty());
+  return result;
+}
+
+void wait_for_file(const std::string& path, RunningProgram& program) {
+  for (int i = 0; i < 3000 && !std::filesystem::exists(path) && !program.ended(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  REQUIRE(std::filesystem::exists(path));
+}
+
+// A run that would last for hours, stopped once its first checkpoint is there.
+void check_stop(int signal, const char* name) {
+  const TemporaryFolder folder;
+  RunningProgram program({"train", prepare_tiny_run(folder), "train.target_elements=1_000_000_000"});
+  wait_for_file(folder / "runs/tiny_1/checkpoints/best.safetensors", program);
+  program.send(signal);
+  const ProgramResult result = program.wait();
+  INFO(result.err);
+  CHECK(result.status == 128 + signal);
+  CHECK(result.out.empty());
+  CHECK(contains(result.err, concat_text("mblm: stopped by ", name, " after step ")));
+  CHECK(run_program({"generate", folder / "runs/tiny_1", "--tokens", "3"}).out.size() == 3);
+}
+
+}  // namespace
+
+TEST_CASE("help and version") {
+  const ProgramResult version = run_program({"--version"});
+  CHECK(version.status == 0);
+  CHECK(version.out == concat_text("mblm ", MBLM_VERSION, "\n"));
+  CHECK(version.err.empty());
+  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"eval"}, {"generate"}, {"info"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.push_back("--help");
+    const ProgramResult help = run_program(arguments);
+    CHECK(help.status == 0);
+    CHECK(contains(help.out, command.empty() ? "generate" : "Usage: mblm " + command.front()));
+    CHECK(help.err.empty());
+  }
+}
+
+TEST_CASE("a wrong command line ends with status 2 and one line") {
+  using Arguments = std::vector<std::string>;
+  for (const Arguments& arguments : {Arguments{}, {"fly"}, {"train"}, {"train", "--fast", "x.yaml"}, {"generate"}, {"generate", "m", "--tokens", "many"},
+                                     {"generate", "m", "--top-p", "1.5"}, {"generate", "m", "--format", "hex"}, {"generate", "m", "--prompt", "a", "-"},
+                                     {"generate", "m", "--json", "--format", "ids"}, {"generate", "m", "--temperature", "-1"},
+                                     {"eval", "m", "--split", "all"}, {"eval", "m", "--threads", "0"}, {"eval", "m", "--device", "tpu"},
+                                     {"info"}, {"resume", "runs/a"}}) {
+    const ProgramResult result = run_program(arguments);
+    INFO(result.err);
+    CHECK(result.status == 2);
+    CHECK(result.out.empty());
+    CHECK(result.err.rfind("mblm: ", 0) == 0);
+    CHECK(lines(result.err) == 1);
+  }
+}
+
+TEST_CASE("a run trains, is evaluated and generates") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder), run = train(config);
+  CHECK(run == folder / "runs/tiny_1");
+  for (const char* file : {"config.yaml", "loss.csv", "timemem.csv", "train.log", "checkpoints/best.safetensors"})
+    CHECK(std::filesystem::file_size(std::filesystem::path(run) / file) > 0);
+
+  const ProgramResult table = run_program({"eval", run});
+  CHECK(table.status == 0);
+  CHECK(contains(table.out, "bits per byte"));
+  const ProgramResult json = run_program({"eval", run, "--split", "validation", "--json"});
+  CHECK(json.status == 0);
+  CHECK(json.err.empty());
+  CHECK(contains(json.out, "\"bits_per_byte\":"));
+  CHECK(run_program({"eval", run, "--data", folder / "text", "--split", "validation", "--json"}).out == json.out);
+  // A checkpoint by itself: its config says nothing of data, and takes the model's context for the length.
+  const std::string file = run + "/checkpoints/best.safetensors";
+  CHECK(run_program({"eval", file}).status == 1);
+  CHECK(contains(run_program({"eval", file, "--data", folder / "text"}).out, "bits per byte"));
+  CHECK(run_program({"generate", run, "--prompt", "the"}).out == run_program({"generate", file, "--prompt", "the"}).out);
+}
+
+TEST_CASE("fields on the command line, and JOB_ID") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  const std::string run = train(config, {"io.run_id=two", "train.target_elements=8", "params.num_layers=[1,2]", "--threads", "1"});
+  CHECK(run == folder / "runs/tiny_two");
+  const std::string saved = read_file(run + "/config.yaml");
+  CHECK(contains(saved, "target_elements: 8"));
+  CHECK(run_program({"info", run}).status == 0);
+  setenv("JOB_ID", "77", 1);
+  CHECK(train(config, {"train.target_elements=8"}) == folder / "runs/tiny_77");
+  unsetenv("JOB_ID");
+}
+
+TEST_CASE("the same seed trains the same model, whatever the number of threads") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  const auto weights = [&](const char* id, const char* threads, const char* seed) {
+    const std::string run = train(config, {concat_text("io.run_id=", id), concat_text("train.seed=", seed), "--threads", threads});
+    return run_program({"generate", run, "--format", "ids", "--tokens", "24"}).out + run_program({"eval", run, "--json"}).out.substr(run.size() + 12);
+  };
+  const std::string first = weights("a", "1", "5");
+  CHECK(weights("b", "2", "5") == first);
+  CHECK(weights("c", "2", "6") != first);
+}
+
+TEST_CASE("an interrupted run ends its step and keeps its checkpoints") {
+  check_stop(SIGINT, "SIGINT");
+  check_stop(SIGTERM, "SIGTERM");
+}
+
+TEST_CASE("the same seed generates the same bytes, another seed others") {
+  const SavedModel model;
+  const std::vector<std::string> options{"--prompt", "the sea", "--tokens", "40", "--temperature", "1", "--seed"};
+  const auto with_seed = [&](const char* seed) {
+    std::vector<std::string> all = options;
+    all.push_back(seed);
+    return generated(model, all).out;
+  };
+  CHECK(with_seed("3").size() == 40);
+  CHECK(with_seed("3") == with_seed("3"));
+  CHECK(with_seed("3") != with_seed("4"));
+}
+
+TEST_CASE("where the prompt comes from makes no difference") {
+  const SavedModel model;
+  model.folder.write("prompt", "sea\n");
+  const std::string expected = generated(model, {"--prompt", "sea\n"}).out;
+  CHECK(expected.size() == 28);  // a context of 32
+  CHECK(generated(model, {"--prompt-file", model.folder / "prompt"}).out == expected);
+  CHECK(generated(model, {"-"}, "sea\n").out == expected);
+  CHECK(generated(model, {}).out.size() == 32);
+}
+
+TEST_CASE("ids, text and JSON say the same") {
+  const SavedModel model;
+  const std::vector<std::string> same{"--prompt", "a", "--tokens", "12", "--count", "3", "--seed", "9"};
+  const auto as = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), same.begin(), same.end());
+    return generated(model, more).out;
+  };
+  const std::string raw = as({}), ids = as({"--format", "ids"}), json = as({"--json"});
+  CHECK(raw.size() == 36);
+  CHECK(lines(ids) == 3);
+  CHECK(lines(json) == 3);
+  std::istringstream numbers(ids);
+  for (const char byte : raw) {
+    int id = -1;
+    numbers >> id;
+    CHECK(id == static_cast<unsigned char>(byte));
+  }
+  CHECK(json.rfind("{\"prompt\":\"a\",\"ids\":[", 0) == 0);
+  CHECK(raw.substr(0, 12) != raw.substr(12, 12));  // each continuation has random numbers of its own
+}
+
+TEST_CASE("stop and ban") {
+  const SavedModel model;
+  const std::string first = generated(model, {"--format", "ids", "--tokens", "1"}).out;
+  const std::string id = first.substr(0, first.size() - 1);
+  CHECK(generated(model, {"--format", "ids", "--tokens", "20", "--stop", id}).out == first);
+  CHECK(generated(model, {"--format", "ids", "--tokens", "1", "--ban", id}).out != first);
+}
+
+TEST_CASE("generation ends quietly when nobody reads any more") {
+  const SavedModel model;
+  int ends[2];
+  REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+  RunningProgram program({"generate", model.path, "--tokens", "100000"}, {}, ends[1]);
+  close(ends[1]);
+  char byte = 0;
+  CHECK(read(ends[0], &byte, 1) == 1);  // bytes come while more are being made
+  close(ends[0]);
+  const ProgramResult result = program.wait();
+  CHECK(result.status == 0);
+  CHECK(result.err.empty());
+}
+
+TEST_CASE("info") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  save_tiny_model(folder / "model.safetensors", tiny_model);
+  const ProgramResult of_config = run_program({"info", config}), of_model = run_program({"info", folder / "model.safetensors"});
+  CHECK(of_config.status == 0);
+  CHECK(contains(of_config.out, "mamba2"));
+  CHECK(contains(of_config.out, "transformer"));
+  CHECK(of_model.status == 0);
+  CHECK(contains(of_model.out, "transformer"));
+  const ProgramResult devices = run_program({"info", "devices"}), kernels = run_program({"info", "kernels"});
+  CHECK(devices.status == 0);
+  CHECK(devices.out.rfind("cpu", 0) == 0);
+  CHECK(kernels.status == 0);
+  CHECK(contains(kernels.out, "rms_norm_forward"));
+  CHECK(contains(kernels.out, "float32"));
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,64 @@
+#include "ops/rotary.h"
+
+#include <cmath>
+
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads, std::int64_t first_position) {
+  HostArray y = x;
+  const std::int64_t tokens = x.shape[1], width = x.shape[2], half = head_dim / 2;
+  for (std::int64_t row = 0; row < x.shape.rows(); ++row)
+    for (std::int64_t head = 0; head < heads; ++head)
+      for (std::int64_t i = 0; i < half; ++i) {
+        const bool interleaved = pairs == RotaryPairs::Interleaved;
+        const std::size_t start = static_cast<std::size_t>(row * width + head * head_dim);
+        const std::size_t a = start + static_cast<std::size_t>(interleaved ? 2 * i : i),
+                          b = start + static_cast<std::size_t>(interleaved ? 2 * i + 1 : i + half);
+        const double position = static_cast<double>(first_position + row % tokens);
+        const double angle = position * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+        y.v[a] = x.v[a] * std::cos(angle) - x.v[b] * std::sin(angle);
+        y.v[b] = x.v[b] * std::cos(angle) + x.v[a] * std::sin(angle);
+      }
+  return y;
+}
+
+OpCase make(const std::string& name, const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads,
+            std::int64_t first_position = 0) {
+  OpCase c;
+  c.name = concat_text(name, " ", shape, pairs == RotaryPairs::Interleaved ? " interleaved" : " half split", " d=", head_dim, " heads=", heads,
+                       " from ", first_position);
+  c.inputs = {{.shape = shape}};
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> { return {rotary(in[0], pairs, head_dim, heads, first_position)}; };
+  c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(in[0], pairs, head_dim, heads, first_position)}; };
+  return c;
+}
+
+std::vector<OpCase> cases() {
+  std::vector<OpCase> all;
+  for (const RotaryPairs pairs : {RotaryPairs::Interleaved, RotaryPairs::HalfSplit}) {
+    all.push_back(make("smallest", Shape{1, 1, 2}, pairs, 2, 1));
+    all.push_back(make("q and k of a packed row", Shape{2, 9, 3 * 16}, pairs, 8, 4));
+    all.push_back(make("odd rest", Shape{2, 33, 23}, pairs, 6, 3));
+    all.push_back(make("nothing rotated", Shape{2, 3, 5}, pairs, 4, 0));
+    all.push_back(make("whole width", Shape{1, 65, 66}, pairs, 66, 1));
+    all.push_back(make("empty", Shape{0, 4, 8}, pairs, 4, 2));
+    all.push_back(make("no tokens", Shape{2, 0, 8}, pairs, 4, 2));
+    all.push_back(make("in the middle", Shape{2, 3, 8}, pairs, 4, 2, 1000));
+    all.push_back(make("wide", Shape{2, 1, 2048}, pairs, 1024, 1, 7));
+    OpCase long_row = make("long", Shape{1, 8193, 4}, pairs, 4, 1);
+    all.push_back(long_row);
+    OpCase measured = make("measured", Shape{4, 513, 768}, pairs, 64, 8);
+    measured.benchmark = true;
+    all.push_back(measured);
+  }
+  all.push_back(make("far", Shape{1, 40, 8}, RotaryPairs::HalfSplit, 8, 1, 100000));
+  return all;
+}
+
+const bool added = add_cases("rotary", cases);
+
+}  // namespace
+}  // namespace mblm::testing

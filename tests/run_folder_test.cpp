@@ -1,0 +1,151 @@
+// What a run writes, and what it says when it cannot.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "mblm/block_config.h"
+#include "tests/temporary_folder.h"
+#include "train/append_file.h"
+#include "train/best_checkpoints.h"
+#include "train/run_folder.h"
+
+namespace mblm::testing {
+namespace {
+
+IoConfig io_in(const std::filesystem::path& folder) {
+  IoConfig io;
+  io.name_model = "tiny";
+  io.output_dir = folder.string();
+  io.dataset_id = "files";
+  io.dataset_dir = "text";
+  return io;
+}
+
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("rows have the package's columns and numbers that read back") {
+  LossRow loss{.timestamp = "2024-01-31 12:00:00.000001", .elements_seen = 8192, .epoch = 1, .batch = 2, .cum_batch = 30, .lr = 0.001};
+  CHECK(to_csv(loss.with_loss("train", 0.1)) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
+  CHECK(to_csv(LossRow{.timestamp = "t", .kind = "test", .loss = 1.0 / 3}) == "0,t,-1,test,-1,-1,-1,0.3333333333333333,-1,-1,-1\n");
+  TimeMemoryRow time{.cum_batch = 5, .num_items = 4, .kind = "train", .fw_time = 0.25, .bw_time = 0.5, .allocated = 1.5, .total = 8};
+  CHECK(to_csv(time) == "5,4,train,0.25,0.5,1.5,0,0,0,8\n");
+  time.bw_time.reset();
+  CHECK(to_csv(time) == "5,4,train,0.25,,1.5,0,0,0,8\n");
+}
+
+TEST_CASE("a file grows by what is appended, and a full disk is an error") {
+  const TemporaryFolder folder;
+  AppendFile(folder / "log").append("one\n");
+  AppendFile file(folder / "log");
+  file.append("two\n");
+  file.append("");
+  CHECK(read_file(folder / "log") == "one\ntwo\n");
+  CHECK(message_of<FileError>([] { AppendFile("/dev/full").append("x"); }) == "/dev/full: cannot be written: No space left on device");
+  CHECK(message_of<FileError>([&] { AppendFile(folder / "no/log"); }) ==
+        (folder / "no/log").string() + ": cannot be written: No such file or directory");
+}
+
+TEST_CASE("the run's name: the job, else the config, else the time") {
+  IoConfig io;
+  const std::chrono::system_clock::time_point start{std::chrono::milliseconds(1700000000900)};
+  CHECK(run_id_of(io, "", start) == "1700000000");
+  io.run_id = "mine";
+  CHECK(run_id_of(io, "", start) == "mine");
+  CHECK(run_id_of(io, "job7", start) == "job7");
+  CHECK(message_of<ConfigError>([&] { run_id_of(io, "a/b", start); }) == "JOB_ID: expected a part of a folder's name, got \"a/b\"");
+  io.run_id = "";
+  CHECK(message_of<ConfigError>([&] { run_id_of(io, "", start); }) == "io.run_id: expected a part of a folder's name, got \"\"");
+}
+
+TEST_CASE("a run's folder is new") {
+  const TemporaryFolder folder;
+  const IoConfig io = io_in(folder / "deep/runs");
+  const RunFolder run(io, "1");
+  CHECK(run.path() == folder / "deep/runs/tiny_1");
+  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "timemem.csv", "train.log"});
+  CHECK(read_file(run.path() / "loss.csv") == loss_header);
+  CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
+  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
+        run.path().string() + ": expected a new folder for the run, found one; set io.run_id to another name");
+  const std::string file = folder.write("file", "x").string();
+  CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot make the output folder: ", 0) == 0);
+  CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot make the output folder: ", 0) == 0);
+  CHECK(message_of<FileError>([&] { RunFolder(io_in("/proc"), "1"); }).rfind("/proc/tiny_1: cannot make the run's folder: ", 0) == 0);
+}
+
+TEST_CASE("the log has a time in front of each line") {
+  const TemporaryFolder folder;
+  RunFolder run(io_in(folder.path()), "1");
+  run.log("first");
+  run.log("second");
+  const std::string text = read_file(run.path() / "train.log");
+  REQUIRE(text.size() == 2 * 27 + std::string("first\nsecond\n").size());
+  CHECK(text.substr(26, 7) == " first\n");
+  CHECK(text.substr(4, 1) == "-");
+  CHECK(text.substr(19, 1) == ".");
+  CHECK(text.substr(text.size() - 8) == " second\n");
+}
+
+TEST_CASE("the best checkpoints stay, with a link to the best") {
+  const TemporaryFolder folder;
+  BestCheckpoints best(folder.path(), 2);
+  const auto add = [&](double loss, std::int64_t micro_step) {
+    return best.add({loss, micro_step}, [&](const std::filesystem::path& path) { folder.write(path.filename(), std::to_string(loss)); });
+  };
+  const auto linked = [&] { return std::filesystem::read_symlink(best.link()).string(); };
+  CHECK(add(3, 1));
+  CHECK(linked() == "step_000000001.safetensors");
+  CHECK(read_file(best.link()) == std::to_string(3.0));
+  CHECK(add(4, 2));
+  CHECK(linked() == "step_000000001.safetensors");
+  CHECK(add(2, 30));
+  CHECK(linked() == "step_000000030.safetensors");
+  CHECK_FALSE(add(3, 31));  // as good as the worst one that is kept
+  CHECK_FALSE(add(5, 32));
+  CHECK(add(2, 33));  // as good as the best: behind it
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000030.safetensors", "step_000000033.safetensors"});
+  REQUIRE(best.list().size() == 2);
+  CHECK(best.list()[0].micro_step == 30);
+  CHECK(best.list()[1].micro_step == 33);
+  CHECK(linked() == "step_000000030.safetensors");
+}
+
+TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
+  const TemporaryFolder folder;
+  BestCheckpoints best(folder.path(), 1);
+  best.add({2, 1}, [&](const std::filesystem::path& path) { folder.write(path.filename(), "two"); });
+  CHECK_THROWS_AS(best.add({1, 2}, [](const std::filesystem::path&) { throw FileError("full"); }), FileError);
+  CHECK(best.list().size() == 1);
+  CHECK(best.list()[0].micro_step == 1);
+  CHECK(read_file(best.link()) == "two");
+  BestCheckpoints none(folder / "none", 0);
+  CHECK_FALSE(none.add({1, 2}, [](const std::filesystem::path&) { throw FileError("not asked for"); }));
+}
+
+TEST_CASE("config.yaml has the config, and a summary that needs no care") {
+  const TemporaryFolder folder;
+  RunFolder run(io_in(folder.path()), "1");
+  RunConfig config;
+  config.model.seq_lens = {16};
+  config.model.hidden_dims = {8};
+  config.model.num_layers = {1};
+  config.model.blocks = {std::make_shared<TransformerConfig>()};
+  config.io = io_in(folder.path());
+  config.input_seq_len = 16;
+  run.write_config(config, {.parameter_count = 12, .devices = {"a \"fast\" one"}, .training_start = "2024-01-31T12:00:00.000001", .error = "a: b\n# c"});
+  const std::string text = read_file(run.path() / "config.yaml");
+  CHECK(text.rfind(to_yaml(config), 0) == 0);
+  CHECK(text.substr(to_yaml(config).size()) ==
+        "summary:\n  parameter_count: 12\n  num_workers: 1\n  devices: [\"a \\\"fast\\\" one\"]\n"
+        "  training_start: \"2024-01-31T12:00:00.000001\"\n  training_end: null\n  error: \"a: b\\n# c\"\n");
+  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "config.yaml", "loss.csv", "timemem.csv", "train.log"});
+}
+
+}  // namespace mblm::testing

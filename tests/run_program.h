@@ -1,0 +1,45 @@
+// Runs the program mblm as a user does.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/temporary_folder.h"
+
+namespace mblm::testing {
+
+// Every file and folder in a folder, sorted.
+std::vector<std::string> listing(const std::filesystem::path& folder);
+
+struct ProgramResult {
+  int status = -1;  // exit status; 128 + the signal that ended it
+  std::string out, err;
+};
+
+// A run of the program in the background; its streams go to files.
+class RunningProgram {
+ public:
+  // `output` is a file descriptor for its standard output, -1 for a file that wait() reads.
+  explicit RunningProgram(const std::vector<std::string>& arguments, const std::string& input = {}, int output = -1);
+  ~RunningProgram();
+  RunningProgram(const RunningProgram&) = delete;
+  RunningProgram& operator=(const RunningProgram&) = delete;
+
+  void send(int signal) const;
+  bool ended();
+  ProgramResult wait();
+
+ private:
+  TemporaryFolder folder_;
+  pid_t process_ = -1;
+  int wait_status_ = 0;
+};
+
+inline ProgramResult run_program(const std::vector<std::string>& arguments, const std::string& input = {}) {
+  return RunningProgram(arguments, input).wait();
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,422 @@
+// Training runs of a tiny model, from the config to the files.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numbers>
+#include <sstream>
+
+#include "engine/autograd.h"
+#include "engine/parallel.h"
+#include "engine/pool.h"
+#include "engine/safetensors.h"
+#include "mblm/block_config.h"
+#include "tests/temporary_folder.h"
+#include "train/evaluate.h"
+#include "train/trainer.h"
+
+namespace mblm::testing {
+namespace {
+
+// Text that a small model learns quickly.
+std::string text_of(std::size_t size) {
+  const std::string words = "the quick brown fox jumps over the lazy dog while the small model learns to tell what comes next ";
+  std::string text;
+  while (text.size() < size) text += words;
+  return text.substr(0, size);
+}
+
+RunConfig tiny_config(const TemporaryFolder& folder) {
+  auto block = std::make_shared<TransformerConfig>();
+  block->attn_head_dims = 8;
+  block->attn_num_heads = 2;
+  block->attn_use_rot_embs = true;
+  block->pos_emb_type = PositionKind::Fixed;
+  RunConfig config;
+  config.model.hidden_dims = {16, 16};
+  config.model.seq_lens = {8, 4};
+  config.model.num_layers = {1, 1};
+  config.model.blocks = {block, block};
+  config.input_seq_len = 32;
+  config.train.target_elements = 80;  // 20 micro-steps of 4 sequences
+  config.train.batch_size = 4;
+  config.train.learning_rate = 1e-2;
+  config.train.gradient_clipping = 1.0;
+  config.train.gradient_accumulate_every = 2;
+  config.io.name_model = "tiny";
+  config.io.output_dir = (folder / "runs").string();
+  config.io.dataset_id = "files";
+  config.io.dataset_dir = (folder / "text").string();
+  config.io.num_models_to_save = 2;
+  config.io.validate_amount = 5;
+  config.io.log_train_loss_amount = 10;
+  config.io.run_id = "1";
+  folder.write("text", text_of(4000));
+  return config;
+}
+
+using Row = std::map<std::string, std::string>;
+std::vector<Row> rows_of(const std::filesystem::path& file) {
+  std::vector<Row> rows;
+  std::vector<std::string> names;
+  std::istringstream lines(read_file(file));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::vector<std::string> values;
+    for (std::string value; std::getline(fields, value, ',');) values.push_back(value);
+    if (names.empty()) {
+      names = values;
+      continue;
+    }
+    Row row;
+    for (std::size_t i = 0; i < names.size(); ++i) row[names[i]] = values.at(i);
+    rows.push_back(row);
+  }
+  return rows;
+}
+std::vector<Row> rows_of(const std::filesystem::path& file, const std::string& kind) {
+  std::vector<Row> rows = rows_of(file);
+  std::erase_if(rows, [&](const Row& row) { return row.at("kind") != kind; });
+  return rows;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const std::vector<float> x = a.to_vector<float>(), y = b.to_vector<float>();
+  return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
+}
+
+// Sequences of one id each, with a loss weight that is infinite in one of them.
+struct Poisoned : Dataset {
+  std::int64_t bad;
+  explicit Poisoned(std::int64_t bad_sequence) : bad(bad_sequence) {}
+  std::int64_t size(std::int64_t) const override { return 40; }
+  std::int64_t length() const override { return 32; }
+  bool has_loss_mask() const override { return true; }
+  void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
+    std::fill(ids.begin(), ids.end(), 65 + index % 3);
+    std::fill(mask.begin(), mask.end(), index == bad ? std::numeric_limits<float>::infinity() : 1.0f);
+  }
+};
+
+DatasetRegistry poisoned_registry() {
+  DatasetRegistry registry;
+  registry.add("poisoned", [](const DatasetRequest& request) -> std::unique_ptr<Dataset> {
+    if (request.split == Split::Test) return nullptr;
+    return std::make_unique<Poisoned>(request.split == Split::Train ? 13 : -1);  // in micro-batch 3
+  });
+  return registry;
+}
+
+}  // namespace
+
+TEST_CASE("a run learns, and leaves what was asked for") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  std::vector<std::string> told;
+  Trainer trainer(config, DatasetRegistry(), {.callbacks = {.on_log = [&](const std::string& line) { told.push_back(line); }}});
+  const TrainingResult result = trainer.run();
+  const std::filesystem::path run = folder / "runs/tiny_1";
+  CHECK(result.folder == run);
+  CHECK_FALSE(result.stopped);
+  CHECK(result.state.micro_step == 20);
+  CHECK(result.state.steps == 10);
+  CHECK(result.state.elements == 80);
+  CHECK(result.state.epoch == 0);  // 3600 bytes are 112 sequences, 28 batches
+  CHECK(result.state.batch == 20);
+
+  const std::vector<Row> train = rows_of(run / "loss.csv", "train"), valid = rows_of(run / "loss.csv", "valid"), test = rows_of(run / "loss.csv", "test");
+  REQUIRE(train.size() == 10);
+  REQUIRE(valid.size() == 5);
+  REQUIRE(test.size() == 1);
+  CHECK(std::stod(train.front().at("loss")) > 5.0);
+  CHECK(std::stod(train.back().at("loss")) < 0.85 * std::stod(train.front().at("loss")));
+  CHECK(train.front().at("avg_grad") == "-1");
+  CHECK(std::stod(train.back().at("avg_grad")) != 0);
+  CHECK(train.back().at("cum_batch") == "19");
+  CHECK(train.back().at("elements_seen") == "80");
+  CHECK(std::stod(train[0].at("lr")) == doctest::Approx(1e-3));
+  CHECK(valid[1].at("cum_batch") == "4");
+  CHECK(valid[1].at("lr") == "-1");
+  CHECK(std::stod(test[0].at("loss")) == doctest::Approx(*result.test_loss));
+  CHECK(rows_of(run / "timemem.csv", "train").size() == 20);
+  CHECK(rows_of(run / "timemem.csv", "valid").size() == 5);
+  CHECK(rows_of(run / "timemem.csv", "valid")[1].at("cum_batch") == "4");
+  CHECK(rows_of(run / "timemem.csv", "valid")[1].at("num_items") == "20");
+  CHECK(rows_of(run / "timemem.csv", "test")[0].at("cum_batch") == "-1");
+
+  double best = 1e9;
+  for (const Row& row : valid) best = std::min(best, std::stod(row.at("loss")));
+  CHECK(result.validation_loss == best);
+  CHECK(std::distance(std::filesystem::directory_iterator(run / "checkpoints"), {}) == 3);
+  const SafetensorsFile saved(run / "checkpoints/best.safetensors");
+  CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
+  for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
+  std::string logged;
+  for (const std::string& line : told) CHECK(read_file(run / "train.log").find(" " + line + "\n") != std::string::npos);
+  CHECK(told.size() >= 17);
+}
+
+TEST_CASE("config.yaml of a run is a config that goes on from it") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  const TrainingResult first = Trainer(config, DatasetRegistry()).run();
+  const RunConfig next = read_run_config(first.folder / "config.yaml", BlockRegistry(), {"io.run_id=2"});
+  REQUIRE(next.resume);
+  CHECK(next.resume->next_epoch_index == 0);
+  CHECK(next.resume->next_batch_index == 20);
+  CHECK(next.train.target_elements == 80);
+  Trainer second(next, DatasetRegistry());
+  const SafetensorsFile saved(first.folder / "checkpoints/best.safetensors");
+  for (const NamedTensor& value : second.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
+  const TrainingResult result = second.run();
+  CHECK(*result.validation_loss <= *first.validation_loss);
+  CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
+  CHECK(result.state.epoch == 1);  // 28 batches
+  CHECK(result.state.batch == 12);
+  CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
+}
+
+TEST_CASE("the same seed gives the same bits, with any number of threads") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.train.shuffle_train = true;
+  auto block = std::make_shared<TransformerConfig>(dynamic_cast<const TransformerConfig&>(*config.model.blocks[0]));
+  block->ff_dropout = 0.1;
+  config.model.blocks = {block, block};
+  config.io.num_models_to_save = 0;  // the last state stays
+  config.train.gradient_clipping.reset();
+  const auto values_after = [&](const char* id, std::int64_t seed, int threads) {
+    config.io.run_id = id;
+    config.train.seed = seed;
+    const int before = thread_count();
+    set_thread_count(threads);
+    Trainer trainer(config, DatasetRegistry());
+    trainer.run();
+    set_thread_count(before);
+    return clone(trainer.model().parameters().values());
+  };
+  const Tensor first = values_after("a", 3, 1);
+  CHECK(same_bits(first, values_after("b", 3, 2)));
+  CHECK_FALSE(same_bits(first, values_after("c", 4, 1)));
+}
+
+TEST_CASE("a stop keeps what there is") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  int asked = 0;
+  Trainer trainer(config, DatasetRegistry(), {.callbacks = {.on_progress = [&](const TrainingProgress& p) { asked = static_cast<int>(p.micro_step); },
+                                                            .progress_interval = 0,
+                                                            .should_stop = [&] { return asked >= 7; }}});
+  const TrainingResult result = trainer.run();
+  CHECK(result.stopped);
+  CHECK(result.state.micro_step == 7);
+  CHECK(result.state.steps == 3);
+  CHECK(result.validation_loss);
+  CHECK_FALSE(result.test_loss);
+  CHECK(std::filesystem::exists(result.folder / "checkpoints/best.safetensors"));
+  CHECK(read_file(result.folder / "config.yaml").find("next_batch_index: 7") != std::string::npos);
+  CHECK(read_file(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
+}
+
+TEST_CASE("progress tells where the run is") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  std::vector<TrainingProgress> all;
+  Trainer(config, DatasetRegistry(), {.callbacks = {.on_progress = [&](const TrainingProgress& p) { all.push_back(p); }, .progress_interval = 0}}).run();
+  REQUIRE(all.size() == 20);
+  CHECK_FALSE(all[0].gradient_norm);
+  CHECK(*all[1].gradient_norm > 0);
+  CHECK(all[19].step == 10);
+  CHECK(all[19].steps == 10);
+  CHECK(all[19].micro_steps == 20);
+  CHECK(all[19].seconds_left == 0);
+  CHECK(all[9].seconds_left > 0);
+  CHECK(all[9].bytes_per_second > 0);
+  CHECK(all[5].bits_per_byte == doctest::Approx(all[5].loss / std::numbers::ln2));
+  int calls = 0;
+  RunConfig again = config;
+  again.io.run_id = "2";
+  Trainer(again, DatasetRegistry(), {.callbacks = {.on_progress = [&](const TrainingProgress&) { ++calls; }, .progress_interval = 1e9}}).run();
+  CHECK(calls == 1);  // the last micro-step
+}
+
+TEST_CASE("a training step in the steady state takes no memory from the system") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.io.validate_amount = 2;  // the first and the last micro-step
+  const auto pool = std::make_shared<MemoryPool>(Device{});
+  const PoolScope scope(pool);
+  std::vector<std::uint64_t> allocations;
+  Trainer(config, DatasetRegistry(), {.callbacks = {.on_progress = [&](const TrainingProgress&) { allocations.push_back(pool->statistics().system_allocations); },
+                                                    .progress_interval = 0}}).run();
+  REQUIRE(allocations.size() == 20);
+  CHECK(allocations[0] > 0);
+  for (std::size_t step = 4; step < 19; ++step) CHECK(allocations[step] == allocations[3]);
+}
+
+TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.io.dataset_id = "poisoned";
+  {
+    Trainer trainer(config, poisoned_registry());
+    const std::string message = message_of<Error>([&] { trainer.run(); });
+    CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite gradient, found another in ", 0) == 0);
+    CHECK(trainer.state().steps == 2);
+    CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
+    CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
+    for (const float value : trainer.model().parameters().values().to_vector<float>()) REQUIRE(std::isfinite(value));
+  }
+  config.io.run_id = "2";
+  config.train.on_nonfinite = "skip";
+  const TrainingResult result = Trainer(config, poisoned_registry()).run();
+  CHECK(result.state.steps == 10);
+  CHECK(result.state.skipped_steps == 2);  // epochs have 10 batches
+  CHECK(std::isfinite(*result.validation_loss));
+  CHECK_FALSE(result.test_loss);
+}
+
+TEST_CASE("epochs without a whole batch are passed over") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  folder.write("data/train/x", text_of(4 * 32));  // one batch where all bytes are taken, as in each 32nd epoch
+  folder.write("data/validation/x", text_of(32));
+  config.io.dataset_dir = (folder / "data").string();
+  config.train.target_elements = 12;
+  const TrainingResult result = Trainer(config, DatasetRegistry()).run();
+  const std::vector<Row> rows = rows_of(result.folder / "loss.csv", "train");
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[1].at("epoch") == "32");
+  CHECK(rows[2].at("epoch") == "64");
+  CHECK(rows[2].at("cum_batch") == "2");
+  CHECK(result.state.epoch == 96);
+  CHECK(result.state.steps == 1);  // the third micro-batch makes no group
+}
+
+TEST_CASE("validation and test take as many batches as they may") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.train.batch_size = 2;
+  config.train.max_eval_steps = 2;
+  Trainer trainer(config, DatasetRegistry());
+  const TrainingResult result = trainer.run();
+  const auto test = DatasetRegistry().make("files", {.path = folder / "text", .split = Split::Test, .length = 32});
+  CHECK(test->size(0) == 6);
+  CHECK(*result.test_loss == evaluate(trainer.model(), *test, {.batch_size = 2, .max_batches = 2}).mean_batch_loss());
+  config.io.run_id = "2";
+  config.train.shuffle_eval = true;
+  const TrainingResult shuffled = Trainer(config, DatasetRegistry()).run();
+  CHECK(rows_of(shuffled.folder / "loss.csv", "valid")[0].at("loss") != rows_of(result.folder / "loss.csv", "valid")[0].at("loss"));
+}
+
+TEST_CASE("the mean gradient is that of the parameters as files name them") {
+  ParameterStore store;
+  store.add("a", Shape{2}, Init::constant(0));
+  store.add_merged({{"b.q", Shape{1, 2}, Init::constant(0)}, {"b.kv", Shape{2, 2}, Init::constant(0)}});
+  store.allocate({});
+  std::vector<float> gradients(static_cast<std::size_t>(store.gradients().numel()), 0.0f);
+  const auto at = [&](std::size_t parameter, std::size_t element) -> float& {
+    return gradients[static_cast<std::size_t>(store.parameters()[parameter]->offset()) + element];
+  };
+  const auto upload = [&] { Tensor(store.gradients()).from_host(gradients.data()); };
+  at(0, 0) = 1;   // a: mean 0.5
+  at(1, 0) = 3;
+  at(1, 1) = 5;   // b.q: mean 4
+  at(1, 4) = -2;  // b.kv: mean -0.5
+  upload();
+  CHECK(mean_gradient(store) == doctest::Approx(4.0 / 3));
+  CHECK(first_nonfinite_gradient(store) == "");
+  at(1, 5) = std::numeric_limits<float>::quiet_NaN();
+  upload();
+  CHECK(first_nonfinite_gradient(store) == "b.kv");
+  Adam adam(store, 0);
+  CHECK_FALSE(adam.step(0.1));
+  CHECK(adam.steps() == 0);
+  CHECK(store.values().to_vector<float>() == std::vector<float>(gradients.size(), 0.0f));
+}
+
+TEST_CASE("what is wrong is found before a folder is made") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.io.dataset_dir = (folder / "nothing").string();
+  CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
+  config = tiny_config(folder);
+  config.train.batch_size = 113;
+  config.train.target_elements = 113;
+  CHECK(message_of<FileError>([&] { Trainer(config, DatasetRegistry()); }) ==
+        (folder / "text").string() + ": expected at least 113 sequences of 32 for one batch of training, found 112");
+  config = tiny_config(folder);
+  config.resume.emplace().checkpoint_file = folder.write("damaged.safetensors", "no checkpoint").string();
+  CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
+  config = tiny_config(folder);
+  config.resume.emplace().next_batch_index = 29;
+  CHECK(message_of<ConfigError>([&] { Trainer(config, DatasetRegistry()); }) ==
+        "resume.next_batch_index: expected at most 28, the batches of the epoch, got 29");
+  CHECK_FALSE(std::filesystem::exists(folder / "runs"));
+  config = tiny_config(folder);
+  config.io.output_dir = (folder / "text").string();
+  CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
+}
+
+TEST_CASE("micro-steps of a group add up to the step of one large batch") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  Model one(config.model), two(config.model);
+  for (Model* model : {&one, &two}) {
+    model->allocate({}, DType::Float64);
+    model->initialize(1);
+  }
+  const auto dataset = DatasetRegistry().make("files", {.path = folder / "text", .length = 32});
+  StepRunner whole(one, 1, 0.5), halves(two, 2, 0.5);
+  for (std::int64_t step = 0; step < 3; ++step) {
+    const ForwardContext context{.training = true};
+    whole.micro_step(read_batch(*dataset, 0, 6 * step, 6), context);
+    halves.micro_step(read_batch(*dataset, 0, 6 * step, 3), context);
+    halves.micro_step(read_batch(*dataset, 0, 6 * step + 3, 3), context);
+    CHECK(whole.optimizer_step(1e-2));
+    CHECK(halves.optimizer_step(1e-2));
+    CHECK(whole.adam().gradient_norm() == doctest::Approx(halves.adam().gradient_norm()).epsilon(1e-9));
+    CHECK(whole.adam().clip_factor() == doctest::Approx(std::min(1.0, 0.5 / whole.adam().gradient_norm())).epsilon(1e-5));
+  }
+  const std::vector<double> a = one.parameters().values().to_vector<double>(), b = two.parameters().values().to_vector<double>();
+  for (std::size_t i = 0; i < a.size(); ++i) REQUIRE(a[i] == doctest::Approx(b[i]).epsilon(1e-6));
+}
+
+TEST_CASE("evaluation counts bytes, words and nats over the whole split") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  const std::string text = "three\nsmall  words and a word-that-crosses-the-border of sequences. The rest is cut off here.......";
+  folder.write("data/train/x", text);
+  Model model(config.model);
+  model.allocate();
+  model.initialize(1);
+  const auto dataset = DatasetRegistry().make("files", {.path = folder / "data", .length = 32});
+  REQUIRE(dataset->size(0) == 3);
+  const Evaluation result = evaluate(model, *dataset, {.batch_size = 2});
+  CHECK(result.batches == 2);
+  CHECK(result.sequences == 3);
+  CHECK(result.bytes == 96);
+  CHECK(result.words == 14);
+
+  double nats = 0, batch_losses = 0;
+  const NoGradScope no_grad;
+  for (const auto& [first, count] : {std::pair{0, 2}, std::pair{2, 1}}) {
+    const Model::Loss loss = model.loss(read_batch(*dataset, 0, first, count).ids);
+    for (const float element : loss.elements.to_vector<float>()) nats += element;
+    batch_losses += loss.loss.item();
+  }
+  CHECK(result.nats == doctest::Approx(nats).epsilon(1e-12));
+  CHECK(result.mean_batch_loss() == doctest::Approx(batch_losses / 2).epsilon(1e-12));
+  CHECK(result.mean_loss() == doctest::Approx(nats / 96));
+  CHECK(result.bits_per_byte() == doctest::Approx(nats / 96 / std::log(2.0)));
+  CHECK(result.word_perplexity() == doctest::Approx(std::exp(nats / 14)));
+
+  int asked = 0;
+  const Evaluation stopped = evaluate(model, *dataset, {.batch_size = 1, .should_stop = [&] { return ++asked > 2; }});
+  CHECK(stopped.stopped);
+  CHECK(stopped.batches == 2);
+  CHECK(evaluate(model, *dataset, {.batch_size = 1, .max_batches = 1}).sequences == 1);
+}
+
+}  // namespace mblm::testing

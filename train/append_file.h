@@ -1,0 +1,23 @@
+// A file that grows by whole lines.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "train/file_descriptor.h"
+
+namespace mblm {
+
+// Each append is one write at the end of the file, so that a reader sees whole lines. Errors are FileErrors.
+class AppendFile {
+ public:
+  // Opens the file, and makes it when it is not there.
+  explicit AppendFile(const std::filesystem::path& path);
+  void append(std::string_view text);
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor file_;
+};
+
+}  // namespace mblm

@@ -1,0 +1,48 @@
+// Files as one stream of bytes.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "train/file_descriptor.h"
+
+namespace mblm {
+
+// The files of a folder, one after the other in order of name (bytes of the name compared), or one file. Empty files and
+// sub-folders are skipped. Opening it looks at the sizes and at whether each file can be read, not at the content.
+// Reads with pread, not through a memory map: a file that becomes shorter while in use is then an error message and not a
+// SIGBUS, and a sequence is copied (into ids) in any case. Thread-safe.
+class ByteStream {
+ public:
+  // Throws FileError: nothing at `path`, a folder without files, a file that cannot be read.
+  explicit ByteStream(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  std::int64_t size() const { return starts_.back(); }  // bytes
+
+  // Bytes [position, position + bytes.size()), which may cross files. Throws FileError.
+  void read(std::int64_t position, std::span<std::uint8_t> bytes) const;
+
+  // The file that a byte of the stream is in, and its place there: `FILE: offset N`, for messages.
+  std::string describe(std::int64_t position) const;
+
+ private:
+  void add(const std::filesystem::path& file);
+  std::size_t file_at(std::int64_t position) const;
+  void read_within(std::size_t file, std::int64_t offset, std::span<std::uint8_t> bytes) const;
+
+  std::filesystem::path path_;
+  std::vector<std::filesystem::path> files_;
+  std::vector<std::int64_t> starts_{0};  // of each file in the stream, then the end
+  // The file that was read last stays open: sequences mostly follow each other, and data sets have more files than a
+  // process may hold open.
+  mutable std::mutex mutex_;
+  mutable FileDescriptor open_;
+  mutable std::size_t open_file_ = 0;
+};
+
+}  // namespace mblm

@@ -1,0 +1,56 @@
+#include "train/dataset.h"
+
+#include <utility>
+
+#include "train/files.h"
+#include "train/pg19.h"
+
+namespace mblm {
+
+std::string_view name_of(Split split) {
+  constexpr std::string_view names[] = {"train", "validation", "test"};
+  return names[static_cast<int>(split)];
+}
+
+DatasetRegistry::DatasetRegistry() {
+  add("files", make_files);
+  add("pg19", make_pg19);
+}
+
+void DatasetRegistry::add(const std::string& dataset_id, Make make) {
+  require<ValueError>(makers_.emplace(dataset_id, std::move(make)).second, "data sets: the id ", dataset_id, " is taken");
+}
+
+std::unique_ptr<Dataset> DatasetRegistry::make(const std::string& dataset_id, const DatasetRequest& request) const {
+  const auto found = makers_.find(dataset_id);
+  if (found == makers_.end()) {
+    std::string known;
+    for (const std::string& id : ids()) known += (known.empty() ? "" : ", ") + id;
+    throw ConfigError(concat_text("io.dataset_id: expected one of ", known, ", got ", dataset_id));
+  }
+  std::unique_ptr<Dataset> dataset = found->second(request);
+  require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split), " split");
+  return dataset;
+}
+
+std::vector<std::string> DatasetRegistry::ids() const {
+  std::vector<std::string> all;
+  for (const auto& [id, make] : makers_) all.push_back(id);
+  return all;
+}
+
+Batch read_batch(const Dataset& dataset, std::int64_t epoch, std::int64_t first, std::int64_t count, const std::optional<RandomKey>& shuffle) {
+  const std::int64_t length = dataset.length(), size = dataset.size(epoch);
+  require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: sequences ", first, " to ", first + count, " of ", size);
+  Batch batch{empty(Shape{count, length}, DType::Int64), dataset.has_loss_mask() ? empty(Shape{count, length}, DType::Float32) : Tensor()};
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto place = static_cast<std::uint64_t>(first + i);
+    const std::int64_t index = shuffle ? static_cast<std::int64_t>(random_permutation(*shuffle, static_cast<std::uint64_t>(size), place)) : first + i;
+    const auto row = [&]<class T>(T* data) { return std::span<T>(data + i * length, static_cast<std::size_t>(length)); };
+    dataset.read(epoch, index, row(batch.ids.data<std::int64_t>()),
+                 batch.loss_mask.defined() ? row(batch.loss_mask.data<float>()) : std::span<float>());
+  }
+  return batch;
+}
+
+}  // namespace mblm

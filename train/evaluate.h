@@ -1,0 +1,39 @@
+// What a model makes of a split.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+
+#include "mblm/model.h"
+#include "train/dataset.h"
+
+namespace mblm {
+
+struct EvaluationOptions {
+  std::int64_t batch_size = 1;
+  std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
+  std::optional<RandomKey> shuffle = {};
+  std::function<bool()> should_stop = {};  // asked before each batch; may be empty
+  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch; may be empty
+};
+
+struct Evaluation {
+  std::int64_t batches = 0, sequences = 0;
+  double sum_of_batch_losses = 0;
+  double nats = 0;            // sum of the losses of all bytes
+  std::int64_t bytes = 0;     // that count: their loss is not zero
+  std::int64_t words = 0;     // separated by white space, a word that two sequences share counted once
+  bool stopped = false;
+
+  double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // what training validates with
+  double mean_loss() const { return nats / static_cast<double>(bytes); }                         // nats per byte
+  double bits_per_byte() const;
+  double word_perplexity() const;  // exp(nats / words)
+};
+
+// The whole of epoch 0, the last batch shorter where sequences are left over. Needs no gradients, and has no dropout.
+Evaluation evaluate(const Model& model, const Dataset& dataset, const EvaluationOptions& options);
+
+}  // namespace mblm

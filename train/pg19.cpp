@@ -1,0 +1,13 @@
+#include "train/pg19.h"
+
+#include "train/byte_sequences.h"
+
+namespace mblm {
+
+std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request) {
+  refuse_arguments("pg19", request);
+  const auto stream = std::make_shared<const ByteStream>(request.path / name_of(request.split));
+  return std::make_unique<ByteSequences>(stream, 0, stream->size(), request);
+}
+
+}  // namespace mblm

@@ -1,0 +1,11 @@
+// The data set `pg19`: text files in folders train/, validation/ and test/ (Rae et al., "Compressive Transformers", 2020).
+#pragma once
+
+#include "train/dataset.h"
+
+namespace mblm {
+
+// All splits are there, each one a stream of bytes (train/byte_sequences.h). Throws FileError.
+std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request);
+
+}  // namespace mblm

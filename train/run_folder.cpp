@@ -1,0 +1,75 @@
+#include "train/run_folder.h"
+
+#include <array>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "engine/safetensors.h"
+#include "train/file_error.h"
+
+namespace mblm {
+namespace {
+
+std::filesystem::path make_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  if (error) throw_file_error(path.parent_path(), "cannot make the output folder", error.value());
+  const bool made = std::filesystem::create_directory(path, error);
+  if (error) throw_file_error(path, "cannot make the run's folder", error.value());
+  require<FileError>(made, path.string(), ": expected a new folder for the run, found one; set io.run_id to another name");
+  std::filesystem::create_directory(path / "checkpoints", error);
+  if (error) throw_file_error(path / "checkpoints", "cannot make the folder", error.value());
+  return path;
+}
+
+// A double-quoted YAML string; JSON's escapes are YAML's.
+std::string quoted(const std::string& text) {
+  return text.empty() ? "null" : nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string format_time(std::chrono::system_clock::time_point time, char separator) {
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
+  const std::time_t seconds = static_cast<std::time_t>(micros / 1'000'000);
+  std::tm local{};
+  localtime_r(&seconds, &local);
+  std::array<char, 64> text;
+  const std::size_t date = std::strftime(text.data(), text.size(), separator == ' ' ? "%Y-%m-%d %H:%M:%S" : "%Y-%m-%dT%H:%M:%S", &local);
+  std::string fraction = std::to_string(micros % 1'000'000);
+  fraction.insert(0, 6 - fraction.size(), '0');
+  return std::string(text.data(), date) + "." + fraction;
+}
+
+std::string format_now(char separator) { return format_time(std::chrono::system_clock::now(), separator); }
+
+std::string run_id_of(const IoConfig& config, const std::string& job_id, std::chrono::system_clock::time_point start) {
+  if (job_id.empty() && !config.run_id) return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(start.time_since_epoch()).count());
+  const bool by_job = !job_id.empty();
+  const std::string& id = by_job ? job_id : *config.run_id;
+  require<ConfigError>(!id.empty() && id.find('/') == std::string::npos && id.find('\0') == std::string::npos, by_job ? "JOB_ID" : "io.run_id",
+                       ": expected a part of a folder's name, got \"", id, "\"");
+  return id;
+}
+
+RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
+    : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))),
+      loss_(path_ / "loss.csv"),
+      time_memory_(path_ / "timemem.csv"),
+      log_(path_ / "train.log") {
+  loss_.append(loss_header);
+  time_memory_.append(time_memory_header);
+}
+
+void RunFolder::write_config(const RunConfig& config, const RunSummary& summary) {
+  std::string devices;
+  for (const std::string& device : summary.devices) devices += (devices.empty() ? "" : ", ") + quoted(device);
+  write_file_atomically(path_ / "config.yaml",
+                        concat_text(to_yaml(config), "summary:\n  parameter_count: ", summary.parameter_count, "\n  num_workers: ", summary.num_workers,
+                                    "\n  devices: [", devices, "]\n  training_start: ", quoted(summary.training_start),
+                                    "\n  training_end: ", quoted(summary.training_end), "\n  error: ", quoted(summary.error), "\n"));
+}
+
+void RunFolder::log(std::string_view line) { log_.append(concat_text(format_now(), " ", line, "\n")); }
+
+}  // namespace mblm

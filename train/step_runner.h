@@ -1,0 +1,39 @@
+// The arithmetic of training, without data, files or a schedule.
+#pragma once
+
+#include "mblm/model.h"
+#include "train/dataset.h"
+#include "train/optimizer.h"
+
+namespace mblm {
+
+// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches
+//   for (const Batch& batch : group) runner.micro_step(batch, context);
+//   runner.optimizer_step(learning_rate);
+class StepRunner {
+ public:
+  // The model must be allocated, and live as long as this. `clip` 0: never.
+  StepRunner(Model& model, std::int64_t accumulate, double clip);
+
+  // Adds the gradient of loss / accumulate. Gives the loss: a scalar on the model's device, not waited for.
+  Tensor micro_step(const Batch& batch, const ForwardContext& context);
+  // The same in two halves, for who measures them.
+  Tensor forward(const Batch& batch, const ForwardContext& context);
+  void backward(const Tensor& loss);
+
+  // False when the gradient was not finite: then the parameters are as they were.
+  bool optimizer_step(double learning_rate);
+
+  Adam& adam() { return adam_; }
+
+ private:
+  Model& model_;
+  Adam adam_;
+  const std::int64_t accumulate_;
+  bool gradients_used_ = true;  // what the gradient arena holds belongs to a step that was taken
+};
+
+// The loss of a batch; ids and mask are brought to the model's device and element type.
+Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
+
+}  // namespace mblm

@@ -1,0 +1,273 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <utility>
+
+#include "engine/safetensors.h"
+
+namespace mblm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t timed_micro_steps = 30;       // whose times and memory go to timemem.csv
+constexpr const char* loss_key = "validation_loss";  // of a checkpoint's metadata
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+bool contains(const std::vector<std::int64_t>& points, std::int64_t point) { return std::binary_search(points.begin(), points.end(), point); }
+
+DeviceInfo info_of(Device device) {
+  for (const DeviceInfo& info : available_devices())
+    if (info.device == device) return info;
+  return {device, concat_text(device), 0};
+}
+
+std::string_view csv_kind(Split split) {
+  constexpr std::string_view kinds[] = {"train", "valid", "test"};
+  return kinds[static_cast<int>(split)];
+}
+
+// The validation loss that a checkpoint carries, if it does.
+std::optional<double> loss_of(const std::filesystem::path& checkpoint) {
+  const std::map<std::string, std::string> metadata = SafetensorsFile(checkpoint).metadata();
+  const auto entry = metadata.find(loss_key);
+  if (entry == metadata.end()) return {};
+  double loss = 0;
+  const char* end = entry->second.data() + entry->second.size();
+  return std::from_chars(entry->second.data(), end, loss).ec == std::errc() ? std::optional(loss) : std::nullopt;
+}
+
+}  // namespace
+
+Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets) {
+  const auto open = [&](Split split) {
+    return datasets.make(config.io.dataset_id, {.path = config.io.dataset_dir,
+                                                .arguments = config.io.dataset_args,
+                                                .split = split,
+                                                .length = config.input_seq_len,
+                                                .num_tokens = config.model.num_tokens,
+                                                .pad_token_id = config.model.pad_token_id,
+                                                .seed = static_cast<std::uint64_t>(config.train.seed)});
+  };
+  Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
+  require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
+                     " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
+  if (config.resume) {
+    const std::int64_t batches = data.train->size(config.resume->next_epoch_index) / config.train.batch_size;
+    require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
+                         ", the batches of the epoch, got ", config.resume->next_batch_index);
+  }
+  return data;
+}
+
+Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options)
+    : config_(config),
+      options_(std::move(options)),
+      schedule_(config.train, config.input_seq_len),
+      validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
+      logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
+      data_(open_data(config, datasets)),
+      model_(make_model(config, options_.device)),
+      steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
+      folder_(config.io, run_id_of(config.io, options_.job_id, std::chrono::system_clock::now())),
+      best_(folder_.checkpoints(), config.io.num_models_to_save) {
+  summary_.parameter_count = model_->parameters().count();
+  const DeviceInfo device = info_of(options_.device);
+  summary_.devices = {concat_text(options_.device, ": ", device.description)};
+  device_memory_ = device.memory_bytes;
+  write_config();
+  for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
+  log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
+                  schedule_.warmup_steps(), " of them warm-up"));
+  if (!config_.resume) return;
+  try {
+    start_from_checkpoint();
+  } catch (const std::exception& error) {
+    note_error(error.what());
+    throw;
+  }
+}
+
+std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device device) {
+  auto model = std::make_unique<Model>(config.model);
+  model->allocate(device);
+  model->initialize(static_cast<std::uint64_t>(config.train.seed));
+  if (config.resume && !config.resume->checkpoint_file.empty()) load_parameters(*model, config.resume->checkpoint_file);
+  return model;
+}
+
+// The Python package's way: the weights, which the model has already, and the place in the data. That state is the first
+// candidate for the best.
+void Trainer::start_from_checkpoint() {
+  const ResumeConfig& resume = *config_.resume;
+  const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
+  state_.epoch = resume.next_epoch_index;
+  state_.batch = resume.next_batch_index;
+  first_batch_ = batches * state_.epoch + state_.batch;
+  skip_empty_epochs();
+  if (resume.checkpoint_file.empty()) return;
+  log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
+  if (const std::optional<double> loss = loss_of(resume.checkpoint_file)) save_if_best(*loss);
+}
+
+TrainingResult Trainer::run() {
+  summary_.training_start = format_now('T');
+  clock_.emplace(options_.callbacks.progress_interval);
+  TrainingResult result;
+  try {
+    loop();
+    finish(result);
+    summary_.training_end = format_now('T');
+    write_config();
+  } catch (const std::exception& error) {
+    note_error(error.what());
+    throw;
+  }
+  result.folder = folder_.path();
+  result.stopped = stopped_;
+  result.state = state_;
+  return result;
+}
+
+void Trainer::loop() {
+  while (state_.micro_step < schedule_.micro_steps()) {
+    stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
+    if (stopped_) return;
+    const std::int64_t index = state_.micro_step;
+    const Tensor loss = micro_step();
+    const LossRow row = training_row();
+    if (contains(logging_points_, index)) {
+      write_row(row.with_loss("train", loss.item()));
+      log(concat_text("micro-step ", index + 1, ": training loss ", shortest_text(loss.item())));
+    }
+    if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
+    advance();
+    if (contains(validation_points_, index)) validate(row);
+    report_progress(loss);
+  }
+}
+
+// The next batch, whose place (epoch, batch) is then that of the state.
+Tensor Trainer::micro_step() {
+  const std::uint64_t seed = static_cast<std::uint64_t>(config_.train.seed);
+  const std::int64_t size = config_.train.batch_size;
+  std::optional<RandomKey> shuffle;
+  if (config_.train.shuffle_train) shuffle = RandomKey{seed, site_of("shuffle"), static_cast<std::uint32_t>(state_.epoch)};
+  const Batch batch = read_batch(*data_.train, state_.epoch, state_.batch * size, size, shuffle);
+  const ForwardContext context{.training = true, .seed = seed, .micro_step = static_cast<std::uint32_t>(cumulative_batch())};
+  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
+  state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
+  return loss;
+}
+
+// A row of timemem.csv too: the time of each half, which makes the host wait for the device.
+Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& context) {
+  const Clock::time_point start = Clock::now();
+  const Tensor loss = steps_.forward(batch, context);
+  loss.item();
+  const double forward_seconds = seconds_since(start);
+  const Clock::time_point middle = Clock::now();
+  steps_.backward(loss);
+  model_->parameters().gradients().slice(0, 1).item();
+  write_row(TimeMemoryRow{.cum_batch = cumulative_batch(),
+                          .num_items = config_.train.batch_size,
+                          .kind = "train",
+                          .fw_time = forward_seconds,
+                          .bw_time = seconds_since(middle)});
+  return loss.detach();
+}
+
+void Trainer::optimizer_step() {
+  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps));
+  ++state_.steps;
+  if (!finite) {
+    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1,
+                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_->parameters()));
+    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
+    ++state_.skipped_steps;
+    log(message + "; skipped");
+  }
+  // These means take a pass over all gradients on the host: only when the next row of loss.csv tells of this step.
+  const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
+  if (next == logging_points_.end() || *next > state_.micro_step + config_.train.gradient_accumulate_every) return;
+  state_.avg_grad = mean_gradient(model_->parameters());
+  state_.avg_grad_clipped = state_.avg_grad * steps_.adam().clip_factor();
+}
+
+void Trainer::advance() {
+  ++state_.micro_step;
+  ++state_.batch;
+  skip_empty_epochs();
+}
+
+// Moves on from the end of an epoch. An epoch that leaves out its first bytes can be too short for a batch where epoch 0 is not.
+void Trainer::skip_empty_epochs() {
+  const std::int64_t first = state_.epoch;
+  while (state_.batch >= batches_in_epoch(state_.epoch)) {
+    ++state_.epoch;
+    state_.batch = 0;
+    require(state_.epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
+  }
+}
+
+Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
+  EvaluationOptions options{.batch_size = config_.train.batch_size, .should_stop = options_.callbacks.should_stop};
+  if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
+  if (config_.train.shuffle_eval && split == Split::Validation)
+    options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};
+  const Clock::time_point start = Clock::now();
+  const Evaluation result = evaluate(*model_, dataset, options);
+  const double seconds = seconds_since(start);
+  clock_->leave_out(seconds);
+  stopped_ = stopped_ || result.stopped;
+  if (result.stopped) return result;
+  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
+  if (split == Split::Validation) {
+    row.cum_batch = cumulative_batch() - 1;  // of the micro-step before
+    row.num_items = state_.elements;
+  }
+  write_row(row);
+  return result;
+}
+
+// `row` has the place of the micro-step before. A validation that was stopped half-way leaves nothing.
+void Trainer::validate(LossRow row) {
+  const Evaluation evaluation = run_evaluation(*data_.validation, Split::Validation);
+  if (evaluation.stopped) return;
+  const double loss = evaluation.mean_batch_loss();
+  row.lr = row.avg_grad = row.avg_grad_clipped = -1;
+  write_row(row.with_loss("valid", loss));
+  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss)));
+  require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
+          ": expected a finite loss, found ", loss);
+  if (std::isfinite(loss)) save_if_best(loss);
+  write_config();
+}
+
+void Trainer::save_if_best(double loss) {
+  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_key, shortest_text(loss)}}); });
+}
+
+// The best state comes back and is tested.
+void Trainer::finish(TrainingResult& result) {
+  if (!best_.list().empty()) result.validation_loss = best_.list().front().loss;
+  if (stopped_) {
+    log(concat_text("stopped after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
+    return;
+  }
+  if (!best_.list().empty()) {
+    load_parameters(*model_, best_.path_of(best_.list().front()));
+    log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));
+  }
+  if (data_.test == nullptr) return;
+  const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
+  if (evaluation.stopped) return;
+  result.test_loss = evaluation.mean_batch_loss();
+  write_row(LossRow{.kind = "test", .loss = *result.test_loss});
+  log(concat_text("test loss ", shortest_text(*result.test_loss)));
+}
+
+}  // namespace mblm

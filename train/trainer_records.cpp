@@ -1,0 +1,81 @@
+// What a run writes into its folder and tells its caller.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "engine/pool.h"
+#include "train/trainer.h"
+
+namespace mblm {
+
+void Trainer::log(const std::string& line) {
+  folder_.log(line);
+  if (options_.callbacks.on_log) options_.callbacks.on_log(line);
+}
+
+// The place of the micro-step that was just done.
+LossRow Trainer::training_row() const {
+  return {.elements_seen = state_.elements,
+          .epoch = state_.epoch,
+          .batch = state_.batch,
+          .cum_batch = cumulative_batch(),
+          .lr = schedule_.learning_rate(state_.steps),
+          .avg_grad = state_.avg_grad,
+          .avg_grad_clipped = state_.avg_grad_clipped};
+}
+
+void Trainer::write_row(LossRow row) {
+  row.timestamp = format_now();
+  const std::vector<std::int64_t>& ranks = config_.io.enabled_loss_log_for_gpus;
+  if (std::find(ranks.begin(), ranks.end(), row.gpu_rank) != ranks.end()) folder_.write(row);
+}
+
+void Trainer::write_row(TimeMemoryRow row) {
+  const auto gibibytes = [](std::size_t bytes) { return std::round(static_cast<double>(bytes) / (1 << 30) * 1000) / 1000; };
+  const PoolStatistics memory = current_pool(options_.device)->statistics();
+  row.allocated = gibibytes(memory.used_bytes);
+  row.allocated_max = gibibytes(memory.peak_used_bytes);
+  row.reserved = gibibytes(memory.held_bytes);
+  row.reserved_max = gibibytes(memory.peak_held_bytes);
+  row.total = gibibytes(device_memory_);
+  folder_.write(row);
+}
+
+// `resume` says where to go on, so that the file is a config that continues the run.
+void Trainer::write_config() {
+  RunConfig config = config_;
+  ResumeConfig& resume = config.resume.emplace();
+  if (!best_.list().empty()) resume.checkpoint_file = best_.path_of(best_.list().front()).string();
+  resume.next_epoch_index = state_.epoch;
+  resume.next_batch_index = state_.batch;
+  if (config_.resume && !config_.resume->checkpoint_file.empty()) resume.resumed_from = config_.resume->checkpoint_file;
+  folder_.write_config(config, summary_);
+}
+
+// What is thrown is the error itself: that it cannot be noted (a full disk, say) is no news.
+void Trainer::note_error(const char* message) noexcept {
+  try {
+    summary_.error = message;
+    summary_.training_end = format_now('T');
+    folder_.log(concat_text("error: ", message));
+    write_config();
+  } catch (const std::exception&) {
+  }
+}
+
+void Trainer::report_progress(const Tensor& loss) {
+  const bool last = state_.micro_step == schedule_.micro_steps();
+  if (!options_.callbacks.on_progress || !(last || clock_->due())) return;
+  TrainingProgress progress{.step = state_.steps,
+                            .steps = schedule_.steps(),
+                            .micro_step = state_.micro_step,
+                            .micro_steps = schedule_.micro_steps(),
+                            .loss = loss.item(),
+                            .learning_rate = schedule_.learning_rate(state_.steps)};
+  progress.bits_per_byte = progress.loss / std::numbers::ln2;
+  if (state_.steps > 0) progress.gradient_norm = steps_.adam().gradient_norm();
+  clock_->report(progress, config_.train.batch_size * config_.input_seq_len);
+  options_.callbacks.on_progress(progress);
+}
+
+}  // namespace mblm
