@@ -20,10 +20,14 @@ struct Sizes {
   std::int64_t batch, tokens, heads, width, states, chunks;
 
   explicit Sizes(const SsdScanInputs& in)
-      : batch(in.x.size(0)), tokens(in.x.size(1)), heads(in.dt.size(2)), width(in.x.size(2) / in.dt.size(2)), states(in.b.size(2)),
+      : batch(in.x.size(0)),
+        tokens(in.x.size(1)),
+        heads(in.dt.size(2)),
+        width(in.x.size(2) / in.dt.size(2)),
+        states(in.b.size(2)),
         chunks((in.x.size(1) + ssd_chunk - 1) / ssd_chunk) {}
-  std::int64_t row() const { return heads * width; }                 // elements of x of one token
-  std::int64_t head_state() const { return width * states; }         // elements of h of one head
+  std::int64_t row() const { return heads * width; }                  // elements of x of one token
+  std::int64_t head_state() const { return width * states; }          // elements of h of one head
   std::int64_t all_states() const { return heads * width * states; }  // of one sequence
   std::int64_t length(std::int64_t chunk) const { return std::min(ssd_chunk, tokens - chunk * ssd_chunk); }
   std::int64_t token(std::int64_t sequence, std::int64_t chunk) const { return sequence * tokens + chunk * ssd_chunk; }  // its first
@@ -69,7 +73,8 @@ struct Decay {
   T rate;                               // exp(A_log)
   std::int64_t q;
 
-  Decay(const Sizes& n, const T* all_dt, const T* a_log, std::int64_t token, std::int64_t length, std::int64_t head) : rate(std::exp(a_log[head])), q(length) {
+  Decay(const Sizes& n, const T* all_dt, const T* a_log, std::int64_t token, std::int64_t length, std::int64_t head)
+      : rate(std::exp(a_log[head])), q(length) {
     for (std::int64_t i = 0; i < q; ++i) dt[i] = all_dt[(token + i) * n.heads + head];
     std::fill(dt + q, dt + ssd_chunk, T(0));
 #pragma omp simd

@@ -89,7 +89,14 @@ void forward(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_
     Tensor between = chunk_states;  // nobody keeps them: a ring that one sweep fills
     if (!between.defined() && n.chunks > 1)
       between = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, x.dtype());
-    const Forward<T> f{n, x.data<T>(), in.dt.data<T>(), in.a_log.data<T>(), in.b.data<T>(), in.c.data<T>(), in.d.data<T>(), y.data<T>(),
+    const Forward<T> f{n,
+                       x.data<T>(),
+                       in.dt.data<T>(),
+                       in.a_log.data<T>(),
+                       in.b.data<T>(),
+                       in.c.data<T>(),
+                       in.d.data<T>(),
+                       y.data<T>(),
                        ssd::borders<T>(in.initial, between, final_state)};
     if (n.tokens == 1 && in.initial.defined() && final_state.defined()) {
       const std::int64_t heads_per_tile = std::max<std::int64_t>(1, elementwise_tile / n.head_state());

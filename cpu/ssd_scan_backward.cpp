@@ -18,7 +18,8 @@ struct Scratch {
   T ddt[ssd_chunk], dlog_a[ssd_chunk];  // dlog_a: of log a_k
   Tensor scaled_rows, state_rows;       // (64, p), (64, S)
 
-  explicit Scratch(const Sizes& n) : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
+  explicit Scratch(const Sizes& n)
+      : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
 };
 
 // load(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
@@ -60,7 +61,8 @@ struct Backward {
     for (std::int64_t i = 0; i < q; ++i) std::fill_n(s.dgram + i * triangle_row, padded(q), T(0));
     if (state != nullptr) std::fill_n(dc + first, q * n.states, T(0));
     if (dstate != nullptr) std::fill_n(db + first, q * n.states, T(0));
-    if (dstate != nullptr) gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
+    if (dstate != nullptr)
+      gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
     for (std::int64_t head = 0; head < n.heads; ++head) {
       Decay<T> decay(n, dt, a_log, token, q, head);
       const std::int64_t place = token * n.row() + head * n.width, skip = head * n.head_state();
@@ -182,9 +184,21 @@ void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, c
     const Sizes n(in);
     Tensor partials = empty(Shape{n.batch * n.chunks, 2, n.heads}, DType::Float64), dbetween;
     if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dy.dtype());
-    const Backward<T> f{n, in.x.data<T>(), in.dt.data<T>(), in.a_log.data<T>(), in.b.data<T>(), in.c.data<T>(), in.d.data<T>(), dy.data<T>(),
-                        ssd::borders<T>(in.initial, chunk_states, {}), ssd::borders<T>(out.dinitial, dbetween, dfinal),
-                        out.dx.data<T>(), out.ddt.data<T>(), out.db.data<T>(), out.dc.data<T>(), partials.data<double>()};
+    const Backward<T> f{n,
+                        in.x.data<T>(),
+                        in.dt.data<T>(),
+                        in.a_log.data<T>(),
+                        in.b.data<T>(),
+                        in.c.data<T>(),
+                        in.d.data<T>(),
+                        dy.data<T>(),
+                        ssd::borders<T>(in.initial, chunk_states, {}),
+                        ssd::borders<T>(out.dinitial, dbetween, dfinal),
+                        out.dx.data<T>(),
+                        out.ddt.data<T>(),
+                        out.db.data<T>(),
+                        out.dc.data<T>(),
+                        partials.data<double>()};
     for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
     add_weight_partials(partials.data<double>(), n.batch * n.chunks, n.heads, out.beta_a_log, out.da_log.data<T>());
     add_weight_partials(partials.data<double>() + n.heads, n.batch * n.chunks, n.heads, out.beta_d, out.dd.data<T>());
