@@ -349,6 +349,10 @@ TEST_CASE("what is wrong is found before a folder is made") {
   config = tiny_config(folder);
   config.resume.emplace().checkpoint_file = folder.write("damaged.safetensors", "no checkpoint").string();
   CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
+  config = tiny_config(folder);
+  config.resume.emplace().next_batch_index = 29;
+  CHECK(message_of<ConfigError>([&] { Trainer(config, DatasetRegistry()); }) ==
+        "resume.next_batch_index: expected at most 28, the batches of the epoch, got 29");
   CHECK_FALSE(std::filesystem::exists(folder / "runs"));
   config = tiny_config(folder);
   config.io.output_dir = (folder / "text").string();

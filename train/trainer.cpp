@@ -55,6 +55,11 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
                      " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
+  if (config.resume) {
+    const std::int64_t batches = data.train->size(config.resume->next_epoch_index) / config.train.batch_size;
+    require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
+                         ", the batches of the epoch, got ", config.resume->next_batch_index);
+  }
   return data;
 }
 
@@ -71,7 +76,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       best_(folder_.checkpoints(), config.io.num_models_to_save) {
   summary_.parameter_count = model_->parameters().count();
   const DeviceInfo device = info_of(options_.device);
-  summary_.devices = {device.description};
+  summary_.devices = {concat_text(options_.device, ": ", device.description)};
   device_memory_ = device.memory_bytes;
   write_config();
   for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
@@ -99,8 +104,6 @@ std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device devic
 void Trainer::start_from_checkpoint() {
   const ResumeConfig& resume = *config_.resume;
   const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
-  require<ConfigError>(resume.next_batch_index < std::max<std::int64_t>(1, batches), "resume.next_batch_index: expected less than ", batches,
-                       ", the batches of the epoch, got ", resume.next_batch_index);
   state_.epoch = resume.next_epoch_index;
   state_.batch = resume.next_batch_index;
   first_batch_ = batches * state_.epoch + state_.batch;
@@ -220,8 +223,13 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
   const double seconds = seconds_since(start);
   clock_->leave_out(seconds);
   stopped_ = stopped_ || result.stopped;
-  if (!result.stopped)
-    write_row(TimeMemoryRow{.cum_batch = cumulative_batch(), .num_items = state_.elements, .kind = csv_kind(split), .fw_time = seconds});
+  if (result.stopped) return result;
+  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
+  if (split == Split::Validation) {
+    row.cum_batch = cumulative_batch() - 1;  // of the micro-step before
+    row.num_items = state_.elements;
+  }
+  write_row(row);
   return result;
 }
 
@@ -258,7 +266,7 @@ void Trainer::finish(TrainingResult& result) {
   const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.timestamp = format_now(), .kind = "test", .loss = *result.test_loss});
+  write_row(LossRow{.kind = "test", .loss = *result.test_loss});
   log(concat_text("test loss ", shortest_text(*result.test_loss)));
 }
 

@@ -94,7 +94,7 @@ class Trainer {
 
   void log(const std::string& line);
   LossRow training_row() const;
-  void write_row(const LossRow& row);
+  void write_row(LossRow row);
   void write_row(TimeMemoryRow row);
   void write_config();
   void note_error(const char* message) noexcept;

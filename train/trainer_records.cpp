@@ -15,8 +15,7 @@ void Trainer::log(const std::string& line) {
 
 // The place of the micro-step that was just done.
 LossRow Trainer::training_row() const {
-  return {.timestamp = format_now(),
-          .elements_seen = state_.elements,
+  return {.elements_seen = state_.elements,
           .epoch = state_.epoch,
           .batch = state_.batch,
           .cum_batch = cumulative_batch(),
@@ -25,7 +24,8 @@ LossRow Trainer::training_row() const {
           .avg_grad_clipped = state_.avg_grad_clipped};
 }
 
-void Trainer::write_row(const LossRow& row) {
+void Trainer::write_row(LossRow row) {
+  row.timestamp = format_now();
   const std::vector<std::int64_t>& ranks = config_.io.enabled_loss_log_for_gpus;
   if (std::find(ranks.begin(), ranks.end(), row.gpu_rank) != ranks.end()) folder_.write(row);
 }
@@ -57,8 +57,8 @@ void Trainer::note_error(const char* message) noexcept {
   try {
     summary_.error = message;
     summary_.training_end = format_now('T');
-    write_config();
     folder_.log(concat_text("error: ", message));
+    write_config();
   } catch (const std::exception&) {
   }
 }
