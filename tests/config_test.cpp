@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "tests/config_text.h"
 #include "tests/temporary_folder.h"
 
@@ -394,6 +396,9 @@ TEST_CASE("a configuration made in C++ is checked") {
   CHECK(error() == "mine: block[1].headdim: expected an integer of at least 1, got 0");
   block->headdim = 7;
   CHECK(error() == "mine: block[1].headdim: expected a divisor of expand * width = 2 * 24 = 48, got 7");
+  block->headdim = 8;
+  block->dropout = std::numeric_limits<double>::quiet_NaN();
+  CHECK(error() == "mine: block[1].dropout: expected a number in [0, 1), got \"nan\"");
   config.blocks[1] = nullptr;
   CHECK(error() == "mine: block[1]: expected a block, got a null pointer");
   config.blocks.pop_back();
