@@ -94,6 +94,23 @@ void add_generate(CLI::App& app, GenerateCommand& command) {
       "  mblm generate model.safetensors - --temperature 0 < prompt.txt > continued.bin\n");
 }
 
+void add_embed(CLI::App& app, EmbedCommand& command) {
+  const auto output = [](const std::string& name) {
+    return name.ends_with(".safetensors") || name.ends_with(".npy") ? std::string{} : "expected a name that ends in .safetensors or .npy, got " + name;
+  };
+  CLI::App* embed = app.add_subcommand("embed", "Hidden states of bytes, one vector per byte");
+  embed->add_option("MODEL", command.model, model_help)->required();
+  embed->add_option("FILE", command.file, "the bytes, all of them; else those of standard input");
+  embed->add_option("-o,--output", command.output, "a .safetensors (tensor `hidden_states`) or .npy file; else .npy on standard output")
+      ->check(output)
+      ->type_name("F");
+  add_compute_options(*embed, command.compute);
+  embed->footer(
+      "Vector t is what the model makes of bytes 0 to t, before the logits: bytes x width, float32.\n\n"
+      "  mblm embed runs/quickstart_1 text.txt -o text.npy\n"
+      "  echo 'In the beginning' | mblm embed model.safetensors > hidden.npy");
+}
+
 void add_info(CLI::App& app, InfoCommand& command) {
   CLI::App* info = app.add_subcommand("info", "What a configuration or a model is, or what this machine offers");
   info->add_option("WHAT", command.subject, "a configuration (.yaml), a run's folder, a .safetensors file, `devices` or `kernels`")->required();
@@ -113,6 +130,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   TrainCommand train;
   EvalCommand eval;
   GenerateCommand generate;
+  EmbedCommand embed;
   InfoCommand info;
   CLI::App app("Multiscale byte language models: train, evaluate, generate.", "mblm");
   app.set_version_flag("--version", "mblm " MBLM_VERSION);
@@ -120,6 +138,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   add_train(app, train);
   add_eval(app, eval);
   add_generate(app, generate);
+  add_embed(app, embed);
   add_info(app, info);
   app.footer("`mblm COMMAND --help` tells what a command takes.\n");
   try {
@@ -135,6 +154,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   if (name == "train") return Command(train);
   if (name == "eval") return Command(eval);
   if (name == "generate") return Command(generate);
+  if (name == "embed") return Command(embed);
   return Command(info);
 }
 

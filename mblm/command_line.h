@@ -45,11 +45,18 @@ struct GenerateCommand {
   ComputeOptions compute;
 };
 
+struct EmbedCommand {
+  std::string model;
+  std::optional<std::string> file;    // unset: standard input
+  std::optional<std::string> output;  // .safetensors or .npy; unset: .npy on standard output
+  ComputeOptions compute;
+};
+
 struct InfoCommand {
   std::string subject;
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, InfoCommand>;
+using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand>;
 
 // What to run; or the exit status where the command line itself says it all: after --help and --version, whose text goes
 // to standard output (0), and after a wrong command line, of which one line tells on standard error (2).

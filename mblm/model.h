@@ -5,7 +5,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "mblm/config.h"
 #include "mblm/hierarchy.h"
@@ -35,6 +37,13 @@ class Model {
   // Flat: (B, L, D). Nested: (B, P, ..., P_{N-1}, D), without the start tokens.
   Tensor hidden_states(const Tensor& input_ids, const ForwardContext& context = {}) const;
 
+  // The embeddings of an input, one tensor per stage from local to global, padded to whole tokens of stage 0 and without
+  // positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}), ..., (B, P, P_1, D_1), (B, P, D_0).
+  std::vector<Tensor> embeddings(const Tensor& input_ids) const;
+  // The hidden states of such embeddings, in the model's dtype and on its device; those of an input give what the input gives.
+  // (B, P, P_1, ..., P_{N-1}, D). Throws ShapeError, DTypeError, ValueError for more than a fixed context.
+  Tensor hidden_states(std::span<const Tensor> embeddings, const ForwardContext& context = {}) const;
+
   struct Loss {
     Tensor loss;      // scalar: mean over the elements that are not zero after masking; 0 when there are none
     Tensor elements;  // (B, L) loss per byte in nats, times the mask; zero where the target is padding
@@ -44,7 +53,8 @@ class Model {
   Loss loss(const Tensor& input_ids, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
  private:
-  Tensor nested_ids(const Tensor& input_ids) const;    // checked, padded and reshaped
+  Tensor nested_ids(const Tensor& input_ids) const;  // checked, padded and reshaped
+  void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;
   ParameterStore store_;

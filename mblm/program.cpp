@@ -4,12 +4,25 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iostream>
+#include <sstream>
 
 #include "engine/device.h"
 #include "engine/error.h"
 #include "engine/parallel.h"
 
 namespace mblm {
+namespace {
+
+std::string read_all(std::istream& in, const std::string& name) {
+  std::ostringstream bytes;
+  if (in.peek() != std::istream::traits_type::eof()) bytes << in.rdbuf();
+  require<FileError>(!in.bad() && !bytes.fail(), name, ": cannot be read");
+  return std::move(bytes).str();
+}
+
+}  // namespace
 
 void write_output(std::string_view text) {
   while (!text.empty()) {
@@ -24,6 +37,14 @@ void write_output(std::string_view text) {
 void write_note(std::string_view text) {
   const std::string line = concat_text("mblm: ", text, "\n");
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // in one piece; nobody to tell if it fails
+}
+
+std::string read_input(const std::optional<std::string>& file) {
+  if (!file) return read_all(std::cin, "standard input");
+  require<FileError>(!std::filesystem::is_directory(*file), *file, ": expected a file, found a folder");
+  std::ifstream in(*file, std::ios::binary);
+  require<FileError>(in.is_open(), *file, ": cannot be read: ", std::strerror(errno));
+  return read_all(in, *file);
 }
 
 std::filesystem::path model_file(const std::string& model) {

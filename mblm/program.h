@@ -17,6 +17,7 @@ namespace mblm {
 int run(const TrainCommand& command);
 int run(const EvalCommand& command);
 int run(const GenerateCommand& command);
+int run(const EmbedCommand& command);
 int run(const InfoCommand& command);
 
 // Thrown when nobody reads standard output any more: the program ends quietly.
@@ -26,6 +27,9 @@ struct BrokenPipe {};
 void write_output(std::string_view text);
 // One line on standard error: `mblm: TEXT`.
 void write_note(std::string_view text);
+
+// All bytes of a file, or of standard input where none is named. Throws FileError.
+std::string read_input(const std::optional<std::string>& file);
 
 // The file that MODEL names: itself, or the best checkpoint of a run's folder. Throws FileError.
 std::filesystem::path model_file(const std::string& model);
