@@ -44,7 +44,9 @@ HeadRows<T> rows_of(T* data, const Tensor& x, std::int64_t width, std::int64_t b
 }
 
 // Pairs of sequence and head that make one tile of short sequences, about a share of the L2 cache.
-std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) { return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width)); }
+std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
+  return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width));
+}
 
 // All heads of all sequences: `head(b, h)` says where their rows lie. Short ones by groups, long ones by tiles of queries.
 template <class T, class F>

@@ -12,18 +12,18 @@ namespace mblm {
 // One head of one sequence: where its rows lie, and which keys a query sees.
 template <class T>
 struct AttentionHead {
-  const T *q, *k, *v;              // first rows
+  const T *q, *k, *v;               // first rows
   std::int64_t q_stride, k_stride;  // between tokens; k and v alike
   std::int64_t queries, keys, width;
-  std::int64_t offset;             // query i is token offset + i
+  std::int64_t offset;  // query i is token offset + i
   T scale;
   bool causal;
-  const std::uint8_t* key_mask;    // (keys), or null
-  std::int64_t first_key;          // the first one that the mask lets through; `keys` when there is none
-  RandomKey random;                // of the dropout
-  std::uint64_t first_element;     // of query 0 and key 0
-  std::uint32_t drop_below;        // random words below are dropped; 0: none
-  T keep_factor;                   // 1 / (1 - p)
+  const std::uint8_t* key_mask;  // (keys), or null
+  std::int64_t first_key;        // the first one that the mask lets through; `keys` when there is none
+  RandomKey random;              // of the dropout
+  std::uint64_t first_element;   // of query 0 and key 0
+  std::uint32_t drop_below;      // random words below are dropped; 0: none
+  T keep_factor;                 // 1 / (1 - p)
 
   // Keys [0, causal_end) may be seen by a query. One that the mask leaves without any key sees all keys with equal weight.
   std::int64_t causal_end(std::int64_t query) const { return causal ? std::min(keys, offset + query + 1) : keys; }
@@ -70,8 +70,9 @@ struct HeadGradients {
   HeadRows<T> dq, dk, dv;
 };
 
-// Sequences of up to this many keys take the short way: a head at a time, all its scores on the stack.
-inline constexpr std::int64_t short_keys = 64;
+// Sequences of up to this many keys take the short way: a head at a time, all its scores on the stack. Measured with 64 channels:
+// at 33 tokens it is 20 % ahead of the long way, at 64 10 % behind.
+inline constexpr std::int64_t short_keys = 48;
 
 // log_sum_exp has one element per query.
 template <class T>

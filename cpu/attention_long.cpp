@@ -3,6 +3,7 @@
 
 #include "cpu/attention_head.h"
 #include "cpu/gemm.h"
+#include "cpu/lanes.h"
 #include "cpu/simd_math.h"
 
 namespace mblm {
@@ -41,18 +42,13 @@ struct RunningSoftmax {
 
   // Turns scores into weights; gives the factor for what was summed up before.
   T add(T* s, std::int64_t count) {
-    T top = largest, part = 0;
-#pragma omp simd reduction(max : top)
-    for (std::int64_t j = 0; j < count; ++j) top = std::max(top, s[j]);
+    const T top = std::max(largest, row_max(s, count));
     const T base = std::isinf(top) && top < 0 ? T(0) : top;  // no key yet: every weight is exp(-inf)
-#pragma omp simd reduction(+ : part)
-    for (std::int64_t j = 0; j < count; ++j) {
-      s[j] = fast_exp(s[j] - base);
-      part += s[j];
-    }
+#pragma omp simd
+    for (std::int64_t j = 0; j < count; ++j) s[j] = fast_exp(s[j] - base);
     const T factor = fast_exp(largest - base);
     largest = top;
-    sum = sum * factor + part;
+    sum = sum * factor + row_sum(s, count);
     return factor;
   }
 };
@@ -128,11 +124,7 @@ template <class T>
 void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp, T* delta,
                              const HeadGradients<T>& out) {
   for (std::int64_t i = 0; i < head.queries; ++i) {
-    T dot = 0;
-    const T *yi = y[i], *dyi = dy[i];
-#pragma omp simd reduction(+ : dot)
-    for (std::int64_t c = 0; c < head.width; ++c) dot += yi[c] * dyi[c];
-    delta[i] = dot;
+    delta[i] = row_dot(y[i], dy[i], head.width);
     for (const HeadRows<T>& rows : {out.dq, out.dk, out.dv}) std::fill_n(rows[i], head.width, T(0));
   }
   for (std::int64_t first = 0; first < head.queries; first += query_tile) {

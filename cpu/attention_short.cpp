@@ -36,21 +36,31 @@ constexpr std::array<DotRows<T>, sizeof...(n)> make_dot_rows(std::integer_sequen
   }...};
 }
 
-// out[j] = factor x . row j for j < count, and `beyond` up to the next multiple of the lanes.
+// `lanes` zeros, then `lanes` times -inf: read from place `lanes - n` on, n zeros and -inf in the other lanes.
 template <class T>
-void dot_all(const T* x, const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor, T beyond, T* out) {
+constexpr std::array<T, 2 * lane_count<T>> make_beyond() {
+  std::array<T, 2 * lane_count<T>> all{};
+  for (std::size_t i = lane_count<T>; i < all.size(); ++i) all[i] = -std::numeric_limits<T>::infinity();
+  return all;
+}
+
+// out[j] = factor x . row j for j < count; up to the next multiple of the lanes 0, or -inf for `scores`.
+template <bool scores, class T>
+void dot_all(const T* x, const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor, T* out) {
   static constexpr std::int64_t lanes = lane_count<T>;
   static constexpr auto dot_rows_of = make_dot_rows<T>(std::make_integer_sequence<int, lanes>{});
+  static constexpr auto beyond = make_beyond<T>();
   for (std::int64_t j = 0; j < count; j += lanes) {
     const std::int64_t n = std::min(lanes, count - j);
-    store(out + j, factor * dot_rows_of[static_cast<std::size_t>(n - 1)](x, rows + j * stride, stride, width));
-    for (std::int64_t r = n; r < lanes; ++r) out[j + r] = beyond;
+    Lanes<T> dots = factor * dot_rows_of[static_cast<std::size_t>(n - 1)](x, rows + j * stride, stride, width);
+    if constexpr (scores) dots += load(beyond.data() + lanes - n);
+    store(out + j, dots);
   }
 }
 
-// `parts` vectors of out = sum over rows of weights[row * weight_stride] row, side by side so that their additions overlap.
+// `part` vectors of out = factor sum over rows of weights[row * weight_stride] row, side by side so that their additions overlap.
 template <class T, int... part>
-void sum_columns(const T* weights, std::int64_t weight_stride, const T* rows, std::int64_t stride, std::int64_t count, T* out,
+void sum_columns(const T* weights, std::int64_t weight_stride, const T* rows, std::int64_t stride, std::int64_t count, T factor, T* out,
                  std::integer_sequence<int, part...>) {
   constexpr std::int64_t lanes = lane_count<T>;
   Lanes<T> sums[sizeof...(part)] = {};
@@ -58,47 +68,36 @@ void sum_columns(const T* weights, std::int64_t weight_stride, const T* rows, st
     const T weight = weights[n * weight_stride];
     ((sums[part] += weight * load(rows + n * stride + part * lanes)), ...);
   }
-  (store(out + part * lanes, sums[part]), ...);
+  (store(out + part * lanes, factor * sums[part]), ...);
 }
 
-// out = sum over `count` rows of weights[row * weight_stride] row.
+// out = factor sum over `count` rows of weights[row * weight_stride] row.
 template <class T>
-void weighted_sum(const T* weights, std::int64_t weight_stride, const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T* out) {
+void weighted_sum(const T* weights, std::int64_t weight_stride, const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor,
+                  T* out) {
   constexpr std::int64_t lanes = lane_count<T>;
   std::int64_t c = 0;
   for (; c + 4 * lanes <= width; c += 4 * lanes)
-    sum_columns(weights, weight_stride, rows + c, stride, count, out + c, std::make_integer_sequence<int, 4>{});
+    sum_columns(weights, weight_stride, rows + c, stride, count, factor, out + c, std::make_integer_sequence<int, 4>{});
   for (; c + lanes <= width; c += lanes)
-    sum_columns(weights, weight_stride, rows + c, stride, count, out + c, std::make_integer_sequence<int, 1>{});
+    sum_columns(weights, weight_stride, rows + c, stride, count, factor, out + c, std::make_integer_sequence<int, 1>{});
   if (c == width) return;
   Lanes<T> sum{};
   for (std::int64_t n = 0; n < count; ++n) sum += weights[n * weight_stride] * load_first(rows + n * stride + c, width - c);
-  store_first(out + c, sum, width - c);
+  store_first(out + c, factor * sum, width - c);
 }
 
-// s = exp(s - max) / sum; gives the log-sum-exp. `count` is a multiple of the lanes; -inf becomes 0.
+// s = exp(s - max), where -inf becomes 0. `count` is a multiple of the lanes.
 template <class T>
-T softmax_row(T* s, std::int64_t count) {
-  T largest = s[0], sum = 0;
-#pragma omp simd reduction(max : largest)
-  for (std::int64_t j = 0; j < count; ++j) largest = std::max(largest, s[j]);
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t j = 0; j < count; ++j) {
-    s[j] = fast_exp(s[j] - largest);
-    sum += s[j];
-  }
-  const T factor = 1 / sum;
+struct RowSoftmax {
+  T largest, sum;
+};
+template <class T>
+RowSoftmax<T> exponentiate(T* s, std::int64_t count) {
+  const T largest = row_max(s, count);
 #pragma omp simd
-  for (std::int64_t j = 0; j < count; ++j) s[j] *= factor;
-  return largest + std::log(sum);
-}
-
-template <class T>
-T dot(const T* a, const T* b, std::int64_t width) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t c = 0; c < width; ++c) sum += a[c] * b[c];
-  return sum;
+  for (std::int64_t j = 0; j < count; ++j) s[j] = fast_exp(s[j] - largest);
+  return {largest, row_sum(s, count)};
 }
 
 template <class T>
@@ -112,25 +111,38 @@ std::int64_t padded(std::int64_t count) {
   return (count + lane_count<T> - 1) / lane_count<T> * lane_count<T>;
 }
 
+// The next head's part of a token's row: heads lie side by side, too short and too far apart for the processor to foresee.
+// Measured: 13 % of the forward pass of 512 sequences of 9 tokens.
+template <class T>
+void prefetch_next_head(const AttentionHead<T>& head, std::int64_t token) {
+  constexpr std::int64_t cache_line = 64 / sizeof(T);
+  for (std::int64_t c = head.width; c < 2 * head.width; c += cache_line) {
+    __builtin_prefetch(head.q + token * head.q_stride + c);
+    __builtin_prefetch(head.k + token * head.k_stride + c);
+    __builtin_prefetch(head.v + token * head.k_stride + c);
+  }
+}
+
 // Scores of one query and keys [0, n), masked; -inf up to the next multiple of the lanes.
 template <class T>
 void score_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t n, T* s) {
-  dot_all(head.q + query * head.q_stride, head.k, head.k_stride, n, head.width, head.scale, -std::numeric_limits<T>::infinity(), s);
+  prefetch_next_head(head, query);
+  dot_all<true>(head.q + query * head.q_stride, head.k, head.k_stride, n, head.width, head.scale, s);
   if (head.key_mask != nullptr) mask_scores(head, query, 0, n, s);
 }
 
-// Rows of the weights p and of the score gradients ds of one query:
-// ds_j = p_j (keep_j dy . v_j - dy . y) scale, and p is multiplied by keep. A query that sees no key has constant weights.
+// Rows of the weights p and of the gradients ds of the scaled scores of one query:
+// ds_j = p_j (keep_j dy . v_j - dy . y), and p is multiplied by keep. A query that sees no key has constant weights.
 template <class T>
 void gradient_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t n, const T* y, const T* dy, T log_sum_exp, T* p, T* ds) {
   score_row(head, query, n, p);
-  dot_all(dy, head.v, head.k_stride, n, head.width, T(1), T(0), ds);
+  dot_all<false>(dy, head.v, head.k_stride, n, head.width, T(1), ds);
   alignas(64) T keep[short_keys];
   if (head.drop_below > 0) {
     keep_factors(head, query, 0, n, keep);
     multiply_by(ds, keep, n);
   }
-  const T delta = dot(dy, y, head.width), factor = head.sees_none(query) ? T(0) : head.scale;
+  const T delta = row_dot(dy, y, head.width), factor = head.sees_none(query) ? T(0) : T(1);
 #pragma omp simd
   for (std::int64_t j = 0; j < padded<T>(n); ++j) {
     p[j] = fast_exp(p[j] - log_sum_exp);
@@ -143,16 +155,21 @@ void gradient_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t
 
 template <class T>
 void short_attention_forward(const AttentionHead<T>& head, HeadRows<T> y, T* log_sum_exp) {
-  alignas(64) T s[short_keys], keep[short_keys];
+  alignas(64) T s[short_keys * short_keys], keep[short_keys], sums[short_keys];
+  const std::int64_t stride = padded<T>(head.keys);
+  for (std::int64_t i = 0; i < head.queries; ++i) score_row(head, i, head.key_end(i), s + i * stride);
+  for (std::int64_t i = 0; i < head.queries; ++i) {
+    const RowSoftmax<T> row = exponentiate(s + i * stride, padded<T>(head.key_end(i)));
+    sums[i] = row.sum;
+    log_sum_exp[i] = row.largest + std::log(row.sum);
+  }
   for (std::int64_t i = 0; i < head.queries; ++i) {
     const std::int64_t n = head.key_end(i);
-    score_row(head, i, n, s);
-    log_sum_exp[i] = softmax_row(s, padded<T>(n));
     if (head.drop_below > 0) {
       keep_factors(head, i, 0, n, keep);
-      multiply_by(s, keep, n);
+      multiply_by(s + i * stride, keep, n);
     }
-    weighted_sum(s, 1, head.v, head.k_stride, n, head.width, y[i]);
+    weighted_sum(s + i * stride, 1, head.v, head.k_stride, n, head.width, 1 / sums[i], y[i]);
   }
 }
 
@@ -166,12 +183,12 @@ void short_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y,
   for (std::int64_t i = 0; i < head.queries; ++i) {
     const std::int64_t n = full_rows ? head.keys : head.key_end(i);
     gradient_row(head, i, n, y[i], dy[i], log_sum_exp[i], p + i * stride, ds + i * stride);
-    weighted_sum(ds + i * stride, 1, head.k, head.k_stride, n, head.width, out.dq[i]);
+    weighted_sum(ds + i * stride, 1, head.k, head.k_stride, n, head.width, head.scale, out.dq[i]);
   }
   for (std::int64_t j = 0; j < head.keys; ++j) {
     const std::int64_t first = full_rows ? 0 : j, count = head.queries - first;
-    weighted_sum(ds + first * stride + j, stride, head.q + first * head.q_stride, head.q_stride, count, head.width, out.dk[j]);
-    weighted_sum(p + first * stride + j, stride, dy[first], dy.stride, count, head.width, out.dv[j]);
+    weighted_sum(ds + first * stride + j, stride, head.q + first * head.q_stride, head.q_stride, count, head.width, head.scale, out.dk[j]);
+    weighted_sum(p + first * stride + j, stride, dy[first], dy.stride, count, head.width, T(1), out.dv[j]);
   }
 }
 

@@ -14,8 +14,14 @@ template <class T>
 class Convolution {
  public:
   Convolution(const Tensor& input, const Tensor& weight, const Tensor& bias_of, const Tensor& window)
-      : tokens(input.size(1)), channels(input.size(2)), width(weight.size(2)), taps_(empty(Shape{width, channels}, input.dtype())),
-        zero_(zeros(Shape{channels}, input.dtype())), x_(input.data<T>()), bias_(bias_of.data<T>()), window_(window.defined() ? window.data<T>() : nullptr) {
+      : tokens(input.size(1)),
+        channels(input.size(2)),
+        width(weight.size(2)),
+        taps_(empty(Shape{width, channels}, input.dtype())),
+        zero_(zeros(Shape{channels}, input.dtype())),
+        x_(input.data<T>()),
+        bias_(bias_of.data<T>()),
+        window_(window.defined() ? window.data<T>() : nullptr) {
     const T* w = weight.data<T>();
     T* out = taps_.template data<T>();
     for (std::int64_t c = 0; c < channels; ++c)
@@ -32,6 +38,7 @@ class Convolution {
 
   // sum[i] = the convolution at token t, channel begin + i, for i < count.
   void at(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
+    if (width == 4) return at_four_taps(sequence, t, begin, count, sum);
     std::copy_n(bias_ + begin, count, sum);
     for (std::int64_t k = 0; k < width; ++k) {
       const T *in = row(sequence, t - width + 1 + k) + begin, *w = tap(k) + begin;
@@ -43,6 +50,15 @@ class Convolution {
   const std::int64_t tokens, channels, width;
 
  private:
+  // The usual width, with the sum in a register.
+  void at_four_taps(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
+    const T *x0 = row(sequence, t - 3) + begin, *x1 = row(sequence, t - 2) + begin, *x2 = row(sequence, t - 1) + begin,
+            *x3 = row(sequence, t) + begin;
+    const T *w0 = tap(0) + begin, *w1 = tap(1) + begin, *w2 = tap(2) + begin, *w3 = tap(3) + begin, *bias = bias_ + begin;
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) sum[i] = bias[i] + w0[i] * x0[i] + w1[i] * x1[i] + w2[i] * x2[i] + w3[i] * x3[i];
+  }
+
   Tensor taps_, zero_;
   const T *x_, *bias_, *window_;
 };
@@ -168,7 +184,8 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     const Convolution<T> conv(x, weight, bias, window);
     const std::int64_t rows = x.size(0) * conv.tokens, channels = conv.channels, width = conv.width;
     const std::int64_t tile_rows = std::max<std::int64_t>(64, tile_count(rows, 64));
-    Tensor partials = zeros(Shape{tile_count(rows, tile_rows), (width + 1) * channels}, x.dtype()), sums = empty(Shape{width + 1, channels}, x.dtype());
+    Tensor partials = zeros(Shape{tile_count(rows, tile_rows), (width + 1) * channels}, x.dtype()),
+           sums = empty(Shape{width + 1, channels}, x.dtype());
     const T* pdy = dy.data<T>();
     T *pdx = out.dx.data<T>(), *pdwindow = out.dwindow.defined() ? out.dwindow.data<T>() : nullptr, *pp = partials.data<T>(), *ps = sums.data<T>();
     if (pdwindow != nullptr) std::fill_n(pdwindow, out.dwindow.numel(), T(0));

@@ -1,9 +1,8 @@
 #include "ops/selective_scan.h"
 
-#include <cmath>
-
 #include "cpu/kernel.h"
-#include "cpu/scan_lanes.h"
+#include "cpu/lane_math.h"
+#include "cpu/simd_math.h"
 
 namespace mblm {
 namespace {
@@ -19,8 +18,13 @@ struct Sizes {
   static constexpr std::int64_t lanes = lane_count<T>;
 
   explicit Sizes(const SelectiveScanInputs& in)
-      : sequences(in.x.size(0)), tokens(in.x.size(1)), channels(in.x.size(2)), states(in.a_log.size(1)), groups(tile_count(channels, lanes)),
-        chunks(tile_count(tokens, chunk)) {}
+      : sequences(in.x.size(0)),
+        tokens(in.x.size(1)),
+        channels(in.x.size(2)),
+        states(in.a_log.size(1)),
+        groups(tile_count(channels, lanes)),
+        chunks(tile_count(tokens, chunk)),
+        padded_tokens(tile_count(std::min(tokens, chunk), lanes) * lanes) {}
   std::int64_t width(std::int64_t group) const { return std::min(lanes, channels - group * lanes); }
   std::int64_t tokens_of(std::int64_t k) const { return std::min(chunk, tokens - k * chunk); }
   // Where the states of a group of channels begin in a (B, C, S) tensor, and in the chunk states (B, chunks - 1, C, S).
@@ -29,6 +33,7 @@ struct Sizes {
     return ((sequence * (chunks - 1) + k - 1) * channels + group * lanes) * states;
   }
   std::int64_t sequences, tokens, channels, states, groups, chunks;
+  std::int64_t padded_tokens;  // tokens of a chunk, up to a whole number of vectors
 };
 
 // A / ln 2 = -exp(A_log) / ln 2 by groups: (groups, S, lanes), 0 in lanes without a channel. exp(dt A) is 2^(dt A / ln 2).
@@ -36,11 +41,14 @@ template <class T>
 Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   constexpr std::int64_t lanes = lane_count<T>;
   Tensor rates = zeros(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
-  const T* from = a_log.data<T>();
-  T* to = rates.data<T>();
-  for (std::int64_t c = 0; c < sizes.channels; ++c)
-    for (std::int64_t s = 0; s < sizes.states; ++s)
-      to[(c / lanes * sizes.states + s) * lanes + c % lanes] = static_cast<T>(-std::exp(static_cast<double>(from[c * sizes.states + s])) / ln2);
+  for (std::int64_t c = 0; c < sizes.channels; ++c) {
+    const T* from = a_log.data<T>() + c * sizes.states;
+    T* to = rates.data<T>() + c / lanes * sizes.states * lanes + c % lanes;
+    T row[selective_scan_max_states];
+#pragma omp simd
+    for (std::int64_t s = 0; s < sizes.states; ++s) row[s] = fast_exp(from[s]) * static_cast<T>(-1 / ln2);
+    for (std::int64_t s = 0; s < sizes.states; ++s) to[s * lanes] = row[s];
+  }
   return rates;
 }
 
@@ -48,18 +56,25 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
 template <class T>
 void load_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<T>* to) {
   if (width == lane_count<T>) {
-    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_lanes(from + t * stride);
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load(from + t * stride);
   } else {
-    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_lanes(from + t * stride, width);
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_first(from + t * stride, width);
   }
 }
 template <class T>
 void store_rows(const Lanes<T>* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t stride) {
   if (width == lane_count<T>) {
-    for (std::int64_t t = 0; t < rows; ++t) store_lanes(from[t], to + t * stride);
+    for (std::int64_t t = 0; t < rows; ++t) store<T>(to + t * stride, from[t]);
   } else {
-    for (std::int64_t t = 0; t < rows; ++t) store_lanes(from[t], to + t * stride, width);
+    for (std::int64_t t = 0; t < rows; ++t) store_first<T>(to + t * stride, from[t], width);
   }
+}
+
+// Asks for a part of the rows of the chunk that comes next, a cache line each, while this one is computed: hardware does not
+// foresee lines that lie a row apart.
+template <class T>
+void prefetch_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t part, std::int64_t parts) {
+  for (std::int64_t t = rows * part / parts; t < rows * (part + 1) / parts; ++t) __builtin_prefetch(from + t * stride);
 }
 
 // State s of a group of channels in a (C, S) array; zeros where there is no array.
@@ -78,7 +93,8 @@ void store_state(const Lanes<T>& h, std::int64_t states, std::int64_t s, std::in
 // The rows of a chunk on the stack. Eight rows more than tokens, because arrays that lie a multiple of 4 KiB apart share
 // their places in the L1 cache, and a load waits for a store to another one's same row.
 constexpr std::int64_t chunk_rows = chunk + 8;
-template <class T> using ChunkRows = Lanes<T>[chunk_rows];
+template <class T>
+using ChunkRows = Lanes<T>[chunk_rows];
 
 // What both directions read of a chunk.
 template <class T>
@@ -108,9 +124,17 @@ template <class T>
 class Forward {
  public:
   Forward(const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)
-      : sizes_(in), rates_(grouped_rates<T>(in.a_log, sizes_)), x_(in.x.data<T>()), dt_(in.dt.data<T>()), b_(in.b.data<T>()), c_(in.c.data<T>()),
-        d_(in.d.data<T>()), initial_(in.initial.defined() ? in.initial.data<T>() : nullptr), y_(y.data<T>()),
-        chunk_states_(chunk_states.defined() ? chunk_states.data<T>() : nullptr), final_(final_state.defined() ? final_state.data<T>() : nullptr) {}
+      : sizes_(in),
+        rates_(grouped_rates<T>(in.a_log, sizes_)),
+        x_(in.x.data<T>()),
+        dt_(in.dt.data<T>()),
+        b_(in.b.data<T>()),
+        c_(in.c.data<T>()),
+        d_(in.d.data<T>()),
+        initial_(in.initial.defined() ? in.initial.data<T>() : nullptr),
+        y_(y.data<T>()),
+        chunk_states_(chunk_states.defined() ? chunk_states.data<T>() : nullptr),
+        final_(final_state.defined() ? final_state.data<T>() : nullptr) {}
 
   // A tile is as many groups of channels of a sequence as give at least 512 tokens, so that short sequences share tiles.
   void run() {
@@ -141,12 +165,16 @@ class Forward {
     const std::int64_t offset = token * sizes_.channels + group * sizes_.lanes;
     ChunkInputs<T> in;
     in.load(x_ + offset, dt_ + offset, sizes_.channels, rows, width);
-    const Lanes<T> d = load_lanes(d_ + group * sizes_.lanes, width);
+    const Lanes<T> d = load_first(d_ + group * sizes_.lanes, width);
     ChunkRows<T> y;
     for (std::int64_t t = 0; t < rows; ++t) y[t] = d * in.x[t];
     const T* rates = rates_.template data<T>() + group * states * sizes_.lanes;
-    for (std::int64_t s = 0; s < states; ++s)
-      h[s] = scan_state(in, rows, load_lanes(rates + s * sizes_.lanes), b_ + token * states + s, c_ + token * states + s, states, h[s], y);
+    const std::int64_t next = offset + chunk * sizes_.channels, next_rows = k + 1 < sizes_.chunks ? sizes_.tokens_of(k + 1) : 0;
+    for (std::int64_t s = 0; s < states; ++s) {
+      prefetch_rows(x_ + next, sizes_.channels, next_rows, s, states);
+      prefetch_rows(dt_ + next, sizes_.channels, next_rows, s, states);
+      h[s] = scan_state(in, rows, load(rates + s * sizes_.lanes), b_ + token * states + s, c_ + token * states + s, states, h[s], y);
+    }
     store_rows(y, rows, width, y_ + offset, sizes_.channels);
   }
 
@@ -205,19 +233,13 @@ Lanes<T> scan_state_back(const ChunkInputs<T>& in, std::int64_t rows, const Lane
   return da;
 }
 
-// out[t] += the sum of the lanes of row t.
+// out[t] += the sum of the lanes of row t, for `count` rows and those up to a whole number of vectors, which are 0.
+// The rows are used up.
 template <class T>
-void add_sums_of_rows(Lanes<T>* rows, std::int64_t count, T* out) {
+void add_lane_sums(Lanes<T>* rows, std::int64_t count, T* out) {
   constexpr std::int64_t lanes = lane_count<T>;
   for (std::int64_t t = count; t % lanes != 0; ++t) rows[t] = Lanes<T>{};
-  for (std::int64_t t = 0; t < count; t += lanes) {
-    const std::int64_t n = std::min(lanes, count - t);
-    const Lanes<T> sums = sums_of_rows<T>(rows + t);
-    if (n == lanes)
-      store_lanes<T>(load_lanes(out + t) + sums, out + t);
-    else
-      store_lanes<T>(load_lanes(out + t, n) + sums, out + t, n);
-  }
+  for (std::int64_t t = 0; t < count; t += lanes) store<T>(out + t, load(out + t) + sum_each<T>(rows + t));
 }
 
 // Tiles are a range of sequences times a block of groups of channels. The gradients of b and c are sums over channels: each
@@ -239,11 +261,25 @@ template <class T>
 class Backward {
  public:
   Backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs& in, const Tensor& chunk_states, SelectiveScanGradients& out)
-      : sizes_(in), tiles_(sizes_), out_(out), rates_(grouped_rates<T>(in.a_log, sizes_)), db_(zeros(Shape{tiles_.blocks, in.b.numel()}, dy.dtype())),
-        dc_(zeros(Shape{tiles_.blocks, in.c.numel()}, dy.dtype())), da_(zeros(Shape{tiles_.ranges, rates_.numel()}, dy.dtype())),
-        dd_(zeros(Shape{tiles_.ranges, sizes_.groups * sizes_.lanes}, dy.dtype())), x_(in.x.data<T>()), dt_(in.dt.data<T>()), b_(in.b.data<T>()),
-        c_(in.c.data<T>()), d_(in.d.data<T>()), initial_(in.initial.defined() ? in.initial.data<T>() : nullptr), chunk_states_(chunk_states.data<T>()),
-        dy_(dy.data<T>()), dfinal_(dfinal.defined() ? dfinal.data<T>() : nullptr), dx_(out.dx.data<T>()), ddt_(out.ddt.data<T>()),
+      : sizes_(in),
+        tiles_(sizes_),
+        out_(out),
+        rates_(grouped_rates<T>(in.a_log, sizes_)),
+        db_(zeros(columns_shape(tiles_.blocks), dy.dtype())),
+        dc_(zeros(columns_shape(tiles_.blocks), dy.dtype())),
+        da_(zeros(Shape{tiles_.ranges, rates_.numel()}, dy.dtype())),
+        dd_(zeros(Shape{tiles_.ranges, sizes_.groups * sizes_.lanes}, dy.dtype())),
+        x_(in.x.data<T>()),
+        dt_(in.dt.data<T>()),
+        b_(in.b.data<T>()),
+        c_(in.c.data<T>()),
+        d_(in.d.data<T>()),
+        initial_(in.initial.defined() ? in.initial.data<T>() : nullptr),
+        chunk_states_(chunk_states.data<T>()),
+        dy_(dy.data<T>()),
+        dfinal_(dfinal.defined() ? dfinal.data<T>() : nullptr),
+        dx_(out.dx.data<T>()),
+        ddt_(out.ddt.data<T>()),
         dinitial_(out.dinitial.defined() ? out.dinitial.data<T>() : nullptr) {}
 
   void run() {
@@ -277,17 +313,19 @@ class Backward {
     in.load(x_ + offset, dt_ + offset, sizes_.channels, rows, width);
     load_rows(dy_ + offset, sizes_.channels, rows, width, grad.dy);
     for (std::int64_t t = 0; t < rows; ++t) grad.drive[t] = grad.ddt[t] = Lanes<T>{};
+    const std::int64_t next = offset - chunk * sizes_.channels, next_rows = k > 0 ? chunk : 0;
     for (std::int64_t s = 0; s < sizes_.states; ++s) {
+      for (const T* from : {x_, dt_, dy_}) prefetch_rows(from + next, sizes_.channels, next_rows, s, sizes_.states);
       const T *b = b_ + token * sizes_.states + s, *c = c_ + token * sizes_.states + s;
       const std::int64_t rate_at = (group * sizes_.states + s) * sizes_.lanes;
-      const Lanes<T> rate = load_lanes(rates_.template data<T>() + rate_at);
+      const Lanes<T> rate = load(rates_.template data<T>() + rate_at);
       past.compute(in, rows, rate, b, sizes_.states, load_state(state_before(sequence, group, k), sizes_.states, s, width));
       const Lanes<T> da = scan_state_back(in, rows, rate, b, c, sizes_.states, past, grad, dh[s]);
       T* da_sum = da_.template data<T>() + range * rates_.numel() + rate_at;
-      store_lanes<T>(load_lanes(da_sum) + da, da_sum);
-      const std::int64_t partial = (block * sizes_.states + s) * sizes_.sequences * sizes_.tokens + token;
-      add_sums_of_rows<T>(past.decay, rows, db_.template data<T>() + partial);
-      add_sums_of_rows<T>(past.h + 1, rows, dc_.template data<T>() + partial);
+      store<T>(da_sum, load(da_sum) + da);
+      const std::int64_t partial = (((block * sizes_.sequences + sequence) * sizes_.chunks + k) * sizes_.states + s) * sizes_.padded_tokens;
+      add_lane_sums<T>(past.decay, rows, db_.template data<T>() + partial);
+      add_lane_sums<T>(past.h + 1, rows, dc_.template data<T>() + partial);
     }
     finish_chunk(in, grad, rows, group, dd_.template data<T>() + (range * sizes_.groups + group) * sizes_.lanes);
     store_rows(grad.drive, rows, width, dx_ + offset, sizes_.channels);
@@ -301,26 +339,34 @@ class Backward {
 
   // dx = D dy + dt drive, in place of drive; ddt = ddt ln 2 + x drive; dD += sum_t dy x.
   void finish_chunk(const ChunkInputs<T>& in, ChunkGradients<T>& grad, std::int64_t rows, std::int64_t group, T* dd) const {
-    const Lanes<T> d = load_lanes(d_ + group * sizes_.lanes, sizes_.width(group));
+    const Lanes<T> d = load_first(d_ + group * sizes_.lanes, sizes_.width(group));
     Lanes<T> sum{};
     for (std::int64_t t = 0; t < rows; ++t) {
       sum += grad.dy[t] * in.x[t];
       grad.ddt[t] = grad.ddt[t] * static_cast<T>(ln2) + in.x[t] * grad.drive[t];
       grad.drive[t] = d * grad.dy[t] + in.dt[t] * grad.drive[t];
     }
-    store_lanes<T>(load_lanes(dd) + sum, dd);
+    store<T>(dd, load(dd) + sum);
   }
 
-  // out (B T, S) = the sum over the blocks of partial sums (blocks, S, B T).
+  // Partial sums of db or dc: the tokens of a chunk next to each other, for each state of each chunk.
+  Shape columns_shape(std::int64_t blocks) const { return Shape{blocks, sizes_.sequences * sizes_.chunks * sizes_.states * sizes_.padded_tokens}; }
+
+  // out (B, T, S) = the sum of the blocks.
   void add_blocks(const Tensor& partials, T* out) const {
-    const std::int64_t tokens = sizes_.sequences * sizes_.tokens, states = sizes_.states;
-    Tensor sums = empty(Shape{states, tokens}, partials.dtype());
-    T* from = sums.data<T>();
-    add_partials(partials, from, 0.0f);
-    parallel_tiles(tokens, rows_per_tile(states), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      for (std::int64_t t = begin; t < end; ++t)
-        for (std::int64_t s = 0; s < states; ++s) out[t * states + s] = from[s * tokens + t];
-    });
+    const std::int64_t states = sizes_.states;
+    Tensor sums = empty(columns_shape(1), partials.dtype());
+    add_partials(partials, sums.data<T>(), 0.0f);
+    parallel_tiles(sizes_.sequences * sizes_.chunks, rows_per_tile(sizes_.padded_tokens * states),
+                   [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+                     for (std::int64_t i = begin; i < end; ++i) {
+                       const std::int64_t k = i % sizes_.chunks, rows = sizes_.tokens_of(k);
+                       const T* from = sums.data<T>() + i * states * sizes_.padded_tokens;
+                       T* to = out + (i / sizes_.chunks * sizes_.tokens + k * chunk) * states;
+                       for (std::int64_t t = 0; t < rows; ++t)
+                         for (std::int64_t s = 0; s < states; ++s) to[t * states + s] = from[s * sizes_.padded_tokens + t];
+                     }
+                   });
   }
 
   // The weights' gradients: sums over the ranges, back from groups to channels. dA_log = dA A.
@@ -344,7 +390,7 @@ class Backward {
   const BackwardTiles<T> tiles_;
   SelectiveScanGradients& out_;
   const Tensor rates_;
-  Tensor db_, dc_, da_, dd_;  // partial sums: (blocks, S, B T) twice, (ranges, groups S lanes), (ranges, groups lanes)
+  Tensor db_, dc_, da_, dd_;  // partial sums: (blocks, B chunks S tokens) twice, (ranges, groups S lanes), (ranges, groups lanes)
   const T *x_, *dt_, *b_, *c_, *d_, *initial_, *chunk_states_, *dy_, *dfinal_;
   T *dx_, *ddt_, *dinitial_;
 };

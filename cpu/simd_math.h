@@ -29,11 +29,10 @@ inline float fast_exp(float x) {
 }
 inline double fast_exp(double x) { return std::exp(x); }
 
-// 1 / (1 + e^-x), without overflow on either side.
+// 1 / (1 + e^-x); 0 where e^-x is infinite.
 template <class T>
 inline T sigmoid(T x) {
-  const T e = fast_exp(x < 0 ? x : -x);
-  return (x < 0 ? e : T(1)) / (T(1) + e);
+  return T(1) / (T(1) + fast_exp(-x));
 }
 
 // log(1 + x) for x in [0, 1], by atanh series: log(1 + x) = 2 atanh(x / (2 + x)), |s| <= 1/3.

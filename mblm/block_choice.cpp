@@ -21,7 +21,7 @@ Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry&
   registry.make(type)->fields(names);
   Fit fit{type, names.accepted(), {}, {}};
   for (const std::string& key : block.keys)
-    if (names.find(key) == nullptr) fit.unknown.push_back(key);
+    if (key != "block_type" && names.find(key) == nullptr) fit.unknown.push_back(key);
   for (const FieldNames::Name& name : names.all())
     if (name.required && block.find(name.name) == nullptr) fit.missing.push_back(name.name);
   return fit;

@@ -3,9 +3,20 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <utility>
 
 namespace mblm {
 namespace {
+
+constexpr std::int64_t many = std::int64_t{1} << 62;
+
+// A number's bounds, which the help text of most options need not tell.
+template <class T>
+CLI::Validator between(T low, T high) {
+  return CLI::Range(low, high).description("");
+}
+
+CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(std::move(values)).description(""); }
 
 void add_compute_options(CLI::App& app, ComputeOptions& options) {
   const auto device = [](const std::string& name) {
@@ -13,8 +24,8 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
     return name == "auto" || name == "cpu" || name == "cuda" || index ? std::string{} : "expected auto, cpu, cuda or cuda:N, got " + name;
   };
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")->check(device)->type_name("DEVICE");
-  app.add_option("--precision", options.precision, "of the matrix products: float32")->check(CLI::IsMember({"float32"}))->type_name("P");
-  app.add_option("--threads", options.threads, "threads on the CPU; results do not depend on it")->check(CLI::Range(1, 4096))->type_name("N");
+  app.add_option("--precision", options.precision, "of the matrix products: float32")->check(one_of({"float32"}))->type_name("P");
+  app.add_option("--threads", options.threads, "threads on the CPU; results do not depend on it")->check(between(1, 4096))->type_name("N");
 }
 
 void add_model(CLI::App& app, ModelArgument& argument, const char* name = "MODEL") {
@@ -31,37 +42,36 @@ void add_train(CLI::App& app, TrainCommand& command) {
       "Shows its progress on standard error and prints the run's folder on standard output when it is done. Ctrl-C finishes\n"
       "the running step and keeps the checkpoints; a second one ends at once. JOB_ID in the environment names the run,\n"
       "MBLM_LOG=debug shows more, NO_COLOR shows no colours.\n\n"
-      "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1");
+      "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1\n");
 }
 
 void add_eval(CLI::App& app, EvalCommand& command) {
   CLI::App* eval = app.add_subcommand("eval", "Loss and bits per byte over a split of a data set");
   add_model(*eval, command.model);
   eval->add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; else what the run was trained on")->type_name("DIR");
-  eval->add_option("--split", command.split, "train, validation or test")->check(CLI::IsMember({"train", "validation", "test"}))->type_name("SPLIT")
+  eval->add_option("--split", command.split, "train, validation or test")->check(one_of({"train", "validation", "test"}))->type_name("SPLIT")
       ->capture_default_str();
   eval->add_flag("--json", command.json, "one JSON object instead of a table");
   add_compute_options(*eval, command.compute);
-  eval->footer("  mblm eval runs/quickstart_1 --split validation\n  mblm eval model.safetensors --data my_text --json");
+  eval->footer("  mblm eval runs/quickstart_1 --split validation\n  mblm eval model.safetensors --data my_text --json\n");
 }
 
 void add_prompt_options(CLI::App& app, GenerateCommand& command) {
   CLI::Option* text = app.add_option("--prompt", command.prompt, "text to continue")->type_name("TEXT");
   CLI::Option* file = app.add_option("--prompt-file", command.prompt_file, "file whose bytes are continued, all of them")->type_name("F")->excludes(text);
   app.add_option_function<std::string>("INPUT", [&command](const std::string&) { command.prompt_from_input = true; }, "-: continue the bytes of standard input")
-      ->check(CLI::IsMember({"-"}))->type_name("")->excludes(text)->excludes(file);
+      ->check(one_of({"-"}))->type_name("")->excludes(text)->excludes(file);
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& sampling) {
-  constexpr std::int64_t many = std::int64_t{1} << 62;
   app.add_option("--temperature", sampling.temperature, "below 1 likely bytes gain, above 1 they lose; 0 always takes the likeliest")
-      ->check(CLI::Range(0.0, 1e6))->type_name("T")->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "only the K likeliest; 0: all")->check(CLI::Range(std::int64_t{0}, many))->type_name("K")->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "only the likeliest that together have this probability")->check(CLI::Range(1e-300, 1.0))->type_name("P")
+      ->check(between(0.0, 1e6))->type_name("T")->capture_default_str();
+  app.add_option("--top-k", sampling.top_k, "only the K likeliest; 0: all")->check(between(std::int64_t{0}, many))->type_name("K")->capture_default_str();
+  app.add_option("--top-p", sampling.top_p, "only the likeliest that together have this probability")->check(between(1e-300, 1.0))->type_name("P")
       ->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "only those with this share of the likeliest one's probability")->check(CLI::Range(0.0, 1.0))->type_name("P")
+  app.add_option("--min-p", sampling.min_p, "only those with this share of the likeliest one's probability")->check(between(0.0, 1.0))->type_name("P")
       ->capture_default_str();
-  app.add_option("--repetition-penalty", sampling.repetition_penalty, "above 1, what stands in the text already loses")->check(CLI::Range(1e-6, 1e6))
+  app.add_option("--repetition-penalty", sampling.repetition_penalty, "above 1, what stands in the text already loses")->check(between(1e-6, 1e6))
       ->type_name("R")->capture_default_str();
   app.add_option("--ban", sampling.banned, "never this id; may be given again")->type_name("ID")->take_all()->expected(1);
   app.add_option("--stop", sampling.stop, "end after this id; may be given again")->type_name("ID")->take_all()->expected(1);
@@ -69,40 +79,43 @@ void add_sampling_options(CLI::App& app, SamplingOptions& sampling) {
 }
 
 void add_generate(CLI::App& app, GenerateCommand& command) {
-  constexpr std::int64_t many = std::int64_t{1} << 62;
   CLI::App* generate = app.add_subcommand("generate", "Continue a text byte by byte");
   add_model(*generate, command.model);
   add_prompt_options(*generate, command);
-  generate->add_option("--tokens", command.tokens, "bytes to generate; else until the model's context is full")->check(CLI::Range(std::int64_t{0}, many))
+  generate->add_option("--tokens", command.tokens, "bytes to generate; else until the model's context is full")->check(between(std::int64_t{0}, many))
       ->type_name("N");
   add_sampling_options(*generate, command.sampling);
-  generate->add_option("--count", command.count, "continuations, each with random numbers of its own")->check(CLI::Range(1, 1 << 30))->type_name("N")
+  generate->add_option("--count", command.count, "continuations, each with random numbers of its own")->check(between(1, 1 << 30))->type_name("N")
       ->capture_default_str();
-  CLI::Option* format = generate->add_option("--format", command.format, "text: UTF-8, what is none shows as U+FFFD; raw: the bytes; ids: decimal numbers.\n"
-      "Default: text on a terminal, else raw")->check(CLI::IsMember({"text", "raw", "ids"}))->type_name("F");
+  CLI::Option* format = generate->add_option("--format", command.format, "text (UTF-8; what is none shows as U+FFFD), raw (the bytes) or ids (decimal\n"
+      "numbers); else text on a terminal and raw elsewhere")->check(one_of({"text", "raw", "ids"}))->type_name("F");
   generate->add_flag("--json", command.json, "one line per continuation: prompt, ids, text")->excludes(format);
   add_compute_options(*generate, command.compute);
   generate->footer(
       "Writes what is generated, without the prompt, as it comes. text and ids end each continuation with a line feed.\n\n"
       "  mblm generate runs/quickstart_1 --prompt 'In the beginning' --tokens 400\n"
-      "  mblm generate model.safetensors - --temperature 0 < prompt.txt > continued.bin");
+      "  mblm generate model.safetensors - --temperature 0 < prompt.txt > continued.bin\n");
 }
 
 void add_info(CLI::App& app, InfoCommand& command) {
   CLI::App* info = app.add_subcommand("info", "What a configuration or a model is, or what this machine offers");
-  info->add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")->required();
+  info->add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")
+      ->required();
   info->add_option("--config", command.subject.config, "the model's configuration, YAML, for a file that carries none")->type_name("CONFIG");
-  info->footer("  mblm info configs/quickstart.yaml\n  mblm info devices");
+  info->footer("  mblm info configs/quickstart.yaml\n  mblm info devices\n");
 }
 
 void add_convert(CLI::App& app, ConvertCommand& command) {
   CLI::App* convert = app.add_subcommand("convert", "Turn a checkpoint into one of another form, by the endings of the names");
   add_model(*convert, command.from, "FROM");
-  CLI::Option* to = convert->add_option("TO", command.to, "a .safetensors file, or a .pth file for the Python package")->required();
-  to->check([](const std::string& name) { return name.ends_with(".safetensors") || name.ends_with(".pth") ? "" : "expected a .safetensors or .pth file, got " + name; });
-  convert->add_option("--layout", command.layout, "how a .pth file calls its parameters: 0.4.2 for the package's newest version (the default), 0.4.1 for those before it")
+  const auto has_ending = [](const std::string& name) {
+    return name.ends_with(".safetensors") || name.ends_with(".pth") ? std::string() : "expected a .safetensors or .pth file, got " + name;
+  };
+  convert->add_option("TO", command.to, "a .safetensors file, or a .pth file for the Python package")->required()->check(has_ending)->type_name("");
+  convert->add_option("--layout", command.layout,
+      "the package's version that a .pth file is for: 0.4.2, the newest (the default), or 0.4.1 for those before it")
       ->check(CLI::IsMember({"0.4.1", "0.4.2"}))->type_name("VERSION");
-  convert->footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1");
+  convert->footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
 }
 
 // CLI11's message may have several lines.
@@ -128,7 +141,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   add_generate(app, generate);
   add_info(app, info);
   add_convert(app, convert);
-  app.footer("`mblm COMMAND --help` tells what a command takes.");
+  app.footer("`mblm COMMAND --help` tells what a command takes.\n");
   try {
     app.parse(count, arguments);
   } catch (const CLI::Success& done) {  // --help, --version

@@ -15,7 +15,7 @@ void declare_fields(Fields& f, ModelConfig& config) {
   f.required("seq_lens", config.seq_lens, positive);
   f.required("num_layers", config.num_layers, layer_range);
   f.optional("train_checkpoint_chunks", config.train_checkpoint_chunks, positive);
-  f.elsewhere("block", true);
+  f.elsewhere("block", true, "a map or a list of maps");
   for (const char* name : {"mask_token_id", "mblm_config", "mask_reduce_strat"}) f.refuse(name, masked_training);
 }
 

@@ -47,7 +47,7 @@ std::vector<FieldReader> block_readers(const FieldReader& params, std::size_t st
 std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRegistry& registry) {
   const std::shared_ptr<BlockConfig> config = registry.make(choose_block_type(reader, registry));
   reader.read([&](Fields& f) {
-    f.elsewhere("block_type", false);
+    f.elsewhere("block_type", false, "a block type");
     config->fields(f);
   });
   return config;
@@ -82,9 +82,9 @@ Section read_section(FieldReader& reader) {
 RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry) {
   FieldReader file(root, origin, "");
   file.read([](Fields& f) {
-    for (const char* section : {"params", "train", "io"}) f.elsewhere(section, true);
-    f.elsewhere("resume", false);
-    f.elsewhere("summary", false);  // what a run tells of itself in its own config.yaml
+    for (const char* section : {"params", "train", "io"}) f.elsewhere(section, true, "a map");
+    f.elsewhere("resume", false, "a map");
+    f.elsewhere("summary", false, "a map");  // what a run tells of itself in its own config.yaml
   });
   FieldReader params = file.inner("params"), train = file.inner("train"), io = file.inner("io");
   RunConfig config;

@@ -116,7 +116,7 @@ void FieldReader::visit(const Field& field) {
 
 FieldReader FieldReader::inner(const std::string& name) const {
   const YamlValue* value = section_->find(name);
-  if (value == nullptr) fail(name, "expected a map, the section is missing");
+  if (value == nullptr) fail(name, "expected a map, the field is missing");
   return FieldReader(*value, origin_, path_of(name));
 }
 

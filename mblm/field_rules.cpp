@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 #include <type_traits>
 #include <utility>
@@ -26,7 +25,7 @@ std::string range_words(const Range& range) {
 bool contains(const Range& range, double value) {
   const bool above = range.open_minimum ? value > range.minimum : value >= range.minimum;
   const bool below = range.open_maximum ? value < range.maximum : value <= range.maximum;
-  return above && below;
+  return above && below && std::isfinite(value);
 }
 
 template <class T>
@@ -45,15 +44,27 @@ std::string words(const Field&, const bool*, bool) { return "true or false"; }
 std::string words(const Field& field, const std::string*, bool) { return field.choices.empty() ? "text" : joined(field.choices, " or "); }
 std::string words(const Field&, const PositionKind*, bool) { return "fixed, rope or null"; }
 std::string words(const Field&, const YamlText*, bool) { return "a map or null"; }
-std::string words(const Field&, const std::monostate*, bool) { return "a value"; }
+std::string words(const Field& field, const std::monostate*, bool) { return field.wish; }
 template <class T>
 std::string words(const Field& field, const std::vector<T>*, bool) {
   return "a list of " + words(field, static_cast<const T*>(nullptr), true);
 }
+std::string words(const Field&, const std::optional<bool>*, bool) { return "true, false or null"; }
 template <class T>
 std::string words(const Field& field, const std::optional<T>*, bool) {
-  const std::string inner = words(field, static_cast<const T*>(nullptr), false);
-  return inner + (inner.find(" or ") == std::string::npos ? " or null" : ", or null");
+  if (field.choices.empty()) return words(field, static_cast<const T*>(nullptr), false) + " or null";
+  std::vector<std::string> all = field.choices;
+  all.push_back("null");
+  return joined(all, " or ");
+}
+
+// A number as people write it, 1 rather than 1.0.
+YamlValue seen(std::int64_t value) { return yaml_of(value); }
+YamlValue seen(const std::string& value) { return yaml_of(value); }
+YamlValue seen(double value) {
+  YamlValue yaml = yaml_of(value);
+  if (yaml.text.ends_with(".0")) yaml.text.resize(yaml.text.size() - 2);
+  return yaml;
 }
 
 [[noreturn]] void refuse(const Field& field, const Fields& section, const std::string& name, const YamlValue& value) {
@@ -63,10 +74,10 @@ std::string words(const Field& field, const std::optional<T>*, bool) {
 template <class T>
 void check(const Field& field, const Fields& section, const std::string& name, const T& value) {
   if constexpr (std::is_same_v<T, std::int64_t> || std::is_same_v<T, double>) {
-    if (!contains(field.range, static_cast<double>(value))) refuse(field, section, name, yaml_of(value));
+    if (!contains(field.range, static_cast<double>(value))) refuse(field, section, name, seen(value));
   } else if constexpr (std::is_same_v<T, std::string>) {
     const bool known = field.choices.empty() || std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end();
-    if (!known) refuse(field, section, name, yaml_of(value));
+    if (!known) refuse(field, section, name, seen(value));
   }
 }
 template <class T>

@@ -40,6 +40,7 @@ struct Field {
   Range range{};
   std::vector<std::string> choices{};  // of a string; empty: any
   const char* refusal = nullptr;       // the field is known, but only null is accepted, and this says why
+  const char* wish = "a value";        // what is expected of a value that somebody else reads
 };
 
 // A section of a config (a YAML map) that is read, checked or written. Reading: a missing required field, a wrong type or a
@@ -61,8 +62,8 @@ class Fields {
   void choice(const char* name, T& value, std::vector<std::string> values, bool is_required = false) {
     visit({name, is_required, &value, {}, std::move(values)});
   }
-  // A field that is read and written elsewhere.
-  void elsewhere(const char* name, bool is_required) { visit({name, is_required, {}}); }
+  // A field that is read and written elsewhere; `wish` is what an error expects of it.
+  void elsewhere(const char* name, bool is_required, const char* wish) { visit({name, is_required, {}, {}, {}, nullptr, wish}); }
   // A field of the Python package whose feature is missing; `why` is the message for any value but null.
   void refuse(const char* name, const char* why) { visit({name, false, {}, {}, {}, why}); }
 

@@ -17,6 +17,13 @@ constexpr std::size_t most_values = 100'000;  // aliases multiply: a few lines c
 
 [[noreturn]] void fail(const YAML::Mark& mark, const std::string& message) { throw YAML::ParserException(mark, message); }
 
+// On one line: the parser's messages may hold characters of the text.
+std::string one_line(std::string message) {
+  std::replace_if(
+      message.begin(), message.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return message;
+}
+
 std::size_t count_values(const YamlValue& value) {
   std::size_t count = 1;
   for (const YamlValue& item : value.items) count += count_values(item);
@@ -126,7 +133,7 @@ YamlValue parse_yaml(const std::string& text, const std::string& origin, bool ha
     return root;
   } catch (const YAML::Exception& error) {
     const bool known = has_lines && !error.mark.is_null();
-    throw ConfigError(concat_text(origin, known ? ":" + std::to_string(error.mark.line + 1) : std::string(), ": not YAML: ", error.msg));
+    throw ConfigError(concat_text(origin, known ? ":" + std::to_string(error.mark.line + 1) : std::string(), ": not YAML: ", one_line(error.msg)));
   }
 }
 

@@ -47,7 +47,8 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options, KvCache* ca
   check(qkv, options);
   if (cache != nullptr) return attend_to_cache(qkv, options, *cache);
   Tensor y = empty(qkv.shape().with(-1, qkv.size(2) / 3), qkv.dtype(), qkv.device());
-  Tensor log_sum_exp = empty(Shape{qkv.size(0), options.heads, qkv.size(1)}, qkv.dtype() == DType::Float64 ? DType::Float64 : DType::Float32, qkv.device());
+  Tensor log_sum_exp =
+      empty(Shape{qkv.size(0), options.heads, qkv.size(1)}, qkv.dtype() == DType::Float64 ? DType::Float64 : DType::Float32, qkv.device());
   attention_forward(qkv, options, y, log_sum_exp);
   return record("attention", {qkv}, y, [qkv = qkv.detach(), y, log_sum_exp, options](const Tensor& dy) -> std::vector<Tensor> {
     Tensor dqkv = empty_like(qkv);

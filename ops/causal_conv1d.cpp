@@ -15,8 +15,8 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tens
   require_floating(op, x);
   require<ShapeError>(x.rank() == 3, op, ": expected x of shape (batch, tokens, channels), got ", x.shape());
   const std::int64_t channels = x.size(2);
-  require<ShapeError>(weight.rank() == 3 && weight.size(0) == channels && weight.size(1) == 1 && weight.size(2) >= 1, op, ": expected weight of shape (",
-                      channels, ", 1, width), got ", weight.shape());
+  require<ShapeError>(weight.rank() == 3 && weight.size(0) == channels && weight.size(1) == 1 && weight.size(2) >= 1, op,
+                      ": expected weight of shape (", channels, ", 1, width), got ", weight.shape());
   require_dtype(op, "weight", weight, x.dtype());
   require_shape(op, "bias", bias, Shape{channels});
   require_dtype(op, "bias", bias, x.dtype());

@@ -19,8 +19,8 @@ void check(const SelectiveScanInputs& in) {
   require_floating("selective_scan", in.x);
   require<ShapeError>(in.x.rank() == 3, "selective_scan: expected x of shape (batch, tokens, channels), got ", in.x.shape());
   const std::int64_t batch = in.x.size(0), tokens = in.x.size(1), channels = in.x.size(2);
-  require<ShapeError>(in.a_log.rank() == 2 && in.a_log.size(0) == channels && in.a_log.size(1) >= 1, "selective_scan: expected A_log of shape (", channels,
-                      ", states), got ", in.a_log.shape());
+  require<ShapeError>(in.a_log.rank() == 2 && in.a_log.size(0) == channels && in.a_log.size(1) >= 1, "selective_scan: expected A_log of shape (",
+                      channels, ", states), got ", in.a_log.shape());
   const std::int64_t states = in.a_log.size(1);
   require<ShapeError>(states <= selective_scan_max_states, "selective_scan: expected at most ", selective_scan_max_states, " states, got ", states);
   const DType dtype = in.x.dtype();
@@ -44,8 +44,15 @@ BackwardFn backward_of(const SelectiveScanInputs& all, const Tensor& chunk_state
     const Tensor dy = dys[0].defined() ? dys[0] : zeros_like(in.x);
     const Tensor dfinal = dys.size() > 1 ? dys[1] : Tensor{};
     GradSlot da_log = grad_slot(in.a_log), dd = grad_slot(in.d);
-    SelectiveScanGradients out{.dx = empty_like(in.x), .ddt = empty_like(in.dt), .da_log = da_log.tensor, .db = empty_like(in.b), .dc = empty_like(in.c),
-                               .dd = dd.tensor, .dinitial = wants_initial ? empty_like(in.initial) : Tensor{}, .beta_a_log = da_log.beta, .beta_d = dd.beta};
+    SelectiveScanGradients out{.dx = empty_like(in.x),
+                               .ddt = empty_like(in.dt),
+                               .da_log = da_log.tensor,
+                               .db = empty_like(in.b),
+                               .dc = empty_like(in.c),
+                               .dd = dd.tensor,
+                               .dinitial = wants_initial ? empty_like(in.initial) : Tensor{},
+                               .beta_a_log = da_log.beta,
+                               .beta_d = dd.beta};
     selective_scan_backward(dy, dfinal, in, chunk_states, out);
     return {out.dx, out.ddt, da_log.done(), out.db, out.dc, dd.done(), out.dinitial};
   };
@@ -53,8 +60,8 @@ BackwardFn backward_of(const SelectiveScanInputs& all, const Tensor& chunk_state
 
 }  // namespace
 
-Tensor selective_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial,
-                      Tensor* final_state) {
+Tensor selective_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d,
+                      const Tensor& initial, Tensor* final_state) {
   const SelectiveScanInputs in{x, dt, a_log, b, c, d, initial};
   check(in);
   Tensor y = empty_like(x), final_of, chunk_states;

@@ -19,14 +19,15 @@ Tensor token_shift(const Tensor& x, const Tensor& previous, Tensor* last) {
   token_shift_forward(x, previous, outputs[0], outputs[1]);
   if (last == nullptr) outputs.pop_back();
   const bool wants_dprevious = previous.wants_grad();
-  outputs = record_many("token_shift", {x, previous}, outputs, [shape = x.shape(), state, wants_dprevious](std::span<const Tensor> dys) -> std::vector<Tensor> {
-    const Tensor dlast = dys.size() > 1 ? dys[1] : Tensor{};
-    const Tensor dy = dys[0].defined() ? dys[0] : zeros(shape, dlast.dtype(), dlast.device());
-    Tensor dx = empty(shape, dy.dtype(), dy.device()), dprevious;
-    if (wants_dprevious) dprevious = empty(state, dy.dtype(), dy.device());
-    token_shift_backward(dy, dlast, dx, dprevious);
-    return {dx, dprevious};
-  });
+  outputs = record_many("token_shift", {x, previous}, outputs,
+                        [shape = x.shape(), state, wants_dprevious](std::span<const Tensor> dys) -> std::vector<Tensor> {
+                          const Tensor dlast = dys.size() > 1 ? dys[1] : Tensor{};
+                          const Tensor dy = dys[0].defined() ? dys[0] : zeros(shape, dlast.dtype(), dlast.device());
+                          Tensor dx = empty(shape, dy.dtype(), dy.device()), dprevious;
+                          if (wants_dprevious) dprevious = empty(state, dy.dtype(), dy.device());
+                          token_shift_backward(dy, dlast, dx, dprevious);
+                          return {dx, dprevious};
+                        });
   if (last != nullptr) *last = outputs[1];
   return outputs[0];
 }

@@ -36,7 +36,8 @@ std::vector<HostArray> oracle(std::span<const HostArray> in, const Form& f) {
 OpCase make(const std::string& name, const Form& f, double scale = 1.0) {
   OpCase c;
   c.name = concat_text(name, " B=", f.batch, " T=", f.tokens, " C=", f.channels, " W=", f.width, f.window ? " window" : "");
-  c.inputs = {{.shape = Shape{f.batch, f.tokens, f.channels}, .scale = scale}, {.shape = Shape{f.channels, 1, f.width}}, {.shape = Shape{f.channels}}};
+  c.inputs = {
+      {.shape = Shape{f.batch, f.tokens, f.channels}, .scale = scale}, {.shape = Shape{f.channels, 1, f.width}}, {.shape = Shape{f.channels}}};
   if (f.window) c.inputs.push_back({.shape = Shape{f.batch, f.width - 1, f.channels}, .scale = scale});
   c.run = [](std::span<const Tensor> in) -> std::vector<Tensor> {
     Tensor last;

@@ -1,5 +1,7 @@
 #include "ops/matmul.h"
 
+#include <limits>
+
 #include "tests/op_case.h"
 
 namespace mblm::testing {
@@ -43,27 +45,30 @@ Tensor as_bfloat16(const Tensor& x) {
 }
 
 // The kernel with a bias and what c held before. Whole numbers, so that every sum is exact; for a bfloat16 c the bound allows
-// nothing but the same rounding.
-OpCase make_kernel(std::int64_t M, std::int64_t K, std::int64_t N, bool transposed, bool narrow_inputs, bool narrow_result) {
+// nothing but the same rounding. With beta = 0 c held NaN, which must not be read.
+OpCase make_kernel(std::int64_t M, std::int64_t K, std::int64_t N, bool transposed, bool narrow_inputs, bool narrow_result, float beta) {
   OpCase c;
-  c.name = concat_text("kernel M=", M, " K=", K, " N=", N, transposed ? " transposed" : "", narrow_inputs ? " bfloat16" : "", narrow_result ? " to bfloat16" : "");
+  c.name = concat_text("kernel M=", M, " K=", K, " N=", N, transposed ? " transposed" : "", narrow_inputs ? " bfloat16" : "",
+                       narrow_result ? " to bfloat16" : "", " beta=", beta);
   c.inputs = {{.shape = transposed ? Shape{K, M} : Shape{M, K}, .gradient = false},
               {.shape = transposed ? Shape{N, K} : Shape{K, N}, .gradient = false},
               {.shape = Shape{N}, .gradient = false},
               {.shape = Shape{M, N}, .gradient = false}};
   for (std::size_t i = 0; i < c.inputs.size(); ++i)
-    for (std::int64_t j = 0; j < c.inputs[i].shape.numel(); ++j) c.inputs[i].values.push_back(static_cast<double>((j * 37 + static_cast<std::int64_t>(i)) % 11 - 5));
+    for (std::int64_t j = 0; j < c.inputs[i].shape.numel(); ++j)
+      c.inputs[i].values.push_back(static_cast<double>((j * 37 + static_cast<std::int64_t>(i)) % 11 - 5));
+  if (beta == 0) c.inputs[3].values.assign(c.inputs[3].values.size(), std::numeric_limits<double>::quiet_NaN());
   c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
     Tensor y = narrow_result ? as_bfloat16(in[3]) : clone(in[3]);
     const auto input = [&](std::size_t i) { return narrow_inputs ? as_bfloat16(in[i]) : in[i]; };
     if (narrow_inputs && !narrow_result) y = from_host(to_host(in[3]), DType::Float32, in[3].device());
-    matmul_kernel(input(0), input(1), input(2), y, {transposed, transposed, 2.0f});
+    matmul_kernel(input(0), input(1), input(2), y, {transposed, transposed, beta});
     return {y};
   };
   c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> {
     HostArray y = product(in[0], in[1], transposed, transposed, Shape{M, N});
     for (std::size_t i = 0; i < y.v.size(); ++i) {
-      y.v[i] += in[2].v[i % static_cast<std::size_t>(N)] + 2 * in[3].v[i];
+      y.v[i] += in[2].v[i % static_cast<std::size_t>(N)] + (beta == 0 ? 0.0 : static_cast<double>(beta) * in[3].v[i]);
       if (narrow_result) y.v[i] = static_cast<float>(bfloat16(static_cast<float>(y.v[i])));
     }
     return {y};
@@ -85,8 +90,10 @@ std::vector<OpCase> cases() {
       const Shape shared_b = transpose_b ? Shape{3, 4} : Shape{4, 3}, shared_a = transpose_a ? Shape{4, 5} : Shape{5, 4};
       all.push_back(make("shared b", transpose_a ? Shape{2, 3, 4, 5} : Shape{2, 3, 5, 4}, shared_b, transpose_a, transpose_b));
       all.push_back(make("shared a", shared_a, transpose_b ? Shape{6, 3, 4} : Shape{6, 4, 3}, transpose_a, transpose_b));
-      all.push_back(make_kernel(70, 9, 130, transpose_a, transpose_b, false));
-      all.push_back(make_kernel(70, 9, 130, transpose_a, true, transpose_b));
+      for (const float beta : {0.0f, 1.0f, 2.0f}) {
+        all.push_back(make_kernel(70, 9, 130, transpose_a, transpose_b, false, beta));
+        all.push_back(make_kernel(70, 9, 130, transpose_a, true, transpose_b, beta));
+      }
     }
   }
   all.push_back(make("matrices", Shape{1025, 31}, Shape{31, 33}, false, false));
@@ -94,8 +101,9 @@ std::vector<OpCase> cases() {
   all.push_back(make("several tiles", Shape{513, 65}, Shape{130, 65}, false, true));
   all.push_back(make("one row", Shape{1, 1024}, Shape{3000, 1024}, false, true));
   all.push_back(make("scaled", Shape{4, 16}, Shape{16, 5}, false, false, 1024.0));
-  for (OpCase c : {make("measured", Shape{2052, 256}, Shape{768, 256}, false, true), make("measured", Shape{2052, 768}, Shape{768, 256}, false, false),
-                   make("measured", Shape{2052, 768}, Shape{2052, 256}, true, false)}) {
+  for (OpCase c :
+       {make("measured", Shape{2052, 256}, Shape{768, 256}, false, true), make("measured", Shape{2052, 768}, Shape{768, 256}, false, false),
+        make("measured", Shape{2052, 768}, Shape{2052, 256}, true, false)}) {
     c.benchmark = true;
     c.oracle = nullptr;
     all.push_back(c);

@@ -15,7 +15,8 @@ HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, s
       for (std::int64_t i = 0; i < half; ++i) {
         const bool interleaved = pairs == RotaryPairs::Interleaved;
         const std::size_t start = static_cast<std::size_t>(row * width + head * head_dim);
-        const std::size_t a = start + static_cast<std::size_t>(interleaved ? 2 * i : i), b = start + static_cast<std::size_t>(interleaved ? 2 * i + 1 : i + half);
+        const std::size_t a = start + static_cast<std::size_t>(interleaved ? 2 * i : i),
+                          b = start + static_cast<std::size_t>(interleaved ? 2 * i + 1 : i + half);
         const double position = static_cast<double>(first_position + row % tokens);
         const double angle = position * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
         y.v[a] = x.v[a] * std::cos(angle) - x.v[b] * std::sin(angle);
@@ -24,9 +25,11 @@ HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, s
   return y;
 }
 
-OpCase make(const std::string& name, const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads, std::int64_t first_position = 0) {
+OpCase make(const std::string& name, const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads,
+            std::int64_t first_position = 0) {
   OpCase c;
-  c.name = concat_text(name, " ", shape, pairs == RotaryPairs::Interleaved ? " interleaved" : " half split", " d=", head_dim, " heads=", heads, " from ", first_position);
+  c.name = concat_text(name, " ", shape, pairs == RotaryPairs::Interleaved ? " interleaved" : " half split", " d=", head_dim, " heads=", heads,
+                       " from ", first_position);
   c.inputs = {{.shape = shape}};
   c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> { return {rotary(in[0], pairs, head_dim, heads, first_position)}; };
   c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(in[0], pairs, head_dim, heads, first_position)}; };

@@ -7,7 +7,8 @@ namespace {
 
 // What each token hands to the next one: outputs y and the last token's second half.
 std::vector<HostArray> oracle(const HostArray& x, const HostArray* previous, bool with_last) {
-  const std::size_t batch = static_cast<std::size_t>(x.shape[0]), tokens = static_cast<std::size_t>(x.shape[1]), width = static_cast<std::size_t>(x.shape[2]);
+  const std::size_t batch = static_cast<std::size_t>(x.shape[0]), tokens = static_cast<std::size_t>(x.shape[1]),
+                    width = static_cast<std::size_t>(x.shape[2]);
   const std::size_t kept = (width + 1) / 2, moved = width - kept;
   HostArray y(x.shape), last(Shape{x.shape[0], static_cast<std::int64_t>(moved)});
   for (std::size_t b = 0; b < batch; ++b)
@@ -73,7 +74,8 @@ std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const bool previous : {false, true})
     for (const bool with_last : {false, true})
-      for (const Shape& shape : {Shape{1, 1, 1}, Shape{2, 1, 6}, Shape{3, 9, 5}, Shape{2, 33, 32}, Shape{0, 3, 4}, Shape{1, 2, 1023}, Shape{2, 1025, 17}})
+      for (const Shape& shape :
+           {Shape{1, 1, 1}, Shape{2, 1, 6}, Shape{3, 9, 5}, Shape{2, 33, 32}, Shape{0, 3, 4}, Shape{1, 2, 1023}, Shape{2, 1025, 17}})
         all.push_back(make(shape, previous, with_last));
   all.push_back(make_last_only());
   all.push_back(make_in_parts());

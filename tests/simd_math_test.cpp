@@ -1,0 +1,67 @@
+// The vector functions of the CPU kernels against the standard library, over all of their ranges.
+#include "cpu/simd_math.h"
+
+#include <doctest/doctest.h>
+
+#include "cpu/lane_math.h"
+
+namespace mblm {
+namespace {
+
+// The largest |f(x) - expected(x)| / expected(x), in units of 2^-24, over about 2e6 steps from `first` to `last`.
+template <class F, class Expected>
+double largest_error(float first, float last, F&& f, Expected&& expected) {
+  double largest = 0;
+  for (int i = 0; i <= 2'000'000; ++i) {
+    const float x = static_cast<float>(first + (static_cast<double>(last) - first) * i / 2e6);
+    const double wanted = expected(static_cast<double>(x));
+    largest = std::max(largest, std::abs(static_cast<double>(f(x)) - wanted) / wanted);
+  }
+  return largest * 16777216.0;
+}
+
+float exp2_of(float x) { return fast_exp2(Lanes<float>{} + x)[0]; }
+
+constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+
+}  // namespace
+
+TEST_CASE("fast_exp is e^x to two units in the last place") {
+  CHECK(largest_error(
+            -86.6f, 88.722f, [](float x) { return fast_exp(x); }, [](double x) { return std::exp(x); }) < 2.0);
+  CHECK(largest_error(
+            -0.01f, 0.01f, [](float x) { return fast_exp(x); }, [](double x) { return std::exp(x); }) < 1.2);
+  CHECK(fast_exp(0.0f) == 1.0f);
+  for (const float x : {-88.0f, -1000.0f, -1e30f, -infinity}) CHECK(fast_exp(x) == 0.0f);
+  for (const float x : {88.74f, 1000.0f, 1e30f, infinity}) CHECK(fast_exp(x) == infinity);
+  CHECK(std::isnan(fast_exp(nan)));
+}
+
+TEST_CASE("fast_exp2 is 2^x to three halves of a unit in the last place") {
+  CHECK(largest_error(-125.9f, 126.0f, exp2_of, [](double x) { return std::exp2(x); }) < 3.0);
+  CHECK(largest_error(-0.01f, 0.01f, exp2_of, [](double x) { return std::exp2(x); }) < 1.2);
+  CHECK(exp2_of(0.0f) == 1.0f);
+  for (const float x : {-127.0f, -1000.0f, -1e30f, -infinity}) CHECK(exp2_of(x) == 0.0f);
+  CHECK(std::isnan(exp2_of(nan)));
+}
+
+TEST_CASE("sigmoid is right on both sides") {
+  CHECK(largest_error(
+            -86.0f, 40.0f, [](float x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) < 4.0);
+  CHECK(sigmoid(-1e30f) == 0.0f);
+  CHECK(sigmoid(1e30f) == 1.0f);
+}
+
+TEST_CASE("sum_each adds the lanes of each vector") {
+  Lanes<float> rows[lane_count<float>];
+  for (int i = 0; i < lane_count<float>; ++i)
+    for (int j = 0; j < lane_count<float>; ++j) rows[i][j] = static_cast<float>(i * 100 + j * j);
+  const Lanes<float> sums = sum_each<float>(rows);
+  for (int i = 0; i < lane_count<float>; ++i) {
+    float sum = 0;
+    for (int j = 0; j < lane_count<float>; ++j) sum += static_cast<float>(i * 100 + j * j);
+    CHECK(sums[i] == sum);
+  }
+}
+
+}  // namespace mblm
