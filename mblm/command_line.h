@@ -52,7 +52,7 @@ struct GenerateCommand {
 };
 
 struct EmbedCommand {
-  std::string model;
+  ModelArgument model;
   std::optional<std::string> file;    // unset: standard input
   std::optional<std::string> output;  // .safetensors or .npy; unset: .npy on standard output
   ComputeOptions compute;
@@ -62,17 +62,13 @@ struct InfoCommand {
   ModelArgument subject;  // or a configuration, or what this machine offers
 };
 
-<<<<<<< HEAD
-using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand>;
-=======
 struct ConvertCommand {
   ModelArgument from;
   std::string to;
   std::optional<std::string> layout;  // how a .pth file calls its parameters: 0.4.1, or 0.4.2, the default
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, InfoCommand, ConvertCommand>;
->>>>>>> refs/heads/torchfile
+using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
 // What to run; or the exit status where the command line itself says it all: after --help and --version, whose text goes
 // to standard output (0), and after a wrong command line, of which one line tells on standard error (2).
