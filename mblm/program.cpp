@@ -4,13 +4,10 @@
 
 #include <cerrno>
 #include <cstring>
-<<<<<<< HEAD
 #include <fstream>
 #include <iostream>
 #include <sstream>
-=======
 #include <utility>
->>>>>>> refs/heads/torchfile
 
 #include "engine/device.h"
 #include "engine/error.h"
