@@ -114,7 +114,7 @@ void add_embed(CLI::App& app, EmbedCommand& command) {
     return name.ends_with(".safetensors") || name.ends_with(".npy") ? std::string{} : "expected a name that ends in .safetensors or .npy, got " + name;
   };
   CLI::App* embed = app.add_subcommand("embed", "Hidden states of bytes, one vector per byte");
-  embed->add_option("MODEL", command.model, model_help)->required();
+  add_model(*embed, command.model);
   embed->add_option("FILE", command.file, "the bytes, all of them; else those of standard input");
   embed->add_option("-o,--output", command.output, "a .safetensors (tensor `hidden_states`) or .npy file; else .npy on standard output")
       ->check(output)

@@ -58,7 +58,7 @@ struct GenerateCommand {
 };
 
 struct EmbedCommand {
-  std::string model;
+  ModelArgument model;
   std::optional<std::string> file;    // unset: standard input
   std::optional<std::string> output;  // .safetensors or .npy; unset: .npy on standard output
   ComputeOptions compute;
