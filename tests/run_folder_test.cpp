@@ -80,7 +80,7 @@ TEST_CASE("a run's folder is new") {
   CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
         path + ": expected a new folder for the run, found one that process " + std::to_string(getpid()) + " works on");
   held.reset();
-  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one; set io.run_id to another name");
+  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
   const std::string file = folder.write("file", "x").string();
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot make the output folder: ", 0) == 0);
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot make the output folder: ", 0) == 0);
