@@ -46,9 +46,7 @@ struct NotActing {
 };
 constexpr NotActing not_acting[] = {
     {"train", "save_state_every"},       {"train", "cuda_graphs"},       {"io", "dataset_args"},
-    {"io", "enabled_loss_log_for_gpus"}, {"io", "tensorboard"},          {"resume", "checkpoint_file"},
-    {"resume", "next_epoch_index"},      {"resume", "next_batch_index"}, {"resume", "migrate_embeddings"},
-    {"resume", "rename_modules"},        {"resume", "resumed_from"},
+    {"io", "enabled_loss_log_for_gpus"}, {"io", "tensorboard"},          {"resume", "resumed_from"},
 };
 
 // On one line; a map as its kind.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "mblm/checkpoint_file.h"
 #include "mblm/config.h"
 #include "mblm/hierarchy.h"
 
@@ -82,17 +83,22 @@ class Model {
   LinearParameters to_logits_;
 };
 
-// The file's metadata has the model's config as YAML under this key, so that one file is enough to use a model.
-inline constexpr const char* config_metadata_key = "mblm_config";
-
-// Writes values and config; `metadata` is added to the file's.
+// Writes a .safetensors file with the config in its metadata, so that one file is enough to use a model; `metadata` is added.
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
 // The config that a checkpoint carries. Throws FileError when it carries none, ConfigError.
-ModelConfig read_checkpoint_config(const std::filesystem::path& path, const BlockRegistry& registry);
+ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& registry);
+
+struct LoadOptions {
+  // The file may have fewer ids than the model: fewer rows of the token embeddings and of to_logits. They become the first
+  // ones, and the model keeps the rest as it is.
+  bool extend_embeddings = false;
+};
 // Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
 // unknown, or of another shape or element type; then nothing is changed.
+void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
-// A model as the file's own config describes it, allocated on `device`. Throws FileError.
+// A model as `config` describes it, or else as the file's own config does, allocated on `device`. Throws FileError.
+std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {});
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {});
 
 }  // namespace mblm

@@ -4,19 +4,15 @@
 
 #include <algorithm>
 #include <numeric>
-#include <regex>
 #include <set>
 
 #include "engine/error.h"
-#include "engine/safetensors.h"
 #include "tests/temporary_folder.h"
 #include "train/byte_stream.h"
 #include "train/dataset.h"
 
 namespace mblm::testing {
 namespace {
-
-const std::filesystem::path golden = MBLM_GOLDEN_FOLDER;
 
 std::string sequence(const Dataset& dataset, std::int64_t epoch, std::int64_t index) {
   std::vector<std::int64_t> ids(static_cast<std::size_t>(dataset.length()));
@@ -42,32 +38,6 @@ std::string counting(std::size_t size) {
 }
 
 }  // namespace
-
-TEST_CASE("pg19 cuts as the Python package does") {
-  const SafetensorsFile cases(golden / "data_cases/pg19.safetensors");
-  const std::regex form(R"((?:(\w+)\.)?L(\d+)\.worker(\d+)of(\d+)\.epoch(\d+)\.(\w+))");
-  int checked = 0;
-  for (const std::string& name : cases.names()) {
-    CAPTURE(name);
-    std::smatch part;
-    REQUIRE(std::regex_match(name, part, form));
-    DatasetRequest request{.path = golden / "data/pg19", .length = std::stoll(part[2])};
-    request.split = part[1] == "validation" ? Split::Validation : part[1] == "test" ? Split::Test : Split::Train;
-    request.worker = std::stoll(part[3]);
-    request.workers = std::stoll(part[4]);
-    const std::unique_ptr<Dataset> dataset = DatasetRegistry().make("pg19", request);
-    const std::int64_t epoch = std::stoll(part[5]);
-    const Tensor expected = cases.tensor(name);
-    if (part[6] == "length") {
-      CHECK(dataset->size(epoch) == static_cast<std::int64_t>(expected.item()));
-    } else {
-      const std::vector<std::uint8_t> bytes = expected.to_vector<std::uint8_t>();
-      CHECK(sequence(*dataset, epoch, std::stoll(part[6])) == std::string(bytes.begin(), bytes.end()));
-    }
-    ++checked;
-  }
-  CHECK(checked == 19);
-}
 
 TEST_CASE("a stream joins the files in order of their names' bytes") {
   const TemporaryFolder folder;

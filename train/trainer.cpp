@@ -1,11 +1,8 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
-
-#include "engine/safetensors.h"
 
 namespace mblm {
 namespace {
@@ -13,7 +10,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::int64_t timed_micro_steps = 30;       // whose times and memory go to timemem.csv
-constexpr const char* loss_key = "validation_loss";  // of a checkpoint's metadata
+
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -28,16 +25,6 @@ DeviceInfo info_of(Device device) {
 std::string_view csv_kind(Split split) {
   constexpr std::string_view kinds[] = {"train", "valid", "test"};
   return kinds[static_cast<int>(split)];
-}
-
-// The validation loss that a checkpoint carries, if it does.
-std::optional<double> loss_of(const std::filesystem::path& checkpoint) {
-  const std::map<std::string, std::string> metadata = SafetensorsFile(checkpoint).metadata();
-  const auto entry = metadata.find(loss_key);
-  if (entry == metadata.end()) return {};
-  double loss = 0;
-  const char* end = entry->second.data() + entry->second.size();
-  return std::from_chars(entry->second.data(), end, loss).ec == std::errc() ? std::optional(loss) : std::nullopt;
 }
 
 }  // namespace
@@ -70,7 +57,8 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
       data_(open_data(config, datasets)),
-      model_(make_model(config, options_.device)),
+      start_(open_start(config, options_.rename_modules)),
+      model_(make_model(config, start_, options_.device)),
       steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
       folder_(config.io, run_id_of(config.io, options_.job_id, std::chrono::system_clock::now())),
       best_(folder_.checkpoints(), config.io.num_models_to_save) {
@@ -91,11 +79,18 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   }
 }
 
-std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device device) {
+std::optional<CheckpointFile> Trainer::open_start(const RunConfig& config, const Renames& renames) {
+  if (!config.resume || config.resume->checkpoint_file.empty()) return {};
+  return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? renames : Renames());
+}
+
+// The weights of `resume.checkpoint_file`, all of them. (With `migrate_embeddings` the Python package takes over only those
+// of the vocabulary and forgets the rest.)
+std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
   auto model = std::make_unique<Model>(config.model);
   model->allocate(device);
   model->initialize(static_cast<std::uint64_t>(config.train.seed));
-  if (config.resume && !config.resume->checkpoint_file.empty()) load_parameters(*model, config.resume->checkpoint_file);
+  if (start) load_parameters(*model, *start, {.extend_embeddings = config.resume->migrate_embeddings});
   return model;
 }
 
@@ -110,7 +105,8 @@ void Trainer::start_from_checkpoint() {
   skip_empty_epochs();
   if (resume.checkpoint_file.empty()) return;
   log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
-  if (const std::optional<double> loss = loss_of(resume.checkpoint_file)) save_if_best(*loss);
+  if (start_->loss) save_if_best(*start_->loss);
+  start_.reset();
 }
 
 TrainingResult Trainer::run() {
@@ -248,7 +244,7 @@ void Trainer::validate(LossRow row) {
 }
 
 void Trainer::save_if_best(double loss) {
-  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_key, shortest_text(loss)}}); });
+  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_metadata_key, shortest_text(loss)}}); });
 }
 
 // The best state comes back and is tested.

@@ -41,6 +41,7 @@ struct TrainerCallbacks {
 struct TrainerOptions {
   Device device = {};
   std::string job_id = {};  // names the run's folder when not empty
+  Renames rename_modules = {};  // of the tensors of resume.checkpoint_file, where resume.rename_modules is set
   TrainerCallbacks callbacks = {};
 };
 
@@ -74,7 +75,8 @@ class Trainer {
   };
   static Data open_data(const RunConfig& config, const DatasetRegistry& datasets);
 
-  static std::unique_ptr<Model> make_model(const RunConfig& config, Device device);
+  static std::optional<CheckpointFile> open_start(const RunConfig& config, const Renames& renames);
+  static std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device);
 
   void start_from_checkpoint();
 
@@ -105,6 +107,7 @@ class Trainer {
   const Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   Data data_;
+  std::optional<CheckpointFile> start_;  // what the run starts from, until it has
   const std::unique_ptr<Model> model_;
   StepRunner steps_;
   RunFolder folder_;
