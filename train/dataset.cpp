@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "train/clevr.h"
 #include "train/files.h"
 #include "train/pg19.h"
 
@@ -13,6 +14,7 @@ std::string_view name_of(Split split) {
 }
 
 DatasetRegistry::DatasetRegistry() {
+  add("clevr", make_clevr);
   add("files", make_files);
   add("pg19", make_pg19);
 }

@@ -1,4 +1,4 @@
-// Data sets: sequences of ids, by epoch. Built in are pg19 and files; an embedding program adds its own by deriving
+// Data sets: sequences of ids, by epoch. Built in are clevr, files and pg19; an embedding program adds its own by deriving
 // Dataset and registering it under an id, which a config then names (io.dataset_id).
 #pragma once
 
@@ -31,7 +31,7 @@ class Dataset {
   virtual std::int64_t length() const = 0;                  // ids in each sequence
   virtual bool has_loss_mask() const { return false; }
   // Writes sequence `index` of an epoch: `length` ids, and as many loss weights when there is a mask (else the span is
-  // empty). Throws FileError, ValueError for an id outside the vocabulary.
+  // empty). Throws FileError, ValueError for an id outside the vocabulary. Several threads may read at once.
   virtual void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const = 0;
 };
 
@@ -52,7 +52,7 @@ class DatasetRegistry {
   // Gives null when the data set has no such split, which only the test split may be.
   using Make = std::function<std::unique_ptr<Dataset>(const DatasetRequest&)>;
 
-  DatasetRegistry();  // pg19, files
+  DatasetRegistry();  // clevr, files, pg19
   // Throws ValueError when the id is there already.
   void add(const std::string& dataset_id, Make make);
   bool has(const std::string& dataset_id) const { return makers_.count(dataset_id) != 0; }
