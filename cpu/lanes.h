@@ -75,6 +75,30 @@ inline Lanes<T> sum_each(Lanes<T>* x) {
 
 namespace detail {
 
+// Exchanges lane i + half of a with lane i of b, for each i without the bit `half`.
+template <int half, class T, int... i>
+inline void exchange_lanes(Lanes<T>& a, Lanes<T>& b, std::integer_sequence<int, i...>) {
+  constexpr int lanes = sizeof...(i);
+  const Lanes<T> low = __builtin_shufflevector(a, b, ((i & half) != 0 ? lanes + i - half : i)...);
+  b = __builtin_shufflevector(a, b, ((i & half) != 0 ? lanes + i : i + half)...);
+  a = low;
+}
+
+}  // namespace detail
+
+// The square x of lane_count vectors becomes its transpose: pairs of vectors exchange blocks of ever larger size.
+template <class T, int half = 1>
+inline void transpose_lanes(Lanes<T>* x) {
+  if constexpr (half < lane_count<T>) {
+#pragma GCC unroll 16
+    for (int r = 0; r < lane_count<T>; ++r)
+      if ((r & half) == 0) detail::exchange_lanes<half, T>(x[r], x[r + half], std::make_integer_sequence<int, lane_count<T>>{});
+    transpose_lanes<T, 2 * half>(x);
+  }
+}
+
+namespace detail {
+
 template <int width, class T, int... i>
 inline Lanes<T> swap_lanes(Lanes<T> x, std::integer_sequence<int, i...>) {
   return __builtin_shufflevector(x, x, (i ^ width)...);
@@ -92,6 +116,11 @@ inline Lanes<T> reduce(Lanes<T> x, F&& combine) {
 
 }  // namespace detail
 
+template <class T>
+inline T lane_sum(Lanes<T> x) {
+  return detail::reduce<T>(x, [](Lanes<T> a, Lanes<T> b) { return a + b; })[0];
+}
+
 // Sum, largest element and inner product of n elements. Unlike a `simd reduction` loop, which adds its lanes one after the
 // other, these end in a tree: that matters for short rows.
 template <class T>
@@ -100,7 +129,7 @@ inline T row_sum(const T* x, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + lane_count<T> <= n; i += lane_count<T>) sum += load(x + i);
   if (i < n) sum += load_first(x + i, n - i);
-  return detail::reduce<T>(sum, [](Lanes<T> a, Lanes<T> b) { return a + b; })[0];
+  return lane_sum<T>(sum);
 }
 
 template <class T>
@@ -123,7 +152,7 @@ inline T row_dot(const T* x, const T* y, std::int64_t n) {
   std::int64_t i = 0;
   for (; i + lane_count<T> <= n; i += lane_count<T>) sum += load(x + i) * load(y + i);
   if (i < n) sum += load_first(x + i, n - i) * load_first(y + i, n - i);
-  return detail::reduce<T>(sum, [](Lanes<T> a, Lanes<T> b) { return a + b; })[0];
+  return lane_sum<T>(sum);
 }
 
 }  // namespace mblm

@@ -20,10 +20,14 @@ struct Sizes {
   std::int64_t batch, tokens, heads, width, states, chunks;
 
   explicit Sizes(const SsdScanInputs& in)
-      : batch(in.x.size(0)), tokens(in.x.size(1)), heads(in.dt.size(2)), width(in.x.size(2) / in.dt.size(2)), states(in.b.size(2)),
+      : batch(in.x.size(0)),
+        tokens(in.x.size(1)),
+        heads(in.dt.size(2)),
+        width(in.x.size(2) / in.dt.size(2)),
+        states(in.b.size(2)),
         chunks((in.x.size(1) + ssd_chunk - 1) / ssd_chunk) {}
-  std::int64_t row() const { return heads * width; }                 // elements of x of one token
-  std::int64_t head_state() const { return width * states; }         // elements of h of one head
+  std::int64_t row() const { return heads * width; }                  // elements of x of one token
+  std::int64_t head_state() const { return width * states; }          // elements of h of one head
   std::int64_t all_states() const { return heads * width * states; }  // of one sequence
   std::int64_t length(std::int64_t chunk) const { return std::min(ssd_chunk, tokens - chunk * ssd_chunk); }
   std::int64_t token(std::int64_t sequence, std::int64_t chunk) const { return sequence * tokens + chunk * ssd_chunk; }  // its first
@@ -69,7 +73,8 @@ struct Decay {
   T rate;                               // exp(A_log)
   std::int64_t q;
 
-  Decay(const Sizes& n, const T* all_dt, const T* a_log, std::int64_t token, std::int64_t length, std::int64_t head) : rate(std::exp(a_log[head])), q(length) {
+  Decay(const Sizes& n, const T* all_dt, const T* a_log, std::int64_t token, std::int64_t length, std::int64_t head)
+      : rate(std::exp(a_log[head])), q(length) {
     for (std::int64_t i = 0; i < q; ++i) dt[i] = all_dt[(token + i) * n.heads + head];
     std::fill(dt + q, dt + ssd_chunk, T(0));
 #pragma omp simd
@@ -89,7 +94,7 @@ struct Decay {
   T whole() const { return from_start[q - 1]; }
 };
 
-// A one among zeros: load_lanes(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
+// A one among zeros: load(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
 template <class T>
 inline constexpr std::array<T, 2 * lane_count<T> - 1> one_among_zeros = [] {
   std::array<T, 2 * lane_count<T> - 1> values{};
@@ -106,14 +111,14 @@ void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
   for (std::int64_t j = 0; j < padded(decay.q); j += one) {
     Lanes<T> row = {};
     for (std::int64_t i = 0; i < std::min(j, decay.q); ++i) {
-      lanes_at(m + i * triangle_row + j) = row;
-      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+      store<T>(m + i * triangle_row + j, row);
+      if (l != nullptr) store<T>(l + i * triangle_row + j, row);
     }
     for (std::int64_t i = j; i < decay.q; ++i) {
-      const Lanes<T> diagonal = i < j + one ? load_lanes(one_among_zeros<T>.data() + one - 1 - (i - j)) : Lanes<T>{};
+      const Lanes<T> diagonal = i < j + one ? load(one_among_zeros<T>.data() + one - 1 - (i - j)) : Lanes<T>{};
       row = row * decay.a[i] + diagonal;
-      lanes_at(m + i * triangle_row + j) = load_lanes(gram + i * triangle_row + j) * row * load_lanes(decay.dt + j) + d * diagonal;
-      if (l != nullptr) lanes_at(l + i * triangle_row + j) = row;
+      store<T>(m + i * triangle_row + j, load(gram + i * triangle_row + j) * row * load(decay.dt + j) + d * diagonal);
+      if (l != nullptr) store<T>(l + i * triangle_row + j, row);
     }
   }
 }

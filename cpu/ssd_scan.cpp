@@ -48,7 +48,7 @@ struct Forward {
         ssd::scale_rows(q, n.width, decay.from_start, to, n.row(), to, n.row());
       }
       ssd::mixing_matrix<T>(decay, gram, d[head], nullptr, m);
-      lower_times(q, n.width, m, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to);
+      lower_times(q, n.width, m, x + token * n.row() + head * n.width, n.row(), T(state != nullptr), to, n.row());
     }
   }
 
@@ -62,7 +62,7 @@ struct Forward {
       const T dtx = dt[row] * px[r];
 #pragma omp simd
       for (std::int64_t s = 0; s < n.states; ++s) out[s] = a * in[s] + dtx * pb[s];
-      py[r] = dot(n.states, out, pc) + d[head] * px[r];
+      py[r] = row_dot(out, pc, n.states) + d[head] * px[r];
     }
   }
 };
@@ -89,7 +89,14 @@ void forward(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_
     Tensor between = chunk_states;  // nobody keeps them: a ring that one sweep fills
     if (!between.defined() && n.chunks > 1)
       between = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, x.dtype());
-    const Forward<T> f{n, x.data<T>(), in.dt.data<T>(), in.a_log.data<T>(), in.b.data<T>(), in.c.data<T>(), in.d.data<T>(), y.data<T>(),
+    const Forward<T> f{n,
+                       x.data<T>(),
+                       in.dt.data<T>(),
+                       in.a_log.data<T>(),
+                       in.b.data<T>(),
+                       in.c.data<T>(),
+                       in.d.data<T>(),
+                       y.data<T>(),
                        ssd::borders<T>(in.initial, between, final_state)};
     if (n.tokens == 1 && in.initial.defined() && final_state.defined()) {
       const std::int64_t heads_per_tile = std::max<std::int64_t>(1, elementwise_tile / n.head_state());

@@ -18,10 +18,11 @@ struct Scratch {
   T ddt[ssd_chunk], dlog_a[ssd_chunk];  // dlog_a: of log a_k
   Tensor scaled_rows, state_rows;       // (64, p), (64, S)
 
-  explicit Scratch(const Sizes& n) : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
+  explicit Scratch(const Sizes& n)
+      : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
 };
 
-// load_lanes(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
+// load(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
 template <class T>
 inline constexpr std::array<T, 2 * lane_count<T>> ones_then_zeros = [] {
   std::array<T, 2 * lane_count<T>> values{};
@@ -60,7 +61,8 @@ struct Backward {
     for (std::int64_t i = 0; i < q; ++i) std::fill_n(s.dgram + i * triangle_row, padded(q), T(0));
     if (state != nullptr) std::fill_n(dc + first, q * n.states, T(0));
     if (dstate != nullptr) std::fill_n(db + first, q * n.states, T(0));
-    if (dstate != nullptr) gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
+    if (dstate != nullptr)
+      gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
     for (std::int64_t head = 0; head < n.heads; ++head) {
       Decay<T> decay(n, dt, a_log, token, q, head);
       const std::int64_t place = token * n.row() + head * n.width, skip = head * n.head_state();
@@ -70,14 +72,14 @@ struct Backward {
       if (dstate != nullptr) from_next_state(decay, x + place, dstate + skip, dx + place, db + first, s);
       if (state != nullptr) from_state(decay, dy + place, state + skip, c + first, dc + first, s);
       if (state != nullptr && dstate != nullptr) {
-        const T whole = decay.whole() * dot(n.head_state(), state + skip, dstate + skip);
+        const T whole = decay.whole() * row_dot(state + skip, dstate + skip, n.head_state());
         for (std::int64_t k = 0; k < q; ++k) s.dlog_a[k] += whole;
       }
       partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
       partials[head] = decay_gradients(decay, s, ddt + token * n.heads + head);
     }
-    gemm<T>(true, false, q, n.states, q, T(1), s.dgram, triangle_row, c + first, n.states, T(dstate != nullptr), db + first, n.states);
-    gemm<T>(false, false, q, n.states, q, T(1), s.dgram, triangle_row, b + first, n.states, T(state != nullptr), dc + first, n.states);
+    lower_transposed_times(q, n.states, s.dgram, c + first, n.states, T(dstate != nullptr), db + first, n.states);
+    lower_times(q, n.states, s.dgram, b + first, n.states, T(state != nullptr), dc + first, n.states);
   }
 
  private:
@@ -85,7 +87,7 @@ struct Backward {
   void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<T>& s) const {
     T weight[ssd_chunk], before = 0;
     for (std::int64_t j = 0; j < decay.q; ++j) {
-      const T reach = dot(n.width, px + j * n.row(), pdx + j * n.row());
+      const T reach = row_dot(px + j * n.row(), pdx + j * n.row(), n.width);
       weight[j] = decay.to_end[j] * decay.dt[j];
       s.ddt[j] += decay.to_end[j] * reach;
       s.dlog_a[j] += before;
@@ -108,7 +110,7 @@ struct Backward {
       T* out = pdc + i * n.states;
 #pragma omp simd
       for (std::int64_t k = 0; k < n.states; ++k) out[k] += row[k];
-      after += dot(n.states, row, pc + i * n.states);
+      after += row_dot(row, pc + i * n.states, n.states);
       s.dlog_a[i] += after;
     }
   }
@@ -116,7 +118,7 @@ struct Backward {
   // y = M x with M_ij = gram_ij L_ij dt_j + D [i = j], so dM_ij = dy_i . x_j. Returns dD.
   double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<T>& s) const {
     ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
-    lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx);
+    lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx, n.row());
     lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
     // dM_ij is on the way to all a_k with i >= k > j: their sums, from the last row up. No sum is the difference of others.
     constexpr std::int64_t one = lane_count<T>;
@@ -126,13 +128,13 @@ struct Backward {
       Lanes<T> crossing = {};
       for (std::int64_t j = 0; j <= k; j += one) {
         const std::int64_t at = k * triangle_row + j;
-        const Lanes<T> decayed = load_lanes(s.dm + at) * load_lanes(s.l + at), step = load_lanes(decay.dt + j);
-        lanes_at(s.dgram + at) += decayed * step;
-        lanes_at(below + j) += decayed * load_lanes(s.gram + at);
-        const Lanes<T> all = load_lanes(below + j) * step;
-        crossing += j + one <= k ? all : all * load_lanes(ones_then_zeros<T>.data() + one - (k - j));
+        const Lanes<T> decayed = load(s.dm + at) * load(s.l + at), step = load(decay.dt + j);
+        const Lanes<T> sum = load(below + j) + decayed * load(s.gram + at), all = sum * step;
+        store<T>(s.dgram + at, load(s.dgram + at) + decayed * step);
+        store<T>(below + j, sum);
+        crossing += j + one <= k ? all : all * load(ones_then_zeros<T>.data() + one - (k - j));
       }
-      s.dlog_a[k] += sum_lanes(crossing);
+      s.dlog_a[k] += lane_sum<T>(crossing);
       sum_d += s.dm[k * triangle_row + k];
     }
     for (std::int64_t j = 0; j < decay.q; ++j) s.ddt[j] += below[j];
@@ -182,9 +184,21 @@ void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, c
     const Sizes n(in);
     Tensor partials = empty(Shape{n.batch * n.chunks, 2, n.heads}, DType::Float64), dbetween;
     if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dy.dtype());
-    const Backward<T> f{n, in.x.data<T>(), in.dt.data<T>(), in.a_log.data<T>(), in.b.data<T>(), in.c.data<T>(), in.d.data<T>(), dy.data<T>(),
-                        ssd::borders<T>(in.initial, chunk_states, {}), ssd::borders<T>(out.dinitial, dbetween, dfinal),
-                        out.dx.data<T>(), out.ddt.data<T>(), out.db.data<T>(), out.dc.data<T>(), partials.data<double>()};
+    const Backward<T> f{n,
+                        in.x.data<T>(),
+                        in.dt.data<T>(),
+                        in.a_log.data<T>(),
+                        in.b.data<T>(),
+                        in.c.data<T>(),
+                        in.d.data<T>(),
+                        dy.data<T>(),
+                        ssd::borders<T>(in.initial, chunk_states, {}),
+                        ssd::borders<T>(out.dinitial, dbetween, dfinal),
+                        out.dx.data<T>(),
+                        out.ddt.data<T>(),
+                        out.db.data<T>(),
+                        out.dc.data<T>(),
+                        partials.data<double>()};
     for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
     add_weight_partials(partials.data<double>(), n.batch * n.chunks, n.heads, out.beta_a_log, out.da_log.data<T>());
     add_weight_partials(partials.data<double>() + n.heads, n.batch * n.chunks, n.heads, out.beta_d, out.dd.data<T>());

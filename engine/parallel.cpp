@@ -2,33 +2,149 @@
 
 #include <omp.h>
 
+#include <atomic>
+#include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
+#include <thread>
+#include <vector>
 
 namespace mblm {
+namespace {
 
-int thread_count() { return omp_get_max_threads(); }
-void set_thread_count(int threads) { omp_set_num_threads(std::max(1, threads)); }
+thread_local int wanted_threads = 0;   // 0: not set
+thread_local bool inside_tile = false;  // of this thread's parallel_tiles, or of another's as a worker
+
+inline void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+// One call of run_tiles: tiles are claimed one by one, so a thread that comes late, or never, only leaves more to the others.
+struct Job {
+  Job(detail::TileFn run_tile, void* its_context, std::int64_t count) : run(run_tile), context(its_context), tiles(count) {}
+
+  detail::TileFn run;
+  void* context;
+  std::int64_t tiles;
+  std::atomic<std::int64_t> next{0};
+  std::mutex failure_mutex;
+  std::exception_ptr failure;
+
+  void work() {
+    inside_tile = true;
+    for (std::int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
+      try {
+        run(context, tile);
+      } catch (...) {
+        const std::lock_guard lock(failure_mutex);
+        if (!failure) failure = std::current_exception();
+      }
+    }
+    inside_tile = false;
+  }
+};
+
+// The threads that help one calling thread. The caller works too and waits for tiles that are being worked on, not for
+// threads: on a machine with other work a thread that is not running delays nobody, where a barrier of all would.
+class Workers {
+ public:
+  explicit Workers(int helpers) {
+    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { serve(); });
+  }
+  ~Workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    announce();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  int helpers() const { return static_cast<int>(threads_.size()); }
+
+  void run(Job& job) {
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = &job;
+    }
+    announce();
+    job.work();
+    std::unique_lock lock(mutex_);
+    job_ = nullptr;  // no more helpers from here on
+    idle_.wait(lock, [this] { return active_ == 0; });
+  }
+
+ private:
+  void announce() {
+    round_.fetch_add(1, std::memory_order_release);
+    round_.notify_all();
+  }
+
+  // Ops follow each other closely: a thread looks for the next call for some microseconds before it sleeps.
+  void wait_for_round_after(std::uint32_t seen) const {
+    for (int i = 0; i < 2000; ++i) {
+      if (round_.load(std::memory_order_acquire) != seen) return;
+      pause_briefly();
+    }
+    round_.wait(seen, std::memory_order_acquire);
+  }
+
+  void serve() {
+    omp_set_num_threads(1);  // libraries that are called within tiles stay on this thread
+    for (std::uint32_t seen = 0;;) {
+      wait_for_round_after(seen);
+      Job* job = nullptr;
+      {
+        const std::lock_guard lock(mutex_);
+        seen = round_.load(std::memory_order_relaxed);
+        if (stop_) return;
+        job = job_;
+        if (job != nullptr) ++active_;
+      }
+      if (job == nullptr) continue;
+      job->work();
+      const std::lock_guard lock(mutex_);
+      if (--active_ == 0) idle_.notify_one();
+    }
+  }
+
+  std::atomic<std::uint32_t> round_{0};
+  std::mutex mutex_;
+  std::condition_variable idle_;
+  Job* job_ = nullptr;
+  int active_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+// The workers of the calling thread, made anew when another number is wanted.
+Workers& workers_of_this_thread(int helpers) {
+  thread_local std::unique_ptr<Workers> workers;
+  if (workers == nullptr || workers->helpers() != helpers) {
+    workers.reset();
+    workers = std::make_unique<Workers>(helpers);
+  }
+  return *workers;
+}
+
+}  // namespace
+
+int thread_count() { return wanted_threads > 0 ? wanted_threads : omp_get_max_threads(); }
+void set_thread_count(int threads) { wanted_threads = std::max(1, threads); }
 
 namespace detail {
 
 void run_tiles(std::int64_t tiles, TileFn run, void* context) {
-  if (tiles <= 1 || omp_in_parallel() != 0 || omp_get_max_threads() == 1) {
+  const int threads = inside_tile ? 1 : thread_count();
+  if (tiles <= 1 || threads == 1) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) run(context, tile);
     return;
   }
-  std::exception_ptr failure;
-  std::mutex mutex;
-#pragma omp parallel for schedule(dynamic, 1)
-  for (std::int64_t tile = 0; tile < tiles; ++tile) {
-    try {
-      run(context, tile);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!failure) failure = std::current_exception();
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
+  Job job(run, context, tiles);
+  workers_of_this_thread(threads - 1).run(job);
+  if (job.failure) std::rethrow_exception(job.failure);
 }
 
 }  // namespace detail

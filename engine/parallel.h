@@ -9,7 +9,8 @@
 
 namespace mblm {
 
-// Threads that parallel_tiles uses when called from this thread. The default is OpenMP's.
+// Threads that parallel_tiles uses when called from this thread; each calling thread has helpers of its own. The default is
+// OpenMP's (OMP_NUM_THREADS, else one per processor).
 int thread_count();
 void set_thread_count(int threads);  // for calls from this thread
 

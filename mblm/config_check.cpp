@@ -1,7 +1,6 @@
 #include "mblm/config_check.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "mblm/config_fields.h"
 #include "mblm/field_rules.h"

@@ -42,9 +42,9 @@ struct NotActing {
   const char *section, *field;
 };
 constexpr NotActing not_acting[] = {
-    {"train", "save_state_every"},   {"train", "cuda_graphs"},       {"io", "enabled_loss_log_for_gpus"},  {"io", "tensorboard"},
-    {"resume", "checkpoint_file"},   {"resume", "next_epoch_index"}, {"resume", "next_batch_index"},
-    {"resume", "migrate_embeddings"}, {"resume", "rename_modules"},  {"resume", "resumed_from"},
+    {"train", "cuda_graphs"},
+    {"io", "enabled_loss_log_for_gpus"},
+    {"io", "tensorboard"},
 };
 
 // On one line; a map as its kind.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 #include <type_traits>
 #include <utility>
@@ -26,7 +25,7 @@ std::string range_words(const Range& range) {
 bool contains(const Range& range, double value) {
   const bool above = range.open_minimum ? value > range.minimum : value >= range.minimum;
   const bool below = range.open_maximum ? value < range.maximum : value <= range.maximum;
-  return above && below;
+  return above && below && std::isfinite(value);
 }
 
 template <class T>

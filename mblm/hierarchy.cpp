@@ -1,5 +1,7 @@
 #include "mblm/hierarchy.h"
 
+#include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "engine/autograd.h"
@@ -35,7 +37,8 @@ Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store) : config_
       stage.positions = &root.add(numbered("pos_embs", n) + ".weight", Shape{config.seq_lens[at], width}, Init::normal());
     stage.start = &root.add(numbered("start_tokens", n), Shape{width}, Init::normal());
     stage.block = config.blocks[at]->build(root.child(numbered("stage_models", n)), width, config.num_layers[at]);
-    if (n < last) stage.to_next = add_linear(root, numbered("to_next_stage_proj", n) + ".1", width, config.hidden_dims[at + 1] * config.seq_lens[at + 1]);
+    if (n < last)
+      stage.to_next = add_linear(root, numbered("to_next_stage_proj", n) + ".1", width, config.hidden_dims[at + 1] * config.seq_lens[at + 1]);
   }
 }
 
@@ -65,7 +68,6 @@ Tensor Hierarchy::embed(int n, const Tensor& ids) const {
     x = layer_norm(x, embedding.norm_in_weight->tensor(), embedding.norm_in_bias->tensor());
     x = layer_norm(embedding.projection(x), embedding.norm_out_weight->tensor(), embedding.norm_out_bias->tensor());
   }
-  if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, RotaryPairs::Interleaved, x.size(2), 1);
   return x;
 }
 
@@ -86,21 +88,52 @@ Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& c
 }
 
 Tensor Hierarchy::forward(const Tensor& ids, const ForwardContext& context) const {
-  const int last = config_.stages() - 1;
   const std::int64_t batch = ids.size(0), length = batch == 0 ? 0 : ids.numel() / batch;
+  return run_stages(
+      batch, length,
+      [&](int n, std::int64_t rows, std::int64_t tokens, std::int64_t used) {
+        const std::int64_t patch = config_.patch_bytes(n);
+        return embed(n, slice_sequence(ids.reshape(Shape{rows, tokens * patch}), 0, used * patch));
+      },
+      context);
+}
+
+Tensor Hierarchy::forward_embeddings(std::span<const Tensor> embeddings, const ForwardContext& context) const {
+  const Tensor& local = embeddings.front();
+  const std::int64_t batch = local.size(0), length = batch == 0 ? 0 : local.shape().rows() / batch;
+  return run_stages(
+      batch, length,
+      [&](int n, std::int64_t rows, std::int64_t tokens, std::int64_t used) {
+        const Tensor& given = embeddings[embeddings.size() - 1 - static_cast<std::size_t>(n)];
+        return slice_sequence(given.reshape(Shape{rows, tokens, given.shape().last()}), 0, used);
+      },
+      context);
+}
+
+std::vector<Tensor> Hierarchy::embeddings(const Tensor& ids) const {
+  std::vector<Tensor> all;
+  for (int n = config_.stages() - 1; n >= 0; --n) {
+    std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().begin() + n + 2);
+    sizes.push_back(config_.hidden_dims[static_cast<std::size_t>(n)]);
+    all.push_back(embed(n, ids.reshape(Shape{1, ids.numel()})).reshape(Shape(std::span<const std::int64_t>(sizes))));
+  }
+  return all;
+}
+
+// The stages from global to local, for sequences of `length` bytes; without a byte only the local one runs, on its start token.
+Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const {
+  const int last = config_.stages() - 1;
   std::int64_t patches = 1;  // per sequence: the stage's batch is batch * patches
   Tensor above;              // what the stage above hands to each token
   for (int n = length == 0 ? last : 0; n <= last; ++n) {
     const Stage& stage = stages_[static_cast<std::size_t>(n)];
-    const std::int64_t rows = batch * patches, patch = config_.patch_bytes(n), tokens = length / patches / patch;
+    const std::int64_t rows = batch * patches, tokens = length / patches / config_.patch_bytes(n);
     // The last token of a stage above the local one tells nothing that is used: it would speak of the patch after it.
     const std::int64_t used = n == last ? tokens : tokens - 1;
-    Tensor stage_ids = ids.reshape(Shape{rows, tokens * patch});
-    if (used < tokens) {
-      stage_ids = slice_sequence(stage_ids, 0, used * patch);
-      if (above.defined()) above = slice_sequence(above, 0, used);
-    }
-    const Tensor x = stage_input(stage.start->tensor(), embed(n, stage_ids), stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
+    if (above.defined()) above = slice_sequence(above, 0, used);
+    Tensor x = embedded(n, rows, tokens, used);
+    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, RotaryPairs::Interleaved, x.size(2), 1);
+    x = stage_input(stage.start->tensor(), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
     const Tensor attended = run_stage(n, x, of_patches(context, patches, 0));  // (rows, 1 + used, D)
     if (n == last) return attended.reshape(Shape{batch, patches, 1 + tokens, attended.size(2)});
     const auto next = static_cast<std::size_t>(n + 1);
@@ -108,6 +141,16 @@ Tensor Hierarchy::forward(const Tensor& ids, const ForwardContext& context) cons
     patches *= tokens;
   }
   return {};
+}
+
+int stage_of_parameter(const std::string& name, int stages) {
+  const std::size_t dot = name.find('.');
+  const std::string group = name.substr(0, dot);
+  if (group == "to_logits") return stages - 1;
+  int number = 0;
+  if (dot == std::string::npos || std::from_chars(name.data() + dot + 1, name.data() + name.size(), number).ec != std::errc()) return -1;
+  if (group == "token_embs_rev") return stages - 1 - number;
+  return group == "pos_embs" || group == "start_tokens" || group == "stage_models" || group == "to_next_stage_proj" ? number : -1;
 }
 
 }  // namespace mblm

@@ -2,7 +2,9 @@
 // "Stages"). Each stage sees the patches of the stage above as its batch, and what that stage knew before each patch.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "mblm/config.h"
@@ -13,9 +15,9 @@ namespace mblm {
 // Lookup of one stage's tokens: for the local stage a table; above it the bytes of a patch are looked up, concatenated,
 // normalised and projected.
 struct TokenEmbedding {
-  Parameter* table = nullptr;                               // (V, D_local)
+  Parameter* table = nullptr;                                      // (V, D_local)
   Parameter *norm_in_weight = nullptr, *norm_in_bias = nullptr;    // (patch * D_local)
-  LinearParameters projection;                              // patch * D_local -> D
+  LinearParameters projection;                                     // patch * D_local -> D
   Parameter *norm_out_weight = nullptr, *norm_out_bias = nullptr;  // (D)
 };
 
@@ -28,6 +30,12 @@ class Hierarchy {
   // per local patch the start token's output first. With one stage: (B, 1, 1 + P, D).
   Tensor forward(const Tensor& ids, const ForwardContext& context) const;
 
+  // What `forward` looks up, one tensor per stage from local to global, without positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}),
+  // ..., (B, P, P_1, D_1), (B, P, D_0).
+  std::vector<Tensor> embeddings(const Tensor& ids) const;
+  // `forward` from such embeddings, whose shapes must be these.
+  Tensor forward_embeddings(std::span<const Tensor> embeddings, const ForwardContext& context) const;
+
   const StageBlock& block(int stage) const { return *stages_[static_cast<std::size_t>(stage)].block; }
 
  private:
@@ -36,15 +44,21 @@ class Hierarchy {
     Parameter* positions = nullptr;  // (P, D), fixed
     Parameter* start = nullptr;      // (D)
     std::unique_ptr<StageBlock> block;
-    LinearParameters to_next;        // D -> P_{n+1} D_{n+1}; none for the local stage
+    LinearParameters to_next;  // D -> P_{n+1} D_{n+1}; none for the local stage
   };
 
   void declare_embedding(const Scope& scope, int stage);
   Tensor embed(int stage, const Tensor& ids) const;
+  // The embeddings of the first `used` of `tokens` tokens in each of `rows` sequences of a stage: (rows, used, D).
+  using StageTokens = std::function<Tensor(int stage, std::int64_t rows, std::int64_t tokens, std::int64_t used)>;
+  Tensor run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const;
   Tensor run_stage(int stage, const Tensor& tokens, const ForwardContext& context) const;
 
   const ModelConfig config_;
   std::vector<Stage> stages_;
 };
+
+// The stage whose parameter has this name in files; the logits' are the local stage's. -1 for another name.
+int stage_of_parameter(const std::string& name, int stages);
 
 }  // namespace mblm

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "ops/check.h"
 #include "ops/cross_entropy.h"
 #include "ops/embedding.h"
 #include "ops/sequence.h"
@@ -45,8 +46,7 @@ Tensor Model::nested_ids(const Tensor& input_ids) const {
   if (length == sizes[1] * patch) return to_device(input_ids, device).reshape(shape);
   const std::vector<std::int64_t> given = host_ids(input_ids);
   std::vector<std::int64_t> padded(static_cast<std::size_t>(shape.numel()), config_.pad_token_id);
-  for (std::int64_t b = 0; b < sizes[0]; ++b)
-    std::copy_n(given.begin() + b * length, length, padded.begin() + b * sizes[1] * patch);
+  for (std::int64_t b = 0; b < sizes[0]; ++b) std::copy_n(given.begin() + b * length, length, padded.begin() + b * sizes[1] * patch);
   return from_values<std::int64_t>(shape, padded, device);
 }
 
@@ -72,6 +72,34 @@ Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& conte
   std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().end());
   sizes.push_back(flat.shape().last());
   return flat.reshape(Shape(std::span<const std::int64_t>(sizes)));
+}
+
+std::vector<Tensor> Model::embeddings(const Tensor& input_ids) const { return hierarchy_.embeddings(nested_ids(input_ids)); }
+
+void Model::check_embeddings(std::span<const Tensor> embeddings) const {
+  const auto stages = static_cast<std::size_t>(config_.stages());
+  require<ShapeError>(embeddings.size() == stages, "embeddings: expected ", stages, ", one per stage, got ", embeddings.size());
+  require<ShapeError>(embeddings.front().rank() == config_.stages() + 2, "embeddings: expected shape (B, P, ..., D) with ", stages + 2,
+                      " axes for the local stage, got ", embeddings.front().shape());
+  std::vector<std::int64_t> sizes{embeddings.front().size(0), embeddings.front().size(1)};
+  require<ValueError>(!config_.fixed_context() || sizes[1] <= config_.seq_lens[0], "embeddings: expected at most ", config_.seq_lens[0],
+                      " tokens of stage 0, the fixed context of the model, got ", sizes[1]);
+  for (std::size_t n = 0; n < stages; ++n) {
+    if (n > 0) sizes.push_back(config_.seq_lens[n]);
+    std::vector<std::int64_t> expected = sizes;
+    expected.push_back(config_.hidden_dims[n]);
+    const Tensor& given = embeddings[stages - 1 - n];
+    const std::string what = concat_text("those of stage ", n);
+    require_shape("embeddings", what, given, Shape(std::span<const std::int64_t>(expected)));
+    require_dtype("embeddings", what, given, store_.values().dtype());
+  }
+}
+
+Tensor Model::hidden_states(std::span<const Tensor> embeddings, const ForwardContext& context) const {
+  check_embeddings(embeddings);
+  const Shape& shape = embeddings.front().shape();
+  const std::int64_t length = shape[0] == 0 ? 0 : shape.rows() / shape[0];
+  return flatten_patches(hierarchy_.forward_embeddings(embeddings, context), 1, length).reshape(shape);
 }
 
 Model::Loss Model::loss(const Tensor& input_ids, const Tensor& loss_mask, const ForwardContext& context) const {

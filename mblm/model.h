@@ -5,8 +5,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "mblm/checkpoint_file.h"
 #include "mblm/config.h"
 #include "mblm/hierarchy.h"
 
@@ -35,6 +38,13 @@ class Model {
   // Flat: (B, L, D). Nested: (B, P, ..., P_{N-1}, D), without the start tokens.
   Tensor hidden_states(const Tensor& input_ids, const ForwardContext& context = {}) const;
 
+  // The embeddings of an input, one tensor per stage from local to global, padded to whole tokens of stage 0 and without
+  // positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}), ..., (B, P, P_1, D_1), (B, P, D_0).
+  std::vector<Tensor> embeddings(const Tensor& input_ids) const;
+  // The hidden states of such embeddings, in the model's dtype and on its device; those of an input give what the input gives.
+  // (B, P, P_1, ..., P_{N-1}, D). Throws ShapeError, DTypeError, ValueError for more than a fixed context.
+  Tensor hidden_states(std::span<const Tensor> embeddings, const ForwardContext& context = {}) const;
+
   struct Loss {
     Tensor loss;      // scalar: mean over the elements that are not zero after masking; 0 when there are none
     Tensor elements;  // (B, L) loss per byte in nats, times the mask; zero where the target is padding
@@ -44,7 +54,8 @@ class Model {
   Loss loss(const Tensor& input_ids, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
  private:
-  Tensor nested_ids(const Tensor& input_ids) const;    // checked, padded and reshaped
+  Tensor nested_ids(const Tensor& input_ids) const;  // checked, padded and reshaped
+  void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;
   ParameterStore store_;
@@ -52,17 +63,22 @@ class Model {
   LinearParameters to_logits_;
 };
 
-// The file's metadata has the model's config as YAML under this key, so that one file is enough to use a model.
-inline constexpr const char* config_metadata_key = "mblm_config";
-
-// Writes values and config; `metadata` is added to the file's.
+// Writes a .safetensors file with the config in its metadata, so that one file is enough to use a model; `metadata` is added.
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
 // The config that a checkpoint carries. Throws FileError when it carries none, ConfigError.
-ModelConfig read_checkpoint_config(const std::filesystem::path& path, const BlockRegistry& registry);
+ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& registry);
+
+struct LoadOptions {
+  // The file may have fewer ids than the model: fewer rows of the token embeddings and of to_logits. They become the first
+  // ones, and the model keeps the rest as it is.
+  bool extend_embeddings = false;
+};
 // Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
 // unknown, or of another shape or element type; then nothing is changed.
+void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
-// A model as the file's own config describes it, allocated on `device`. Throws FileError.
+// A model as `config` describes it, or else as the file's own config does, allocated on `device`. Throws FileError.
+std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {});
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {});
 
 }  // namespace mblm

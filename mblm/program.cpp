@@ -4,12 +4,26 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <utility>
 
 #include "engine/device.h"
 #include "engine/error.h"
 #include "engine/parallel.h"
 
 namespace mblm {
+namespace {
+
+std::string read_all(std::istream& in, const std::string& name) {
+  std::ostringstream bytes;
+  if (in.peek() != std::istream::traits_type::eof()) bytes << in.rdbuf();
+  require<FileError>(!in.bad() && !bytes.fail(), name, ": cannot be read");
+  return std::move(bytes).str();
+}
+
+}  // namespace
 
 void write_output(std::string_view text) {
   while (!text.empty()) {
@@ -26,6 +40,14 @@ void write_note(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // in one piece; nobody to tell if it fails
 }
 
+std::string read_input(const std::optional<std::string>& file) {
+  if (!file) return read_all(std::cin, "standard input");
+  require<FileError>(!std::filesystem::is_directory(*file), *file, ": expected a file, found a folder");
+  std::ifstream in(*file, std::ios::binary);
+  require<FileError>(in.is_open(), *file, ": cannot be read: ", std::strerror(errno));
+  return read_all(in, *file);
+}
+
 std::filesystem::path model_file(const std::string& model) {
   const std::filesystem::path path(model);
   if (std::filesystem::is_directory(path)) {
@@ -34,7 +56,8 @@ std::filesystem::path model_file(const std::string& model) {
     return best;
   }
   require<FileError>(std::filesystem::exists(path), model, ": no such file or folder");
-  require<FileError>(path.extension() == ".safetensors", model, ": expected a run's folder or a .safetensors file");
+  require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", model,
+                     ": expected a run's folder, a .safetensors or a .pth file");
   return path;
 }
 
@@ -50,9 +73,17 @@ Device open_device(const std::string& name, const ComputeOptions& options) {
   return {};
 }
 
-std::unique_ptr<Model> open_model(const std::string& model, const ComputeOptions& options) {
-  const std::filesystem::path file = model_file(model);
-  return load_model(file, BlockRegistry(), open_device("auto", options));
+OpenCheckpoint open_checkpoint(const ModelArgument& argument) {
+  CheckpointFile file = open_checkpoint(model_file(argument.model));
+  if (argument.config) return {std::move(file), read_model_config(*argument.config, BlockRegistry())};
+  require<FileError>(file.config.has_value(), file.path.string(), ": expected the model's config in the file's metadata, found none; give --config");
+  ModelConfig config = checkpoint_config(file, BlockRegistry());
+  return {std::move(file), std::move(config)};
+}
+
+std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options) {
+  const OpenCheckpoint checkpoint = open_checkpoint(argument);
+  return load_model(checkpoint.file, checkpoint.config, open_device("auto", options));
 }
 
 }  // namespace mblm

@@ -24,9 +24,9 @@ Split split_named(const std::string& name) {
 
 // What the command line says of the data, else what the run's own config says.
 std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig& model) {
-  const std::filesystem::path run_config = std::filesystem::path(command.model) / "config.yaml";
+  const std::filesystem::path run_config = std::filesystem::path(command.model.model) / "config.yaml";
   const bool is_run = std::filesystem::exists(run_config);
-  require<ValueError>(is_run || command.data, command.model, ": not a run's folder, which would name its data; give --data");
+  require<ValueError>(is_run || command.data, command.model.model, ": not a run's folder, which would name its data; give --data");
   DatasetRequest request;
   request.split = split_named(command.split);
   request.length = model.context();
@@ -62,7 +62,7 @@ Evaluation run_evaluation(const Model& model, const Dataset& dataset) {
 
 std::string as_json(const EvalCommand& command, const Evaluation& e) {
   nlohmann::ordered_json json;
-  json["model"] = command.model;
+  json["model"] = command.model.model;
   json["split"] = command.split;
   json["sequences"] = e.sequences;
   json["bytes"] = e.bytes;
@@ -93,7 +93,7 @@ int run(const EvalCommand& command) {
   const std::unique_ptr<Model> model = open_model(command.model, command.compute);
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
   const Evaluation result = run_evaluation(*model, *dataset);
-  require<ValueError>(result.bytes > 0, command.model, ": no byte of the ", command.split, " split counts, all are padding");
+  require<ValueError>(result.bytes > 0, command.model.model, ": no byte of the ", command.split, " split counts, all are padding");
   write_output(command.json ? as_json(command, result) : as_table(command, result));
   return 0;
 }

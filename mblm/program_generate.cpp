@@ -1,13 +1,7 @@
 // mblm generate: continues a prompt, each byte as it comes.
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "engine/error.h"
 #include "mblm/byte_writer.h"
@@ -16,20 +10,8 @@
 namespace mblm {
 namespace {
 
-std::string read_all(std::istream& in, const std::string& name) {
-  std::ostringstream bytes;
-  if (in.peek() != std::istream::traits_type::eof()) bytes << in.rdbuf();
-  require<FileError>(!in.bad() && !bytes.fail(), name, ": cannot be read");
-  return std::move(bytes).str();
-}
-
 std::string prompt_bytes(const GenerateCommand& command) {
-  if (command.prompt_from_input) return read_all(std::cin, "standard input");
-  if (!command.prompt_file) return command.prompt;
-  require<FileError>(!std::filesystem::is_directory(*command.prompt_file), *command.prompt_file, ": expected a file, found a folder");
-  std::ifstream file(*command.prompt_file, std::ios::binary);
-  require<FileError>(file.is_open(), *command.prompt_file, ": cannot be read: ", std::strerror(errno));
-  return read_all(file, *command.prompt_file);
+  return command.prompt_from_input || command.prompt_file ? read_input(command.prompt_file) : command.prompt;
 }
 
 OutputForm output_form(const std::optional<std::string>& format) {

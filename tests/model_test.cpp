@@ -8,6 +8,7 @@
 #include "engine/pool.h"
 #include "engine/safetensors.h"
 #include "mblm/model.h"
+#include "ops/sequence.h"
 #include "tests/op_case.h"
 #include "tests/temporary_folder.h"
 
@@ -103,6 +104,46 @@ TEST_CASE("a nested input is the flat one, and its logits keep the start tokens"
       REQUIRE(std::abs(logits.v[static_cast<std::size_t>(byte * 40 + v)] - with_start.v[static_cast<std::size_t>(row * 40 + v)]) < 1e-12);
   }
   CHECK(concat_text(model->hidden_states(nested).shape()) == "(2, 3, 4, 2, 8)");
+}
+
+TEST_CASE("hidden states of the embeddings of an input are those of the input, bit for bit") {
+  for (const ModelConfig& config : all_kinds()) {
+    const auto model = make_model(config);
+    for (const std::int64_t length : {config.context(), config.context() - 1, std::int64_t{1}, std::int64_t{0}}) {
+      const Tensor ids = random_ids(3, length);
+      const std::vector<Tensor> embeddings = model->embeddings(ids);
+      REQUIRE(embeddings.size() == static_cast<std::size_t>(config.stages()));
+      CHECK(embeddings.back().shape() == Shape{3, (length + config.patch_bytes(0) - 1) / config.patch_bytes(0), config.hidden_dims[0]});
+      const Tensor nested = model->hidden_states(embeddings);
+      CHECK(nested.shape() == embeddings.front().shape());
+      const std::int64_t padded = nested.numel() / 3 / nested.shape().last();
+      const Tensor flat = slice_sequence(nested.reshape(Shape{3, padded, nested.shape().last()}), 0, length);
+      CHECK(flat.to_vector<float>() == model->hidden_states(ids).to_vector<float>());
+    }
+  }
+}
+
+TEST_CASE("embeddings receive gradients, and those that do not fit are named") {
+  const auto model = make_model(config_of("[3, 4]", "[16, 12]", "[1, 1]", "[" + transformer + ", " + mamba2 + "]"), DType::Float64);
+  std::vector<Tensor> embeddings = model->embeddings(random_ids(2, 12));
+  for (Tensor& stage : embeddings) stage = stage.detach().as_leaf();
+  const Tensor hidden = model->hidden_states(embeddings);
+  const std::vector<Tensor> gradients = backward(std::span(&hidden, 1), std::span(&hidden, 1), embeddings);
+  for (std::size_t n = 0; n < 2; ++n) {
+    CHECK(gradients[n].shape() == embeddings[n].shape());
+    const HostArray gradient = to_host(gradients[n]);
+    CHECK(std::any_of(gradient.v.begin(), gradient.v.end(), [](double v) { return v != 0; }));
+  }
+  const NoGradScope no_grad;
+  const auto message = [&](const std::vector<Tensor>& wrong) { return message_of<Error>([&] { model->hidden_states(wrong); }); };
+  const auto of = [](const Shape& shape, DType dtype = DType::Float64) { return zeros(shape, dtype); };
+  CHECK(message({embeddings[0]}) == "embeddings: expected 2, one per stage, got 1");
+  CHECK(message({of(Shape{2, 12, 12}), embeddings[1]}) == "embeddings: expected shape (B, P, ..., D) with 4 axes for the local stage, got (2, 12, 12)");
+  CHECK(message({embeddings[0], of(Shape{2, 2, 16})}) == "embeddings: expected those of stage 0 of shape (2, 3, 16), got (2, 2, 16)");
+  CHECK(message({of(Shape{2, 3, 5, 12}), embeddings[1]}) == "embeddings: expected those of stage 1 of shape (2, 3, 4, 12), got (2, 3, 5, 12)");
+  CHECK(message({of(Shape{2, 3, 4, 12}, DType::Float32), embeddings[1]}) == "embeddings: expected those of stage 1 of float64, got float32");
+  CHECK(message({of(Shape{2, 4, 4, 12}), of(Shape{2, 4, 16})}) ==
+        "embeddings: expected at most 3 tokens of stage 0, the fixed context of the model, got 4");
 }
 
 TEST_CASE("the loss is that of the logits one byte earlier") {

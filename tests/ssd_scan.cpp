@@ -22,7 +22,8 @@ std::vector<HostArray> oracle(const Sizes& n, std::span<const HostArray> in) {
     const std::int64_t sequence = row / n.tokens;
     for (std::int64_t channel = 0; channel < n.heads * n.width; ++channel) {
       const std::int64_t head = channel / n.width;
-      const double step = dt.v[at(row * n.heads + head)], a = std::exp(-std::exp(a_log.v[at(head)]) * step), value = x.v[at(row * n.heads * n.width + channel)];
+      const double step = dt.v[at(row * n.heads + head)], a = std::exp(-std::exp(a_log.v[at(head)]) * step),
+                   value = x.v[at(row * n.heads * n.width + channel)];
       double sum = d.v[at(head)] * value;
       for (std::int64_t s = 0; s < n.states; ++s) {
         double& state = h.v[at((sequence * n.heads * n.width + channel) * n.states + s)];
@@ -37,7 +38,8 @@ std::vector<HostArray> oracle(const Sizes& n, std::span<const HostArray> in) {
 
 std::vector<CaseInput> inputs(const Sizes& n, double dt, double dt_scale) {
   std::vector<double> a_log;
-  for (std::int64_t head = 0; head < n.heads; ++head) a_log.push_back(n.heads == 1 ? 0.5 : std::log(16.0) * static_cast<double>(head) / static_cast<double>(n.heads - 1));
+  for (std::int64_t head = 0; head < n.heads; ++head)
+    a_log.push_back(n.heads == 1 ? 0.5 : std::log(16.0) * static_cast<double>(head) / static_cast<double>(n.heads - 1));
   return {{.shape = Shape{n.batch, n.tokens, n.heads * n.width}},
           {.shape = Shape{n.batch, n.tokens, n.heads}, .scale = dt_scale, .offset = dt},
           {.shape = Shape{n.heads}, .values = a_log},
@@ -93,8 +95,10 @@ OpCase make_measured(const Sizes& n) {
   OpCase c = make(n, 0.1, 0.02, false);
   c.oracle = nullptr;
   c.benchmark = true;
-  const double rows = static_cast<double>(n.batch * n.tokens), chunk = static_cast<double>(std::min(n.tokens, ssd_chunk)), states = n.tokens > ssd_chunk ? 4.0 : 0.0;
-  c.flops = rows * static_cast<double>(n.states) * chunk + rows * static_cast<double>(n.heads * n.width) * (chunk + states * static_cast<double>(n.states));
+  const double rows = static_cast<double>(n.batch * n.tokens), chunk = static_cast<double>(std::min(n.tokens, ssd_chunk)),
+               states = n.tokens > ssd_chunk ? 4.0 : 0.0;
+  c.flops =
+      rows * static_cast<double>(n.states) * chunk + rows * static_cast<double>(n.heads * n.width) * (chunk + states * static_cast<double>(n.states));
   return c;
 }
 
@@ -105,7 +109,8 @@ std::vector<OpCase> cases() {
     all.push_back(make({2, tokens, 3, 8, 12}, 0.1, 0.02, true));
   }
   for (const std::int64_t tokens : {9, 65}) {
-    for (const Sizes& n : {Sizes{1, tokens, 1, 1, 1}, Sizes{1, tokens, 1, 24, 16}, Sizes{3, tokens, 3, 1, 16}, Sizes{1, tokens, 1, 72, 1}, Sizes{0, tokens, 3, 8, 12}})
+    for (const Sizes& n :
+         {Sizes{1, tokens, 1, 1, 1}, Sizes{1, tokens, 1, 24, 16}, Sizes{3, tokens, 3, 1, 16}, Sizes{1, tokens, 1, 72, 1}, Sizes{0, tokens, 3, 8, 12}})
       all.push_back(make(n, 0.1, 0.02, true));
     all.push_back(make({2, tokens, 3, 8, 12}, 1e-3, 5e-3, true));  // some negative: states that grow
     all.push_back(make({2, tokens, 3, 8, 12}, 6, 0.5, true));

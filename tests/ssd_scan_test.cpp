@@ -1,9 +1,10 @@
 // What the case list of ssd_scan cannot say: float32 gradients against float64, outputs that nobody uses, bad shapes.
+#include "ops/ssd_scan.h"
+
 #include <doctest/doctest.h>
 
 #include <cmath>
 
-#include "ops/ssd_scan.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {
@@ -13,10 +14,13 @@ namespace {
 OpCase long_sequence(double dt, double dt_scale) {
   OpCase c;
   c.name = concat_text("dt=", dt);
-  c.inputs = {{.shape = Shape{1, 512, 64}},  {.shape = Shape{1, 512, 4}, .scale = dt_scale, .offset = dt},
+  c.inputs = {{.shape = Shape{1, 512, 64}},
+              {.shape = Shape{1, 512, 4}, .scale = dt_scale, .offset = dt},
               {.shape = Shape{4}, .values = {0.0, std::log(2.0), std::log(6.0), std::log(16.0)}},
-              {.shape = Shape{1, 512, 16}},  {.shape = Shape{1, 512, 16}},
-              {.shape = Shape{4}},           {.shape = Shape{1, 4, 16, 16}}};
+              {.shape = Shape{1, 512, 16}},
+              {.shape = Shape{1, 512, 16}},
+              {.shape = Shape{4}},
+              {.shape = Shape{1, 4, 16, 16}}};
   return c;
 }
 
