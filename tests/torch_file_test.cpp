@@ -68,7 +68,8 @@ Tensor read_one(const TemporaryFolder& folder, const TensorBytes& tensor, const 
 TEST_CASE("checkpoints of the package have the tensors of the golden cases") {
   for (const std::string& name : packages) {
     for (const char* version : {"0.4.1", "0.4.2"}) {
-      CAPTURE(name, version);
+      CAPTURE(name);
+      CAPTURE(version);
       const TorchFile file(golden / name / concat_text("weights_", version, ".pth"));
       const SafetensorsFile expected(golden / name / "weights.safetensors");
       CHECK(file.number("LOSS") == 1.25);
