@@ -1,7 +1,6 @@
 #include "engine/checksum.h"
 
 #include <array>
-#include <bit>
 #include <cstring>
 
 namespace mblm {
@@ -10,7 +9,10 @@ namespace {
 constexpr std::size_t lanes = 4;  // independent chains, so that the multiplications overlap
 
 // A bijection in each argument: what differs once stays different.
-std::uint64_t mix(std::uint64_t value, std::uint64_t word) { return std::rotl((value ^ word) * 0x9E3779B97F4A7C15u, 29); }
+std::uint64_t mix(std::uint64_t value, std::uint64_t word) {
+  const std::uint64_t product = (value ^ word) * 0x9E3779B97F4A7C15u;
+  return product ^ product >> 32;
+}
 
 }  // namespace
 

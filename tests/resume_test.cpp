@@ -90,7 +90,7 @@ void check_same(const fs::path& run, const std::map<std::string, std::string>& w
 
 // A configuration and data, and the outcome of the run of it that nothing stops.
 struct Reference {
-  TemporaryFolder folder;
+  TemporaryFolder folder;  // of the runs that are compared, too: each has its own id
   std::string config = prepare_tiny_run(folder);
   std::map<std::string, std::string> outcome;
 
@@ -116,6 +116,11 @@ struct Reference {
     check_same(run(id), outcome);
   }
 };
+
+const Reference& common_reference() {
+  static const Reference reference;
+  return reference;
+}
 
 // Waits as long as the program runs.
 bool wait_until(RunningProgram& program, const std::function<bool()>& done) {
@@ -178,7 +183,7 @@ void interrupt(const Reference& reference, std::vector<std::string> arguments, i
 }  // namespace
 
 TEST_CASE("killed at random instants, also while it saves, and with writes that fail, a run ends the same") {
-  const Reference reference;
+  const Reference& reference = common_reference();
   const int kills = std::getenv("MBLM_LONG") == nullptr ? 4 : 20;
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
@@ -197,7 +202,7 @@ TEST_CASE("killed at random instants, also while it saves, and with writes that 
 }
 
 TEST_CASE("a run that is killed before its first state begins anew") {
-  const Reference reference;
+  const Reference& reference = common_reference();
   {
     RunningProgram program(reference.train("early", {"train.save_state_every=0"}));
     REQUIRE(wait_until(program, [&] { return fs::exists(reference.run("early") / "checkpoints/best.safetensors"); }));
@@ -209,7 +214,7 @@ TEST_CASE("a run that is killed before its first state begins anew") {
 }
 
 TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
-  const Reference reference;
+  const Reference& reference = common_reference();
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string id = std::to_string(signal);
     const ProgramResult result = stop_at(reference, id, 10, signal);
@@ -222,9 +227,9 @@ TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
 }
 
 TEST_CASE("a damaged state gives way to the one before, with a warning") {
-  const Reference reference;
-  CHECK(stop_at(reference, "1", 20, SIGTERM).status == 128 + SIGTERM);
-  const std::vector<fs::path> states = state_files(reference.run("1"));
+  const Reference& reference = common_reference();
+  CHECK(stop_at(reference, "damaged", 20, SIGTERM).status == 128 + SIGTERM);
+  const std::vector<fs::path> states = state_files(reference.run("damaged"));
   REQUIRE(states.size() == 2);
   const std::string newest = read_file(states[1]), older = read_file(states[0]);
   const auto flipped = [](std::string bytes, std::size_t at) {
@@ -234,27 +239,27 @@ TEST_CASE("a damaged state gives way to the one before, with a warning") {
 
   write_file(states[0], flipped(older, older.size() / 3));
   write_file(states[1], newest.substr(0, newest.size() / 2));
-  const std::vector<std::string> before = listing(reference.run("1"));
-  const ProgramResult refused = run_program(reference.resume("1"));
+  const std::vector<std::string> before = listing(reference.run("damaged"));
+  const ProgramResult refused = run_program(reference.resume("damaged"));
   CHECK(refused.status == 1);
   CHECK(contains(refused.err, states[0].string() + ": expected the checksum "));
   CHECK(contains(refused.err, states[1].string()));
   CHECK(contains(refused.err, "no whole state is left"));
-  CHECK(listing(reference.run("1")) == before);
+  CHECK(listing(reference.run("damaged")) == before);
 
   write_file(states[0], older);
   write_file(states[1], flipped(newest, newest.size() - 1));
-  const ProgramResult result = run_program(reference.resume("1"));
+  const ProgramResult result = run_program(reference.resume("damaged"));
   INFO(result.err);
   CHECK(result.status == 0);
   CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": expected the checksum "));
   CHECK(contains(result.err, states[0].string()));
   CHECK(fs::exists(states[1].string() + ".damaged"));
-  check_same(reference.run("1"), reference.outcome);
+  check_same(reference.run("damaged"), reference.outcome);
 }
 
 TEST_CASE("a run that started from a checkpoint goes on like any other") {
-  const Reference first;
+  const Reference& first = common_reference();
   const std::vector<std::string> start{"resume.checkpoint_file=" + (first.run("whole") / "checkpoints/best.safetensors").string(),
                                        "resume.next_epoch_index=1", "resume.next_batch_index=3"};
   const Reference reference(start);
@@ -270,28 +275,30 @@ TEST_CASE("a run that started from a checkpoint goes on like any other") {
 }
 
 TEST_CASE("one program at a time works on a run") {
-  const Reference reference;
-  RunningProgram program(reference.train("1", {"train.target_elements=1_000_000_000"}));
-  const fs::path run = reference.run("1");
+  const Reference& reference = common_reference();
+  RunningProgram program(reference.train("locked", {"train.target_elements=1_000_000_000"}));
+  const fs::path run = reference.run("locked");
   REQUIRE(wait_until(program, [&] { return fs::exists(run / "checkpoints/best.safetensors"); }));
-  for (const std::vector<std::string>& arguments : {reference.train("1"), reference.resume("1")}) {
+  for (const std::vector<std::string>& arguments : {reference.train("locked"), reference.resume("locked")}) {
     const ProgramResult second = run_program(arguments);
     CHECK(second.status == 1);
     CHECK(contains(second.err, "mblm: " + run.string() + ": expected "));
     CHECK(contains(second.err, concat_text(" process ", program.id(), " ")));
   }
   program.send(SIGTERM);
-  CHECK(program.wait().status == 128 + SIGTERM);
-  CHECK(contains(run_program(reference.train("1")).err, "set io.run_id to another name, or go on with mblm resume"));
+  const ProgramResult stopped = program.wait();
+  INFO(stopped.err);
+  CHECK(stopped.status == 128 + SIGTERM);
+  CHECK(contains(run_program(reference.train("locked")).err, "set io.run_id to another name, or go on with mblm resume"));
 }
 
 TEST_CASE("a run keeps the fields that decide what it computes") {
-  const Reference reference;
-  CHECK(stop_at(reference, "1", 10, SIGTERM).status == 128 + SIGTERM);
-  const fs::path run = reference.run("1");
+  const Reference& reference = common_reference();
+  CHECK(stop_at(reference, "kept", 10, SIGTERM).status == 128 + SIGTERM);
+  const fs::path run = reference.run("kept");
   const std::string config = read_file(run / "config.yaml"), losses = read_file(run / "loss.csv");
   const auto refused = [&](const std::vector<std::string>& overrides, const std::vector<std::string>& parts) {
-    const ProgramResult result = run_program(joined(reference.resume("1"), overrides));
+    const ProgramResult result = run_program(joined(reference.resume("kept"), overrides));
     INFO(result.err);
     CHECK(result.status == 1);
     for (const std::string& part : parts) CHECK(contains(result.err, part));
@@ -304,7 +311,8 @@ TEST_CASE("a run keeps the fields that decide what it computes") {
   refused({"io.num_models_to_save=1"}, {"io.num_models_to_save (2, now 1)"});
   refused({"io.output_dir=elsewhere"}, {"io.output_dir: expected no other value", "elsewhere"});
   refused({"train.speed=1"}, {"train.speed"});
-  refused({"io.dataset_dir=" + (reference.folder / "text/validation").string()}, {"expected the training data", "sequences"});
+  for (const char* split : {"train", "validation", "test"}) reference.folder.write(std::string("other/") + split + "/a.txt", words(2000));
+  refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"expected the training data that the run has used so far, of 125 sequences, found"});
 
   fs::rename(run, reference.folder / "moved");  // a folder may be anywhere
   const ProgramResult moved = run_program({"resume", reference.folder / "moved", "train.save_state_every=5", "train.on_nonfinite=skip",
@@ -327,10 +335,10 @@ TEST_CASE("what is no run cannot go on") {
 }
 
 TEST_CASE("rows that a state counts and a table does not have are an error") {
-  const Reference reference;
-  CHECK(stop_at(reference, "1", 10, SIGTERM).status == 128 + SIGTERM);
-  write_file(reference.run("1") / "loss.csv", "gpu_rank\n");
-  const ProgramResult result = run_program(reference.resume("1"));
+  const Reference& reference = common_reference();
+  CHECK(stop_at(reference, "rows", 10, SIGTERM).status == 128 + SIGTERM);
+  write_file(reference.run("rows") / "loss.csv", "gpu_rank\n");
+  const ProgramResult result = run_program(reference.resume("rows"));
   CHECK(result.status == 1);
   CHECK(contains(result.err, "loss.csv: expected at least "));
 }
@@ -339,7 +347,7 @@ TEST_CASE("stopped at any question, also within a validation, a run ends the sam
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto config = [&](const std::string& id) {
-    return read_run_config(file, BlockRegistry(), joined(fields, {"io.run_id=" + id, "train.target_elements=36", "io.validate_amount=3",
+    return read_run_config(file, BlockRegistry(), joined(fields, {"io.run_id=" + id, "train.target_elements=24", "io.validate_amount=3",
                                                                   "train.batch_size=3"}));
   };
   const fs::path whole = Trainer(config("whole"), DatasetRegistry()).run().folder;

@@ -55,6 +55,38 @@ TEST_CASE("a file grows by what is appended, and a full disk is an error") {
         (folder / "no/log").string() + ": cannot be written: No such file or directory");
 }
 
+TEST_CASE("a file is cut after so many lines") {
+  const TemporaryFolder folder;
+  AppendFile file(folder.write("log", "one\ntwo\nthr"));
+  CHECK(message_of<FileError>([&] { file.keep_lines(3); }) == (folder / "log").string() + ": expected at least 3 lines, found 2");
+  CHECK(read_file(folder / "log") == "one\ntwo\nthr");
+  file.keep_lines(2);
+  file.append("three\n");
+  file.flush();
+  CHECK(read_file(folder / "log") == "one\ntwo\nthree\n");
+  file.keep_lines(0);
+  CHECK(read_file(folder / "log").empty());
+}
+
+TEST_CASE("a folder goes back to the rows that are counted") {
+  const TemporaryFolder folder;
+  RunFolder run(io_in(folder.path()), "1");
+  for (const double loss : {3.0, 2.0, 1.0}) run.write(LossRow{.timestamp = "t", .kind = "train", .loss = loss});
+  run.write(TimeMemoryRow{.kind = "train"});
+  CHECK(run.rows().loss == 3);
+  CHECK(run.rows().time_memory == 1);
+  for (const char* left : {"config.yaml.tmp12-3", "state/state_1.safetensors.tmp7-1", "checkpoints/step_1.safetensors.tmp99-12"})
+    folder.write(std::string("tiny_1/") + left, "half a file");
+  folder.write("tiny_1/notes.tmpl", "mine");
+  run.go_back_to({.loss = 1, .time_memory = 0});
+  CHECK(run.rows().loss == 1);
+  CHECK(read_file(run.path() / "loss.csv") == std::string(loss_header) + "0,t,-1,train,-1,-1,-1,3,-1,-1,-1\n");
+  CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
+  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "notes.tmpl", "state", "timemem.csv", "train.log"});
+  CHECK(names_in(run.states()) == std::vector<std::string>{"lock"});
+  CHECK(names_in(run.checkpoints()).empty());
+}
+
 TEST_CASE("the run's name: the job, else the config, else the time") {
   IoConfig io;
   const std::chrono::system_clock::time_point start{std::chrono::milliseconds(1700000000900)};
@@ -70,17 +102,21 @@ TEST_CASE("the run's name: the job, else the config, else the time") {
 TEST_CASE("a run's folder is new") {
   const TemporaryFolder folder;
   const IoConfig io = io_in(folder / "deep/runs");
-  std::optional<RunFolder> held(std::in_place, io, "1");
-  const RunFolder& run = *held;
+  std::optional<RunFolder> opened(std::in_place, io, "1");
+  const RunFolder& run = *opened;
   CHECK(run.path() == folder / "deep/runs/tiny_1");
   CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "state", "timemem.csv", "train.log"});
   CHECK(read_file(run.path() / "loss.csv") == loss_header);
   CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
-  const std::string path = run.path().string();
+  const std::string path = run.path().string(), at_work = concat_text("process ", ::getpid());
+  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one that " + at_work + " works on");
+  CHECK(message_of<FileError>([&] { RunFolder again{std::filesystem::path(path)}; }) == path + ": expected the folder of a run, found no config.yaml in it");
+  write_file(path + "/config.yaml", "");
+  CHECK(message_of<FileError>([&] { RunFolder again{std::filesystem::path(path)}; }) ==
+        path + ": expected a run that no other program works on, found " + at_work + " at it");
+  opened.reset();
   CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
-        path + ": expected a new folder for the run, found one that process " + std::to_string(getpid()) + " works on");
-  held.reset();
-  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
+        path + ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
   const std::string file = folder.write("file", "x").string();
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot make the output folder: ", 0) == 0);
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot make the output folder: ", 0) == 0);
@@ -122,6 +158,20 @@ TEST_CASE("the best checkpoints stay, with a link to the best") {
   CHECK(best.list()[0].micro_step == 30);
   CHECK(best.list()[1].micro_step == 33);
   CHECK(linked() == "step_000000030.safetensors");
+}
+
+TEST_CASE("the best checkpoints of a state are those that are there") {
+  const TemporaryFolder folder;
+  for (const char* name : {"step_000000001.safetensors", "step_000000005.safetensors", "step_000000009.safetensors", "other"}) folder.write(name, name);
+  BestCheckpoints best(folder.path(), 3);
+  best.restore({{1, 5}, {2, 7}, {3, 1}});
+  REQUIRE(best.list().size() == 2);
+  CHECK(best.list()[0].micro_step == 5);
+  CHECK(best.list()[1].micro_step == 1);
+  best.remove_others();
+  CHECK(names_in(folder.path()) ==
+        std::vector<std::string>{"best.safetensors", "other", "step_000000001.safetensors", "step_000000005.safetensors"});
+  CHECK(read_file(best.link()) == "step_000000005.safetensors");
 }
 
 TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {

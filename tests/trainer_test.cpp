@@ -294,8 +294,8 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
   {
     Trainer trainer(config, poisoned_registry());
     const std::string message = message_of<Error>([&] { trainer.run(); });
-    CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite ", 0) == 0);
-    CHECK(message.find(" first in stage ") != std::string::npos);
+    CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, found ", 0) == 0);
+    CHECK(message.find(", and its gradient first in stage 1 in to_logits.bias; the parameters are as before") != std::string::npos);
     CHECK(trainer.state().steps == 2);
     CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
     CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
@@ -365,6 +365,9 @@ TEST_CASE("the mean gradient is that of the parameters as files name them") {
   CHECK(first_nonfinite_gradient(store) == "b.kv");
   Adam adam(store, 0);
   CHECK_FALSE(adam.step(0.1));
+  at(1, 5) = 0;
+  upload();
+  CHECK_FALSE(adam.step(0.1, false));  // a loss that is not finite
   CHECK(adam.steps() == 0);
   CHECK(store.values().to_vector<float>() == std::vector<float>(gradients.size(), 0.0f));
 }
