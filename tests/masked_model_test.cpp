@@ -73,7 +73,7 @@ std::vector<bool> changed_by(const Model& model, std::int64_t length, std::int64
 TEST_CASE("each byte speaks to all bytes, before it and after it") {
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
-    const std::int64_t length = config.context() - 1;
+    const std::int64_t length = config.context();
     for (const std::int64_t at : {std::int64_t{0}, length / 2, length - 1}) {
       const std::vector<bool> changed = changed_by(*model, length, at, {});
       for (std::size_t t = 0; t < changed.size(); ++t) CHECK_MESSAGE(changed[t], config.stages(), " stages: byte ", t, " after a change at ", at);
