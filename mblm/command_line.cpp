@@ -40,9 +40,21 @@ void add_train(CLI::App& app, TrainCommand& command) {
   add_compute_options(*train, command.compute);
   train->footer(
       "Shows its progress on standard error and prints the run's folder on standard output when it is done. Ctrl-C finishes\n"
-      "the running step and keeps the checkpoints; a second one ends at once. JOB_ID in the environment names the run,\n"
-      "MBLM_LOG=debug shows more, NO_COLOR shows no colours.\n\n"
+      "the running step and saves the full state, from which `mblm resume` goes on; a second one ends at once. JOB_ID in the\n"
+      "environment names the run, MBLM_LOG=debug shows more, NO_COLOR shows no colours.\n\n"
       "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1\n");
+}
+
+void add_resume(CLI::App& app, ResumeCommand& command) {
+  CLI::App* resume = app.add_subcommand("resume", "Go on with a run that was stopped, from its last full state");
+  resume->add_option("RUN", command.run, "the run's folder")->required();
+  resume->add_option("FIELD=VALUE", command.overrides, "replaces a field that may change: train.save_state_every=60, train.on_nonfinite=skip");
+  add_compute_options(*resume, command.compute);
+  resume->footer(
+      "Ends with the same checkpoints and the same loss.csv, but for its times, as the run without a stop. Fields that decide\n"
+      "what is computed keep their values; these may change: train.device, save_state_every, on_nonfinite and cuda_graphs,\n"
+      "io.dataset_dir, log_train_loss_amount, enabled_loss_log_for_gpus, description and tensorboard.\n\n"
+      "  mblm resume runs/quickstart_1\n");
 }
 
 void add_eval(CLI::App& app, EvalCommand& command) {
@@ -146,6 +158,7 @@ std::string one_line(std::string text) {
 
 std::variant<Command, int> parse_command_line(int count, const char* const* arguments) {
   TrainCommand train;
+  ResumeCommand resume;
   EvalCommand eval;
   GenerateCommand generate;
   EmbedCommand embed;
@@ -155,6 +168,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   app.set_version_flag("--version", "mblm " MBLM_VERSION);
   app.require_subcommand(1);
   add_train(app, train);
+  add_resume(app, resume);
   add_eval(app, eval);
   add_generate(app, generate);
   add_embed(app, embed);
@@ -172,6 +186,7 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   }
   const std::string& name = app.get_subcommands().front()->get_name();
   if (name == "train") return Command(train);
+  if (name == "resume") return Command(resume);
   if (name == "eval") return Command(eval);
   if (name == "generate") return Command(generate);
   if (name == "embed") return Command(embed);

@@ -30,6 +30,12 @@ struct ModelArgument {
   std::optional<std::string> config;  // of a model whose file carries none
 };
 
+struct ResumeCommand {
+  std::string run;                     // its folder
+  std::vector<std::string> overrides;  // FIELD=VALUE
+  ComputeOptions compute;
+};
+
 struct EvalCommand {
   ModelArgument model;
   std::optional<std::string> data;
@@ -68,7 +74,7 @@ struct ConvertCommand {
   std::optional<std::string> layout;  // how a .pth file calls its parameters: 0.4.1, or 0.4.2, the default
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
+using Command = std::variant<TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
 // What to run; or the exit status where the command line itself says it all: after --help and --version, whose text goes
 // to standard output (0), and after a wrong command line, of which one line tells on standard error (2).

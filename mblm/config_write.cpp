@@ -45,8 +45,9 @@ struct NotActing {
   const char *section, *field;
 };
 constexpr NotActing not_acting[] = {
-    {"train", "save_state_every"},       {"train", "cuda_graphs"},       {"io", "dataset_args"},
-    {"io", "enabled_loss_log_for_gpus"}, {"io", "tensorboard"},          {"resume", "resumed_from"},
+    {"train", "cuda_graphs"},
+    {"io", "enabled_loss_log_for_gpus"},
+    {"io", "tensorboard"},
 };
 
 // On one line; a map as its kind.

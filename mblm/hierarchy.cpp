@@ -1,6 +1,7 @@
 #include "mblm/hierarchy.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "engine/autograd.h"
@@ -159,6 +160,16 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     patches *= tokens;
   }
   return {};
+}
+
+int stage_of_parameter(const std::string& name, int stages) {
+  const std::size_t dot = name.find('.');
+  const std::string group = name.substr(0, dot);
+  if (group == "to_logits") return stages - 1;
+  int number = 0;
+  if (dot == std::string::npos || std::from_chars(name.data() + dot + 1, name.data() + name.size(), number).ec != std::errc()) return -1;
+  if (group == "token_embs_rev") return stages - 1 - number;
+  return group == "pos_embs" || group == "start_tokens" || group == "stage_models" || group == "to_next_stage_proj" ? number : -1;
 }
 
 }  // namespace mblm

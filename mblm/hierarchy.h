@@ -65,4 +65,7 @@ class Hierarchy {
   std::vector<Stage> stages_;
 };
 
+// The stage whose parameter has this name in files; the logits' are the local stage's. -1 for another name.
+int stage_of_parameter(const std::string& name, int stages);
+
 }  // namespace mblm

@@ -15,6 +15,7 @@ namespace mblm {
 
 // Each returns the exit status, or throws.
 int run(const TrainCommand& command);
+int run(const ResumeCommand& command);
 int run(const EvalCommand& command);
 int run(const GenerateCommand& command);
 int run(const EmbedCommand& command);

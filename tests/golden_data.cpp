@@ -1,5 +1,7 @@
 #include "tests/golden_data.h"
 
+#include <map>
+#include <memory>
 #include <regex>
 #include <string>
 #include <vector>
@@ -38,6 +40,34 @@ void check_pg19(const SafetensorsFile& expected, const std::filesystem::path& da
   }
 }
 
+// Tensors `SPLIT.<index>.ids` and `.mask`; the arguments are in the metadata.
+void check_clevr(const SafetensorsFile& expected, const std::filesystem::path& data, GoldenResult& result) {
+  const std::map<std::string, std::string>& metadata = expected.metadata();
+  DatasetRequest request{.path = data, .arguments = std::make_shared<const std::string>(metadata.at("dataset_args"))};
+  request.length = std::stoll(metadata.at("input_seq_len"));
+  request.pad_token_id = std::stoll(metadata.at("pad_token_id"));
+  request.num_tokens = 512;
+  const std::unique_ptr<Dataset> train = DatasetRegistry().make("clevr", request);
+  request.split = Split::Validation;
+  const std::unique_ptr<Dataset> validation = DatasetRegistry().make("clevr", request);
+  const std::regex form(R"((train|val)\.(\d+)\.ids)");
+  for (const std::string& name : expected.names()) {
+    std::smatch part;
+    if (name.ends_with(".mask")) continue;  // compared with its ids
+    if (!std::regex_match(name, part, form)) {
+      result.failures.push_back(name + ": not a name of this kind of case");
+      continue;
+    }
+    std::vector<std::int64_t> ids(static_cast<std::size_t>(request.length));
+    std::vector<float> mask(ids.size());
+    (part[1] == "train" ? train : validation)->read(0, std::stoll(part[2]), ids, mask);
+    const std::vector<std::int32_t> expected_ids = expected.tensor(name).to_vector<std::int32_t>();
+    const std::string mask_name = name.substr(0, name.rfind('.')) + ".mask";
+    if (ids != std::vector<std::int64_t>(expected_ids.begin(), expected_ids.end())) result.failures.push_back(name + ": differs");
+    if (mask != expected.tensor(mask_name).to_vector<float>()) result.failures.push_back(mask_name + ": differs");
+  }
+}
+
 }  // namespace
 
 GoldenResult run_data_case(const std::filesystem::path& file) {
@@ -45,12 +75,9 @@ GoldenResult run_data_case(const std::filesystem::path& file) {
   const SafetensorsFile expected(file);
   const std::string name = file.stem().string(), data_set = name.substr(0, name.find('_'));
   const std::filesystem::path data = file.parent_path().parent_path() / "data" / data_set;
-  if (data_set != "pg19") {
-    result.outcome = GoldenResult::Skipped;
-    result.line = "no data set " + data_set;
-    return result;
-  }
-  check_pg19(expected, data, result);
+  if (data_set == "pg19") check_pg19(expected, data, result);
+  else if (data_set == "clevr") check_clevr(expected, data, result);
+  else result.failures.push_back("no data set " + data_set);
   result.line = concat_text(expected.names().size(), " tensors compared");
   if (!result.failures.empty() || expected.names().empty()) result.outcome = GoldenResult::Failed;
   return result;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "train/clevr.h"
 #include "train/files.h"
 #include "train/pg19.h"
 
@@ -18,6 +19,7 @@ std::optional<Masking> masking_of(const RunConfig& config) {
 }
 
 DatasetRegistry::DatasetRegistry() {
+  add("clevr", make_clevr);
   add("files", make_files);
   add("pg19", make_pg19);
   add("pg19masked", make_pg19_masked);

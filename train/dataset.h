@@ -1,5 +1,5 @@
-// Data sets: sequences of ids, by epoch. Built in are pg19, pg19masked and files; an embedding program adds its own by deriving
-// Dataset and registering it under an id, which a config then names (io.dataset_id).
+// Data sets: sequences of ids, by epoch. Built in are clevr, files, pg19 and pg19masked; an embedding program adds its own by
+// deriving Dataset and registering it under an id, which a config then names (io.dataset_id).
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ class Dataset {
   virtual std::int64_t length() const = 0;                  // ids in each sequence
   virtual bool has_loss_mask() const { return false; }
   // Writes sequence `index` of an epoch: `length` ids, and as many loss weights when there is a mask (else the span is
-  // empty). Throws FileError, ValueError for an id outside the vocabulary.
+  // empty). Throws FileError, ValueError for an id outside the vocabulary. Several threads may read at once.
   virtual void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const = 0;
 
   // For a masked language model: the sequences have mask tokens, and labels that say what belongs there.
@@ -68,7 +68,7 @@ class DatasetRegistry {
   // Gives null when the data set has no such split, which only the test split may be.
   using Make = std::function<std::unique_ptr<Dataset>(const DatasetRequest&)>;
 
-  DatasetRegistry();  // pg19, pg19masked, files
+  DatasetRegistry();  // clevr, files, pg19, pg19masked
   // Throws ValueError when the id is there already.
   void add(const std::string& dataset_id, Make make);
   bool has(const std::string& dataset_id) const { return makers_.count(dataset_id) != 0; }
