@@ -10,6 +10,7 @@
 
 #include "mblm/config.h"
 #include "tests/config_text.h"
+#include "tests/temporary_folder.h"
 
 namespace mblm::testing {
 namespace {
