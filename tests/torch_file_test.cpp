@@ -68,7 +68,8 @@ Tensor read_one(const TemporaryFolder& folder, const TensorBytes& tensor, const 
 TEST_CASE("checkpoints of the package have the tensors of the golden cases") {
   for (const std::string& name : packages) {
     for (const char* version : {"0.4.1", "0.4.2"}) {
-      CAPTURE(name, version);
+      CAPTURE(name);
+      CAPTURE(version);
       const TorchFile file(golden / name / concat_text("weights_", version, ".pth"));
       const SafetensorsFile expected(golden / name / "weights.safetensors");
       CHECK(file.number("LOSS") == 1.25);
@@ -180,7 +181,7 @@ TEST_CASE("views of a storage: transposed, sliced, repeated, shared") {
   CHECK(values({.sizes = {3, 4}, .strides = {4, 1}}) == std::vector<float>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
   CHECK(values({.sizes = {4, 3}, .strides = {1, 4}}) == std::vector<float>{0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11});
   CHECK(values({.offset = 5, .sizes = {2, 2}, .strides = {4, 1}}) == std::vector<float>{5, 6, 9, 10});
-  CHECK(values({.offset = 3, .sizes = {2, 1, 3}, .strides = {1, 77, 3}}) == std::vector<float>{3, 6, 9, 4, 7, 10});
+  CHECK(values({.offset = 3, .sizes = {2, 1, 3}, .strides = {1, INT64_MAX, 3}}) == std::vector<float>{3, 6, 9, 4, 7, 10});
   CHECK(values({.offset = 2, .sizes = {2, 3}, .strides = {0, 1}}) == std::vector<float>{2, 3, 4, 2, 3, 4});
   CHECK(values({.offset = 11, .sizes = {}, .strides = {}}) == std::vector<float>{11});
   CHECK(values({.offset = 99, .sizes = {0, 3}, .strides = {3, 1}}).empty());
