@@ -308,7 +308,7 @@ TEST_CASE("a masked language model has its fields under mblm_config") {
   CHECK(error("  mask_token_id: 256\n", "").ends_with("params.mask_token_id: expected an integer of at least 0, the field is missing"));
   CHECK(error("  mask_token_id: 256\n", "  mask_token_id: 256\n  num_tokens: 5\n").starts_with("c.yaml:4: params.num_tokens: no such field"));
   CHECK(error("mask_token_id: 256\n", "mask_token_id: 256\n  mask_reduce_strat: most\n").find("expected any or all, got") != std::string::npos);
-  CHECK(error("pad_token_id: 257, ", "") == "c.yaml:5: params.mblm_config.pad_token_id: expected an integer of at least 0, the field is missing");
+  CHECK(error("pad_token_id: 257, ", "") == "c.yaml:4: params.mblm_config.pad_token_id: expected an integer of at least 0, the field is missing");
   CHECK(error("seq_lens: [8, 4]", "seq_lens: [8]") == "c.yaml:5: params.mblm_config.seq_lens: expected 2 entries, one per stage, got 1");
   CHECK(error("{attn_head_dims", "{block_type: transformer, attn_head_dims") ==
         "c.yaml:6: params.mblm_config.block.block_type: expected an encoder for a masked language model, such as transformerEncoder, got transformer");
@@ -353,7 +353,7 @@ TEST_CASE("two kinds that fit are an error, a given type decides") {
       "rnn", [] { return std::make_shared<LstmConfig>(); }, BlockRegistry::ChosenBy::NameOnly);
   CHECK(model_error("{dropout: 0}", registry) == "m.yaml:6: block: expected a block_type, the fields fit gru and lstm");
   CHECK_THROWS_WITH_AS(registry.add("gru", nullptr), "blocks: the type gru is there already", ValueError);
-  CHECK_THROWS_WITH_AS(registry.make("gro"), "blocks: expected one of gru, lstm, mamba1, mamba2, rnn, transformer, got gro", ValueError);
+  CHECK_THROWS_WITH_AS(registry.make("gro"), "blocks: expected one of gru, lstm, mamba1, mamba2, rnn, transformer, transformerEncoder, got gro", ValueError);
 }
 
 TEST_CASE("one map is every stage's block") {

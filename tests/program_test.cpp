@@ -122,6 +122,35 @@ TEST_CASE("a run trains, is evaluated and generates") {
   CHECK(run_program({"generate", run, "--prompt", "the"}).out == run_program({"generate", file, "--prompt", "the"}).out);
 }
 
+TEST_CASE("a masked language model trains, is evaluated and described, and does not generate") {
+  const TemporaryFolder folder;
+  prepare_tiny_run(folder);
+  const std::string model =
+      "  mask_token_id: 256\n"
+      "  mblm_config:\n"
+      "    {num_tokens: 258, pad_token_id: 257, hidden_dims: [16, 16], seq_lens: [8, 4], num_layers: [1, 1],\n"
+      "     block: {attn_head_dims: 8, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: fixed}}\n";
+  std::string text = replaced(tiny_config(folder), tiny_model, model);
+  text = replaced(replaced(text, "dataset_id: files", "dataset_id: pg19masked"), "batch_size: 4", "batch_size: 4\n  masking_proba: 0.15");
+  folder.write("masked.yaml", text);
+  const std::string run = train(folder / "masked.yaml"), file = run + "/checkpoints/best.safetensors";
+  CHECK(contains(run_program({"eval", run}).out, "accuracy"));
+  const ProgramResult json = run_program({"eval", run, "--split", "validation", "--json"});
+  CHECK(json.status == 0);
+  CHECK(contains(json.out, "\"accuracy\":"));
+  CHECK_FALSE(contains(json.out, "perplexity"));
+  // The same bytes as files are masked in the same places.
+  CHECK(run_program({"eval", run, "--data", folder / "text", "--split", "validation", "--json"}).out == json.out);
+  for (const std::string& subject : std::vector<std::string>{run, file, folder / "masked.yaml"})
+    CHECK(contains(run_program({"info", subject}).out, "masked language model: mask token 256"));
+  const ProgramResult generated = run_program({"generate", run, "--prompt", "the"});
+  CHECK(generated.status == 1);
+  CHECK(generated.out.empty());
+  CHECK(generated.err == "mblm: generate: expected a model that predicts the next byte, got a masked language model\n");
+  CHECK(run_program({"eval", file, "--data", folder / "text"}).err ==
+        "mblm: " + file + ": not a run's folder, which would name the probability of masks (train.masking_proba)\n");
+}
+
 TEST_CASE("fields on the command line, and JOB_ID") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
