@@ -64,6 +64,8 @@ class Describer {
     check(tensor.strides.size() == static_cast<std::size_t>(tensor.shape.rank()), "a stride for each size", tensor.strides.size(), " of them for shape ",
           tensor.shape);
     check_extent(tensor, storage, offset);
+    for (int axis = 0; axis < tensor.shape.rank(); ++axis)  // nothing moves along an axis of one element, whose stride can be anything
+      if (tensor.shape[axis] == 1) tensor.strides[static_cast<std::size_t>(axis)] = 0;
     if (tensor.shape.numel() > 0) tensor.begin += static_cast<std::size_t>(offset) * storage.element->bytes;
     return tensor;
   }

@@ -22,7 +22,10 @@ YamlValue written_model(const ModelConfig& config) {
   }
   YamlValue model = written(config);
   model.add("block", std::move(blocks));
-  return model;
+  if (!config.masking) return model;
+  YamlValue masked = written(*config.masking);
+  masked.add("mblm_config", std::move(model));
+  return masked;
 }
 
 YamlValue written_run(const RunConfig& config) {

@@ -74,7 +74,7 @@ TEST_CASE("help and version") {
   CHECK(version.status == 0);
   CHECK(version.out == concat_text("mblm ", MBLM_VERSION, "\n"));
   CHECK(version.err.empty());
-  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"resume"}, {"eval"}, {"generate"}, {"embed"}, {"info"}}) {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"resume"}, {"eval"}, {"generate"}, {"embed"}, {"info"}, {"convert"}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const ProgramResult help = run_program(arguments);

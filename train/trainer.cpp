@@ -36,9 +36,13 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
                                                 .length = config.input_seq_len,
                                                 .num_tokens = config.model.num_tokens,
                                                 .pad_token_id = config.model.pad_token_id,
+                                                .masking = masking_of(config),
                                                 .seed = static_cast<std::uint64_t>(config.train.seed)});
   };
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
+  require<ConfigError>(data.train->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
+                       config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
+                       config.io.dataset_id);
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
                      " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
   if (config.resume) {
