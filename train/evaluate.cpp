@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "engine/autograd.h"
+#include "train/prefetch.h"
 #include "train/step_runner.h"
 
 namespace mblm {
@@ -48,13 +49,17 @@ Evaluation evaluate(const Model& model, const Dataset& dataset, const Evaluation
   const std::int64_t size = dataset.size(0), batches = std::min(options.max_batches, (size + options.batch_size - 1) / options.batch_size);
   Evaluation result;
   bool in_word = false;
+  Prefetcher ahead(dataset, [&options, size, batches, i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
+    if (i == batches) return {};
+    const std::int64_t first = i++ * options.batch_size;
+    return BatchPlace{0, first, std::min(options.batch_size, size - first), options.shuffle};
+  });
   for (; result.batches < batches; ++result.batches) {
     if (options.should_stop && options.should_stop()) {
       result.stopped = true;
       return result;
     }
-    const std::int64_t first = result.batches * options.batch_size;
-    const Batch batch = read_batch(dataset, 0, first, std::min(options.batch_size, size - first), options.shuffle);
+    const Batch batch = ahead.next().value();
     const Model::MaskedLoss loss = batch_loss(model, batch);
     result.sequences += batch.ids.size(0);
     result.sum_of_batch_losses += loss.loss.item();

@@ -115,7 +115,7 @@ void Trainer::start_from_checkpoint() {
   state_.epoch = resume.next_epoch_index;
   state_.batch = resume.next_batch_index;
   first_batch_ = batches * state_.epoch + state_.batch;
-  skip_empty_epochs();
+  skip_empty_epochs(state_.epoch, state_.batch);
   if (start_) log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
   if (start_ && start_->loss) save_if_best(*start_->loss);
   start_.reset();
@@ -144,10 +144,11 @@ TrainingResult Trainer::run() {
 
 void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // it was stopped half-way
+  Prefetcher batches(*data_.train, places());
   while (state_.micro_step < schedule_.micro_steps() && !asked_to_stop()) {
     if (config_.train.save_state_every > 0 && seconds_since(state_saved_) >= config_.train.save_state_every) save_state();
     const std::int64_t index = state_.micro_step;
-    const Tensor loss = micro_step();
+    const Tensor loss = micro_step(batches);
     if (contains(logging_points_, index)) {
       write_row(training_row().with_loss("train", loss.item()));
       log(concat_text("micro-step ", index + 1, ": training loss ", shortest_text(loss.item())));
@@ -166,12 +167,9 @@ bool Trainer::asked_to_stop() {
 }
 
 // The next batch, whose place (epoch, batch) is then that of the state.
-Tensor Trainer::micro_step() {
+Tensor Trainer::micro_step(Prefetcher& batches) {
   const std::uint64_t seed = static_cast<std::uint64_t>(config_.train.seed);
-  const std::int64_t size = config_.train.batch_size;
-  std::optional<RandomKey> shuffle;
-  if (config_.train.shuffle_train) shuffle = RandomKey{seed, site_of("shuffle"), static_cast<std::uint32_t>(state_.epoch)};
-  const Batch batch = read_batch(*data_.train, state_.epoch, state_.batch * size, size, shuffle);
+  const Batch batch = batches.next().value();
   const ForwardContext context{.training = true, .seed = seed, .micro_step = static_cast<std::uint32_t>(cumulative_batch())};
   const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
   state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
@@ -216,17 +214,30 @@ void Trainer::advance() {
   state_.done_batch = state_.batch;
   ++state_.micro_step;
   ++state_.batch;
-  skip_empty_epochs();
+  skip_empty_epochs(state_.epoch, state_.batch);
 }
 
 // Moves on from the end of an epoch. An epoch that leaves out its first bytes can be too short for a batch where epoch 0 is not.
-void Trainer::skip_empty_epochs() {
-  const std::int64_t first = state_.epoch;
-  while (state_.batch >= batches_in_epoch(state_.epoch)) {
-    ++state_.epoch;
-    state_.batch = 0;
-    require(state_.epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
+void Trainer::skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const {
+  const std::int64_t first = epoch;
+  while (batch >= batches_in_epoch(epoch)) {
+    ++epoch;
+    batch = 0;
+    require(epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
   }
+}
+
+// The places of the micro-steps that are left. Other threads ask for them, ahead of the state.
+Prefetcher::NextPlace Trainer::places() const {
+  return [this, epoch = state_.epoch, batch = state_.batch, left = schedule_.micro_steps() - state_.micro_step]() mutable -> std::optional<BatchPlace> {
+    if (left-- <= 0) return {};
+    skip_empty_epochs(epoch, batch);
+    const std::int64_t size = config_.train.batch_size;
+    BatchPlace place{.epoch = epoch, .first = batch++ * size, .count = size};
+    if (config_.train.shuffle_train)
+      place.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle"), static_cast<std::uint32_t>(epoch)};
+    return place;
+  };
 }
 
 Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {

@@ -15,6 +15,7 @@
 #include "train/best_checkpoints.h"
 #include "train/dataset.h"
 #include "train/evaluate.h"
+#include "train/prefetch.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/run_state.h"
@@ -87,12 +88,13 @@ class Trainer {
 
   void loop();
   bool asked_to_stop();
-  Tensor micro_step();
+  Tensor micro_step(Prefetcher& batches);
   Tensor timed_micro_step(const Batch& batch, const ForwardContext& context);
   void optimizer_step();
   std::string nonfinite_text() const;
   void advance();
-  void skip_empty_epochs();
+  void skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const;
+  Prefetcher::NextPlace places() const;
   void validate();
   void finish(TrainingResult& result);
 
