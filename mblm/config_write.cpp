@@ -42,7 +42,7 @@ struct NotActing {
   const char *section, *field;
 };
 constexpr NotActing not_acting[] = {
-    {"train", "save_state_every"},       {"train", "cuda_graphs"},       {"io", "dataset_args"},
+    {"train", "save_state_every"},       {"train", "cuda_graphs"},
     {"io", "enabled_loss_log_for_gpus"}, {"io", "tensorboard"},          {"resume", "checkpoint_file"},
     {"resume", "next_epoch_index"},      {"resume", "next_batch_index"}, {"resume", "migrate_embeddings"},
     {"resume", "rename_modules"},        {"resume", "resumed_from"},

@@ -16,9 +16,14 @@ std::vector<std::int64_t> host_ids(const Tensor& ids) { return ids.to_vector<std
 
 bool is_nested(const ModelConfig& config, const Tensor& ids) { return config.stages() > 1 && ids.rank() == config.stages() + 1; }
 
+const ModelConfig& checked(const ModelConfig& config) {
+  check_model_config(config);
+  return config;
+}
+
 }  // namespace
 
-Model::Model(const ModelConfig& config) : config_(config), hierarchy_(config_, store_) {
+Model::Model(const ModelConfig& config) : config_(checked(config)), hierarchy_(config_, store_) {
   to_logits_ = add_linear(Scope(store_, ""), "to_logits", config_.hidden_dims.back(), config_.num_tokens);
 }
 

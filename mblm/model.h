@@ -16,7 +16,7 @@ namespace mblm {
 
 class Model {
  public:
-  // Declares the parameters; they have no memory before allocate().
+  // Declares the parameters; they have no memory before allocate(). Throws ConfigError (check_model_config).
   explicit Model(const ModelConfig& config);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

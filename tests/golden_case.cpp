@@ -7,6 +7,7 @@
 
 #include "engine/autograd.h"
 #include "engine/safetensors.h"
+#include "examples/lstm_block.h"
 #include "mblm/model.h"
 #include "tests/op_case.h"
 
@@ -65,7 +66,9 @@ void GoldenResult::check(const std::string& what, double error, double bound) {
 GoldenResult run_forward_case(const std::filesystem::path& folder) {
   GoldenResult result;
   const nlohmann::json meta = nlohmann::json::parse(std::ifstream(folder / "meta.json"));
-  Model model(read_model_config(folder / "model.yaml", BlockRegistry()));
+  BlockRegistry blocks;
+  blocks.add<lstm::LstmConfig>();
+  Model model(read_model_config(folder / "model.yaml", blocks));
   model.allocate();
   load_parameters(model, folder / "weights.safetensors");
   const SafetensorsFile expected(folder / "case.safetensors");

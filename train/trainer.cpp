@@ -40,6 +40,11 @@ std::optional<double> loss_of(const std::filesystem::path& checkpoint) {
   return std::from_chars(entry->second.data(), end, loss).ec == std::errc() ? std::optional(loss) : std::nullopt;
 }
 
+const RunConfig& checked(const RunConfig& config) {
+  check_run_config(config);
+  return config;
+}
+
 }  // namespace
 
 Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets) {
@@ -64,7 +69,7 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
 }
 
 Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options)
-    : config_(config),
+    : config_(checked(config)),
       options_(std::move(options)),
       schedule_(config.train, config.input_seq_len),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),

@@ -55,7 +55,7 @@ struct TrainingResult {
 class Trainer {
  public:
   // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
-  // `config` must have passed its checks. Throws FileError, ConfigError, MemoryError, DeviceError.
+  // Throws ConfigError (check_run_config), FileError, MemoryError, DeviceError.
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
 
   // The whole run. At its end the model is the best one, where one was saved; when the run was stopped it is the last one.
