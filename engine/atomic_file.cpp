@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "engine/error.h"
 
 namespace mblm {
 namespace {
 
+constexpr std::string_view unfinished = ".tmp";  // and who writes it; behind the file's name
 constexpr std::size_t largest_write = std::size_t{1} << 30;  // Linux writes at most 2^31 bytes per call
 
 std::string reason(int error) { return std::generic_category().message(error); }
@@ -47,7 +50,7 @@ void AtomicFile::open_temporary() {
   static std::atomic<unsigned> last{0};
   do {
     temporary_ = path_;
-    temporary_ += concat_text(".tmp", ::getpid(), "-", ++last);
+    temporary_ += concat_text(unfinished, ::getpid(), "-", ++last);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ >= 0) return;
@@ -97,6 +100,17 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
   AtomicFile file(path);
   file.write(content.data(), content.size());
   file.commit();
+}
+
+void remove_unfinished_files(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename();
+    const std::size_t at = name.rfind(unfinished);
+    if (at != std::string::npos && name.find_first_not_of("0123456789-", at + unfinished.size()) == std::string::npos) found.push_back(entry.path());
+  }
+  for (const std::filesystem::path& file : found) std::filesystem::remove(file, error);  // one that stays only takes room
 }
 
 }  // namespace mblm

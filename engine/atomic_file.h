@@ -35,4 +35,7 @@ class AtomicFile {
 // Writes a whole small file this way.
 void write_file_atomically(const std::filesystem::path& path, const std::string& content);
 
+// Removes what programs that were killed left beside such files. Nobody may be writing in the folder meanwhile.
+void remove_unfinished_files(const std::filesystem::path& folder);
+
 }  // namespace mblm

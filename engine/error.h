@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace mblm {
 
@@ -35,6 +36,15 @@ std::string concat_text(const Parts&... parts) {
 template <class E = Error, class... Parts>
 void require(bool ok, const Parts&... parts) {
   if (!ok) [[unlikely]] throw E(concat_text(parts...));
+}
+
+// Text of a file that may hold anything, in quotes, as part of a message: short and on one line.
+inline std::string shown_text(std::string_view text) {
+  constexpr std::size_t longest = 100;
+  std::string line(text.substr(0, longest));
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return concat_text('"', line, text.size() > longest ? "...\"" : "\"");
 }
 
 }  // namespace mblm

@@ -103,13 +103,17 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   contents_ = std::make_shared<Storage>(const_cast<std::byte*>(file->data()), file->size(), file);
 }
 
-Tensor SafetensorsFile::tensor(const std::string& name) const {
+const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = header_.tensors.find(name);
   require<FileError>(found != header_.tensors.end(), path_.string(), ": expected a tensor ", name, ", found none");
-  const SafetensorsEntry& entry = found->second;
-  const std::size_t begin = data_begin_ + entry.begin;
-  if (begin % size_of(entry.dtype) == 0) return Tensor(contents_, begin, entry.shape, entry.dtype);
-  Tensor copy = empty(entry.shape, entry.dtype);
+  return found->second;
+}
+
+Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const SafetensorsEntry& stored = entry(name);
+  const std::size_t begin = data_begin_ + stored.begin;
+  if (begin % size_of(stored.dtype) == 0) return Tensor(contents_, begin, stored.shape, stored.dtype);
+  Tensor copy = empty(stored.shape, stored.dtype);
   copy.from_host(static_cast<const std::byte*>(contents_->data()) + begin);
   return copy;
 }

@@ -25,12 +25,16 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return path_; }
   const std::vector<std::string>& names() const { return names_; }  // sorted
   bool has(const std::string& name) const { return header_.tensors.count(name) != 0; }
+  // Throws FileError when there is no such tensor.
+  const Shape& shape(const std::string& name) const { return entry(name).shape; }
   // The elements on the CPU. They are those of the file, not copied and read only, unless they lie at an address that is
   // no multiple of their size: then they are a copy. Throws FileError when there is no such tensor.
   Tensor tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
  private:
+  const SafetensorsEntry& entry(const std::string& name) const;
+
   std::filesystem::path path_;
   std::vector<std::string> names_;
   SafetensorsHeader header_;

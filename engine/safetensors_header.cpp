@@ -17,15 +17,6 @@ constexpr std::pair<std::string_view, DType> dtype_names[] = {{"F32", DType::Flo
                                                               {"I32", DType::Int32},   {"I64", DType::Int64},   {"U8", DType::UInt8},
                                                               {"BOOL", DType::UInt8}};
 
-// Text of a file that may hold anything, as part of a one-line message.
-std::string shown(std::string_view text) {
-  constexpr std::size_t longest = 100;
-  std::string line(text.substr(0, longest));
-  std::replace_if(
-      line.begin(), line.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
-  return concat_text('"', line, text.size() > longest ? "...\"" : "\"");
-}
-
 // One tensor as its object says, before it is checked.
 struct RawEntry {
   std::optional<std::string> dtype;
@@ -69,8 +60,8 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
       require_new(header_.metadata.count(text) == 0, text);
       key_ = text;
     } else {
-      check(text == "dtype" || text == "shape" || text == "data_offsets", "expected dtype, shape and data_offsets of tensor ", shown(name_),
-            ", found ", shown(text));
+      check(text == "dtype" || text == "shape" || text == "data_offsets", "expected dtype, shape and data_offsets of tensor ", shown_text(name_),
+            ", found ", shown_text(text));
       require_new(!(text == "dtype" ? raw_.dtype.has_value() : text == "shape" ? raw_.shape.has_value() : raw_.offsets.has_value()), text);
       key_ = text;
     }
@@ -98,11 +89,11 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override { return enter(Place::Tensor); }
   bool number_unsigned(std::uint64_t value) override {
     if (place_ == Place::Shape) {
-      check(value <= INT64_MAX, "expected sizes below 2^63 of tensor ", shown(name_), ", found ", value);
-      check(raw_.shape->size() < Shape::max_rank, "expected at most ", Shape::max_rank, " axes of tensor ", shown(name_), ", found more");
+      check(value <= INT64_MAX, "expected sizes below 2^63 of tensor ", shown_text(name_), ", found ", value);
+      check(raw_.shape->size() < Shape::max_rank, "expected at most ", Shape::max_rank, " axes of tensor ", shown_text(name_), ", found more");
       raw_.shape->push_back(static_cast<std::int64_t>(value));
     } else if (place_ == Place::Offsets) {
-      check(raw_.offsets->size() < 2, "expected two data_offsets of tensor ", shown(name_), ", found more");
+      check(raw_.offsets->size() < 2, "expected two data_offsets of tensor ", shown_text(name_), ", found more");
       raw_.offsets->push_back(value);
     } else {
       unexpected("a number");
@@ -129,7 +120,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   void check(bool ok, const Parts&... parts) const {
     require<FileError>(ok, path_, ": ", parts...);
   }
-  void require_new(bool is_new, const std::string& text) const { check(is_new, "expected each key once, found ", shown(text), " twice"); }
+  void require_new(bool is_new, const std::string& text) const { check(is_new, "expected each key once, found ", shown_text(text), " twice"); }
 
   bool enter(Place place) {
     place_ = place;
@@ -142,15 +133,15 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
         case Place::Outside:
           return "an object as header";
         case Place::Header:
-          return "an object for " + shown(name_);
+          return "an object for " + shown_text(name_);
         case Place::Metadata:
-          return "a string as metadata " + shown(key_);
+          return "a string as metadata " + shown_text(key_);
         case Place::Tensor:
-          return (key_ == "dtype" ? "a string as dtype of tensor " : "a list as " + key_ + " of tensor ") + shown(name_);
+          return (key_ == "dtype" ? "a string as dtype of tensor " : "a list as " + key_ + " of tensor ") + shown_text(name_);
         case Place::Shape:
-          return "sizes of 0 or more as shape of tensor " + shown(name_);
+          return "sizes of 0 or more as shape of tensor " + shown_text(name_);
         case Place::Offsets:
-          return "numbers of bytes as data_offsets of tensor " + shown(name_);
+          return "numbers of bytes as data_offsets of tensor " + shown_text(name_);
       }
       return {};
     };
@@ -159,11 +150,11 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
 
   // Checks one tensor by itself.
   void add_tensor() {
-    const std::string name = shown(name_);
+    const std::string name = shown_text(name_);
     check(raw_.dtype && raw_.shape && raw_.offsets, "expected dtype, shape and data_offsets of tensor ", name, ", found some missing");
     check(raw_.offsets->size() == 2, "expected two data_offsets of tensor ", name, ", found ", raw_.offsets->size());
     const auto dtype = std::find_if(std::begin(dtype_names), std::end(dtype_names), [&](const auto& known) { return known.first == *raw_.dtype; });
-    check(dtype != std::end(dtype_names), "expected F32, F64, BF16, I32, I64, U8 or BOOL elements of tensor ", name, ", found ", shown(*raw_.dtype));
+    check(dtype != std::end(dtype_names), "expected F32, F64, BF16, I32, I64, U8 or BOOL elements of tensor ", name, ", found ", shown_text(*raw_.dtype));
     const Shape shape = checked_shape();
     std::size_t bytes = 0;
     check(!__builtin_mul_overflow(static_cast<std::size_t>(shape.numel()), size_of(dtype->second), &bytes), "expected sizes of tensor ", name,
@@ -180,7 +171,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     try {
       return Shape(std::span<const std::int64_t>(*raw_.shape));
     } catch (const ShapeError& error) {
-      throw FileError(concat_text(path_, ": expected a shape of tensor ", shown(name_), " that can be had, found ", error.what()));
+      throw FileError(concat_text(path_, ": expected a shape of tensor ", shown_text(name_), " that can be had, found ", error.what()));
     }
   }
 
@@ -189,7 +180,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
     std::size_t covered = 0;
     for (const Range& range : ranges_) {
-      check(range.begin == covered, "expected tensor ", shown(range.name), " to begin at byte ", covered, " where the one before it ends, found ",
+      check(range.begin == covered, "expected tensor ", shown_text(range.name), " to begin at byte ", covered, " where the one before it ends, found ",
             range.begin < covered ? "an overlap" : "a hole", ", it begins at byte ", range.begin);
       covered = range.end;
     }
@@ -210,7 +201,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
 
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes) {
   require<FileError>(text.starts_with('{'), path, ": expected a header that begins with {, found ",
-                     text.empty() ? "an empty one" : shown(text.substr(0, 8)));
+                     text.empty() ? "an empty one" : shown_text(text.substr(0, 8)));
   // The parser takes a zero byte for the end of its input.
   require<FileError>(text.find('\0') == text.npos, path, ": expected a header in JSON, found a zero byte at its byte ", text.find('\0') + 1);
   Reader reader(path, data_bytes);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "mblm/config_fields.h"
 #include "mblm/field_rules.h"
 
 namespace mblm {
@@ -27,10 +26,10 @@ Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry&
   return fit;
 }
 
-[[noreturn]] void fail_without_fit(const FieldReader& block, const std::vector<Fit>& fits, const BlockRegistry& registry) {
+[[noreturn]] void fail_without_fit(const FieldReader& block, const std::vector<Fit>& fits, const std::vector<std::string>& types) {
   const auto closest = std::min_element(fits.begin(), fits.end(), [](const Fit& a, const Fit& b) { return a.distance() < b.distance(); });
   if (closest == fits.end() || closest->unknown.size() == block.section().keys.size())
-    block.fail("", "expected a block_type (" + joined(registry.types(), " or ") + "), or all fields of one");
+    block.fail("", "expected a block_type (" + joined(types, " or ") + "), or all fields of one");
   if (closest->unknown.empty())
     block.fail(closest->missing.front(), "expected it for a " + closest->type + ", the closest block type, the field is missing");
   std::vector<std::string> names = closest->known;
@@ -39,25 +38,25 @@ Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry&
   block.fail(unknown, "no such field in a " + closest->type + ", the closest block type" + suggestion(unknown, names));
 }
 
-std::string named_type(const FieldReader& block, const YamlValue& type, const BlockRegistry& registry) {
+std::string named_type(const FieldReader& block, const YamlValue& type, const BlockRegistry& registry, const std::vector<std::string>& types) {
   if (type.kind == YamlValue::Kind::Scalar && registry.has(type.text)) return type.text;
-  if (type.kind == YamlValue::Kind::Scalar && type.text == "transformerEncoder") block.fail("block_type", masked_training);
-  block.fail("block_type", "expected " + joined(registry.types(), " or ") + ", got " + shown(type));
+  block.fail("block_type", "expected " + joined(types, " or ") + ", got " + shown(type));
 }
 
 }  // namespace
 
-std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry) {
+std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry, bool encoder) {
+  const std::vector<std::string> types = registry.types(encoder);
   if (const YamlValue* type = block.section().find("block_type"); type != nullptr && type->kind != YamlValue::Kind::Null)
-    return named_type(block, *type, registry);
+    return named_type(block, *type, registry, types);
   std::vector<Fit> fits;
   std::vector<std::string> chosen;
-  for (const std::string& type : registry.types()) {
+  for (const std::string& type : types) {
     if (!registry.chosen_by_fields(type)) continue;
     fits.push_back(fit_of(block.section(), type, registry));
     if (fits.back().fits()) chosen.push_back(type);
   }
-  if (chosen.empty()) fail_without_fit(block, fits, registry);
+  if (chosen.empty()) fail_without_fit(block, fits, types);
   if (chosen.size() > 1) block.fail("", "expected a block_type, the fields fit " + joined(chosen, " and "));
   return chosen.front();
 }

@@ -8,8 +8,8 @@
 
 namespace mblm {
 
-// The `block_type` when it is given, else the one registered type whose required fields are all there and that has all the
-// fields given. Throws ConfigError when no type fits, or several.
-std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry);
+// The `block_type` when it is given, else the one registered type, of an encoder or of another block as `encoder` says, whose
+// required fields are all there and that has all the fields given. Throws ConfigError when no type fits, or several.
+std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry, bool encoder);
 
 }  // namespace mblm

@@ -32,7 +32,8 @@ void TransformerConfig::fields(Fields& f) {
 
 void TransformerConfig::check(const Fields& f, std::int64_t width) const {
   BlockConfig::check(f, width);
-  if (width % 2 != 0) f.fail("", concat_text("expected an even width (hidden_dims) for the token shift of a transformer, got ", width));
+  if (!is_encoder() && width % 2 != 0)
+    f.fail("", concat_text("expected an even width (hidden_dims) for the token shift of a transformer, got ", width));
   if (attn_use_rot_embs && attn_head_dims % 2 != 0)
     f.fail("attn_head_dims", concat_text("expected an even size for rotary embeddings (attn_use_rot_embs), got ", attn_head_dims));
 }
@@ -73,6 +74,7 @@ double Mamba1Config::parameter_count(std::int64_t width, std::int64_t layers) co
 
 BlockRegistry::BlockRegistry() {
   add<TransformerConfig>();
+  add<TransformerEncoderConfig>();
   add<Mamba2Config>();
   add<Mamba1Config>(ChosenBy::NameOnly);
 }
@@ -86,7 +88,8 @@ void BlockRegistry::add(const std::string& block_type, Make make, ChosenBy chose
 
 const BlockRegistry::Entry& BlockRegistry::entry(const std::string& block_type) const {
   const auto found = entries_.find(block_type);
-  require<ValueError>(found != entries_.end(), "blocks: expected one of ", joined(types(), ", "), ", got ", block_type);
+  if (found == entries_.end())
+    throw ValueError(concat_text("blocks: expected one of ", joined(types(), ", "), ", ", joined(types(true), ", "), ", got ", block_type));
   return found->second;
 }
 
@@ -94,9 +97,10 @@ bool BlockRegistry::chosen_by_fields(const std::string& block_type) const { retu
 
 std::shared_ptr<BlockConfig> BlockRegistry::make(const std::string& block_type) const { return entry(block_type).make(); }
 
-std::vector<std::string> BlockRegistry::types() const {
+std::vector<std::string> BlockRegistry::types(bool encoders) const {
   std::vector<std::string> types;
-  for (const auto& [type, entry] : entries_) types.push_back(type);
+  for (const auto& [type, entry] : entries_)
+    if (entry.make()->is_encoder() == encoders) types.push_back(type);
   return types;
 }
 

@@ -22,6 +22,8 @@ class BlockConfig {
  public:
   virtual ~BlockConfig() = default;
   virtual std::string_view type() const = 0;  // its block_type
+  // Sees all tokens, those of ForwardContext::token_mask where there is one: for masked language models, and for them only.
+  virtual bool is_encoder() const { return false; }
   // Declares each field once; reading, checking and writing YAML follow from it. Override, and call for the shared ones.
   virtual void fields(Fields& f) { f.optional("pos_emb_type", pos_emb_type); }
   // Checks that need the stage's width or more than one field; `f` names them in errors. Call the base's too.
@@ -48,6 +50,12 @@ struct TransformerConfig : BlockConfig {
   std::unique_ptr<StageBlock> build(const Scope& scope, std::int64_t width, std::int64_t layers) const override;
   BlockCost cost(std::int64_t width, std::int64_t layers, std::int64_t tokens) const override;
   double parameter_count(std::int64_t width, std::int64_t layers) const override;
+};
+
+// The same fields; no causal mask and no token shift.
+struct TransformerEncoderConfig final : TransformerConfig {
+  std::string_view type() const override { return "transformerEncoder"; }
+  bool is_encoder() const override { return true; }
 };
 
 // Fields of both Mamba blocks.
@@ -78,7 +86,7 @@ class BlockRegistry {
   using Make = std::function<std::shared_ptr<BlockConfig>()>;
   enum class ChosenBy { FieldsToo, NameOnly };  // NameOnly: YAML without a block_type never means this block
 
-  BlockRegistry();  // transformer, mamba2, mamba1 (by name only: its fields are those of mamba2)
+  BlockRegistry();  // transformer, transformerEncoder, mamba2, mamba1 (by name only: its fields are those of mamba2)
   // Throws ValueError when the type is there already, or when `make` gives blocks of another type.
   void add(const std::string& block_type, Make make, ChosenBy chosen_by = ChosenBy::FieldsToo);
   // The block type of a class that is made without arguments: registry.add<LstmConfig>().
@@ -90,8 +98,8 @@ class BlockRegistry {
   bool chosen_by_fields(const std::string& block_type) const;
   // Throws ValueError for an unknown type.
   std::shared_ptr<BlockConfig> make(const std::string& block_type) const;
-  // Types in order of name.
-  std::vector<std::string> types() const;
+  // Types in order of name: those of encoders, or the others.
+  std::vector<std::string> types(bool encoders = false) const;
 
  private:
   struct Entry {

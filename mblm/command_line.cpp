@@ -28,7 +28,10 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
   app.add_option("--threads", options.threads, "threads on the CPU; results do not depend on it")->check(between(1, 4096))->type_name("N");
 }
 
-constexpr const char* model_help = "a run's folder (its best checkpoint) or a .safetensors file";
+void add_model(CLI::App& app, ModelArgument& argument, const char* name = "MODEL") {
+  app.add_option(name, argument.model, "a run's folder (its best checkpoint), a .safetensors file, or a .pth file of the Python package")->required();
+  app.add_option("--config", argument.config, "the model's configuration, YAML, for a file that carries none")->type_name("CONFIG");
+}
 
 void add_train(CLI::App& app, TrainCommand& command) {
   CLI::App* train = app.add_subcommand("train", "Train a model as a configuration file says");
@@ -37,14 +40,26 @@ void add_train(CLI::App& app, TrainCommand& command) {
   add_compute_options(*train, command.compute);
   train->footer(
       "Shows its progress on standard error and prints the run's folder on standard output when it is done. Ctrl-C finishes\n"
-      "the running step and keeps the checkpoints; a second one ends at once. JOB_ID in the environment names the run,\n"
-      "MBLM_LOG=debug shows more, NO_COLOR shows no colours.\n\n"
+      "the running step and saves the full state, from which `mblm resume` goes on; a second one ends at once. JOB_ID in the\n"
+      "environment names the run, MBLM_LOG=debug shows more, NO_COLOR shows no colours.\n\n"
       "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1\n");
+}
+
+void add_resume(CLI::App& app, ResumeCommand& command) {
+  CLI::App* resume = app.add_subcommand("resume", "Go on with a run that was stopped, from its last full state");
+  resume->add_option("RUN", command.run, "the run's folder")->required();
+  resume->add_option("FIELD=VALUE", command.overrides, "replaces a field that may change: train.save_state_every=60, train.on_nonfinite=skip");
+  add_compute_options(*resume, command.compute);
+  resume->footer(
+      "Ends with the same checkpoints and the same loss.csv, but for its times, as the run without a stop. Fields that decide\n"
+      "what is computed keep their values; these may change: train.device, save_state_every, on_nonfinite and cuda_graphs,\n"
+      "io.dataset_dir, log_train_loss_amount, enabled_loss_log_for_gpus, description and tensorboard.\n\n"
+      "  mblm resume runs/quickstart_1\n");
 }
 
 void add_eval(CLI::App& app, EvalCommand& command) {
   CLI::App* eval = app.add_subcommand("eval", "Loss and bits per byte over a split of a data set");
-  eval->add_option("MODEL", command.model, model_help)->required();
+  add_model(*eval, command.model);
   eval->add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; else what the run was trained on")->type_name("DIR");
   eval->add_option("--split", command.split, "train, validation or test")->check(one_of({"train", "validation", "test"}))->type_name("SPLIT")
       ->capture_default_str();
@@ -77,7 +92,7 @@ void add_sampling_options(CLI::App& app, SamplingOptions& sampling) {
 
 void add_generate(CLI::App& app, GenerateCommand& command) {
   CLI::App* generate = app.add_subcommand("generate", "Continue a text byte by byte");
-  generate->add_option("MODEL", command.model, model_help)->required();
+  add_model(*generate, command.model);
   add_prompt_options(*generate, command);
   generate->add_option("--tokens", command.tokens, "bytes to generate; else until the model's context is full")->check(between(std::int64_t{0}, many))
       ->type_name("N");
@@ -99,7 +114,7 @@ void add_embed(CLI::App& app, EmbedCommand& command) {
     return name.ends_with(".safetensors") || name.ends_with(".npy") ? std::string{} : "expected a name that ends in .safetensors or .npy, got " + name;
   };
   CLI::App* embed = app.add_subcommand("embed", "Hidden states of bytes, one vector per byte");
-  embed->add_option("MODEL", command.model, model_help)->required();
+  add_model(*embed, command.model);
   embed->add_option("FILE", command.file, "the bytes, all of them; else those of standard input");
   embed->add_option("-o,--output", command.output, "a .safetensors (tensor `hidden_states`) or .npy file; else .npy on standard output")
       ->check(output)
@@ -113,8 +128,23 @@ void add_embed(CLI::App& app, EmbedCommand& command) {
 
 void add_info(CLI::App& app, InfoCommand& command) {
   CLI::App* info = app.add_subcommand("info", "What a configuration or a model is, or what this machine offers");
-  info->add_option("WHAT", command.subject, "a configuration (.yaml), a run's folder, a .safetensors file, `devices` or `kernels`")->required();
+  info->add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")
+      ->required();
+  info->add_option("--config", command.subject.config, "the model's configuration, YAML, for a file that carries none")->type_name("CONFIG");
   info->footer("  mblm info configs/quickstart.yaml\n  mblm info devices\n");
+}
+
+void add_convert(CLI::App& app, ConvertCommand& command) {
+  CLI::App* convert = app.add_subcommand("convert", "Turn a checkpoint into one of another form, by the endings of the names");
+  add_model(*convert, command.from, "FROM");
+  const auto has_ending = [](const std::string& name) {
+    return name.ends_with(".safetensors") || name.ends_with(".pth") ? std::string() : "expected a .safetensors or .pth file, got " + name;
+  };
+  convert->add_option("TO", command.to, "a .safetensors file, or a .pth file for the Python package")->required()->check(has_ending)->type_name("");
+  convert->add_option("--layout", command.layout,
+      "the package's version that a .pth file is for: 0.4.2, the newest (the default), or 0.4.1 for those before it")
+      ->check(CLI::IsMember({"0.4.1", "0.4.2"}))->type_name("VERSION");
+  convert->footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
 }
 
 // CLI11's message may have several lines.
@@ -128,18 +158,22 @@ std::string one_line(std::string text) {
 
 std::variant<Command, int> parse_command_line(int count, const char* const* arguments) {
   TrainCommand train;
+  ResumeCommand resume;
   EvalCommand eval;
   GenerateCommand generate;
   EmbedCommand embed;
   InfoCommand info;
+  ConvertCommand convert;
   CLI::App app("Multiscale byte language models: train, evaluate, generate.", "mblm");
   app.set_version_flag("--version", "mblm " MBLM_VERSION);
   app.require_subcommand(1);
   add_train(app, train);
+  add_resume(app, resume);
   add_eval(app, eval);
   add_generate(app, generate);
   add_embed(app, embed);
   add_info(app, info);
+  add_convert(app, convert);
   app.footer("`mblm COMMAND --help` tells what a command takes.\n");
   try {
     app.parse(count, arguments);
@@ -152,9 +186,11 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
   }
   const std::string& name = app.get_subcommands().front()->get_name();
   if (name == "train") return Command(train);
+  if (name == "resume") return Command(resume);
   if (name == "eval") return Command(eval);
   if (name == "generate") return Command(generate);
   if (name == "embed") return Command(embed);
+  if (name == "convert") return Command(convert);
   return Command(info);
 }
 

@@ -24,8 +24,20 @@ struct TrainCommand {
   ComputeOptions compute;
 };
 
-struct EvalCommand {
+// A run's folder, a .safetensors or a .pth file.
+struct ModelArgument {
   std::string model;
+  std::optional<std::string> config;  // of a model whose file carries none
+};
+
+struct ResumeCommand {
+  std::string run;                     // its folder
+  std::vector<std::string> overrides;  // FIELD=VALUE
+  ComputeOptions compute;
+};
+
+struct EvalCommand {
+  ModelArgument model;
   std::optional<std::string> data;
   std::string split = "test";
   bool json = false;
@@ -33,7 +45,7 @@ struct EvalCommand {
 };
 
 struct GenerateCommand {
-  std::string model;
+  ModelArgument model;
   std::string prompt;
   std::optional<std::string> prompt_file;
   bool prompt_from_input = false;
@@ -46,17 +58,23 @@ struct GenerateCommand {
 };
 
 struct EmbedCommand {
-  std::string model;
+  ModelArgument model;
   std::optional<std::string> file;    // unset: standard input
   std::optional<std::string> output;  // .safetensors or .npy; unset: .npy on standard output
   ComputeOptions compute;
 };
 
 struct InfoCommand {
-  std::string subject;
+  ModelArgument subject;  // or a configuration, or what this machine offers
 };
 
-using Command = std::variant<TrainCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand>;
+struct ConvertCommand {
+  ModelArgument from;
+  std::string to;
+  std::optional<std::string> layout;  // how a .pth file calls its parameters: 0.4.1, or 0.4.2, the default
+};
+
+using Command = std::variant<TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
 // What to run; or the exit status where the command line itself says it all: after --help and --version, whose text goes
 // to standard output (0), and after a wrong command line, of which one line tells on standard error (2).

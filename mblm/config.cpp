@@ -13,7 +13,7 @@ std::int64_t ModelConfig::context() const { return patch_bytes(-1); }
 bool ModelConfig::fixed_context() const { return blocks.front()->pos_emb_type == PositionKind::Fixed; }
 
 // Per stage: its lookup table; above the local stage the patch embedding (norm, linear, norm) and the projection to the stage
-// below; the table of positions, the start token and the block. Then the logits.
+// below; the table of positions, the start token (not where masked) and the block. Then the logits.
 double parameter_count(const ModelConfig& config) {
   const auto size = [](const std::vector<std::int64_t>& sizes, std::size_t n) { return static_cast<double>(sizes[n]); };
   const std::size_t stages = config.seq_lens.size();
@@ -26,7 +26,7 @@ double parameter_count(const ModelConfig& config) {
       count += 2 * input + input * width + 3 * width + next * width + next;
     }
     if (config.blocks[n]->pos_emb_type == PositionKind::Fixed) count += size(config.seq_lens, n) * width;
-    count += width + config.blocks[n]->parameter_count(config.hidden_dims[n], config.num_layers[n]);
+    count += (config.is_masked() ? 0 : width) + config.blocks[n]->parameter_count(config.hidden_dims[n], config.num_layers[n]);
     patch *= size(config.seq_lens, n);
   }
   return count;

@@ -13,13 +13,21 @@
 
 namespace mblm {
 
+// What makes a model a masked language model: it tells what stood at the places of the mask token.
+struct MaskingConfig {
+  std::int64_t mask_token_id = 0;
+  std::string mask_reduce_strat = "any";  // or all: a token of a stage is attended to when any, or all, of its bytes are
+};
+
 // The model's fields. Stage 0 is the most global one.
 struct ModelConfig {
   std::int64_t num_tokens = 256, pad_token_id = 0;
   std::vector<std::int64_t> hidden_dims, seq_lens, num_layers;
   std::optional<std::vector<std::int64_t>> train_checkpoint_chunks;
   std::vector<std::shared_ptr<const BlockConfig>> blocks;  // one per stage
+  std::optional<MaskingConfig> masking;                    // unset: each byte is predicted from those before it
 
+  bool is_masked() const { return masking.has_value(); }
   int stages() const { return static_cast<int>(seq_lens.size()); }
   std::int64_t patch_bytes(int stage) const;  // bytes that one token of the stage stands for
   std::int64_t context() const;               // bytes: product of seq_lens
@@ -36,6 +44,7 @@ struct TrainConfig {
   double warmup_steps_perc = 0.1;
   bool shuffle_train = false, shuffle_eval = false;
   std::optional<std::int64_t> max_eval_steps;
+  std::optional<double> masking_proba;  // of a masked language model, and only of one
   // Beyond the Python package:
   std::int64_t seed = 0;
   std::optional<std::string> precision;  // float32 or bfloat16; unset: float32 on a CPU, bfloat16 on a GPU

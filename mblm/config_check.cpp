@@ -82,7 +82,21 @@ void check_model(const ModelConfig& model, const Fields& params, const std::vect
   if (model.pad_token_id >= model.num_tokens)
     params.fail("pad_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", model.pad_token_id));
   check_sizes(model, params);  // products of sizes are safe after this
-  for (std::size_t n = 0; n < blocks.size(); ++n) model.blocks[n]->check(*blocks[n], model.hidden_dims[n]);
+  for (std::size_t n = 0; n < blocks.size(); ++n) {
+    const BlockConfig& block = *model.blocks[n];
+    if (block.is_encoder() && !model.is_masked())
+      blocks[n]->fail("block_type", concat_text("expected a block that sees no later tokens, got ", block.type(),
+                                                ": it is for masked language models (mask_token_id, mblm_config)"));
+    if (!block.is_encoder() && model.is_masked())
+      blocks[n]->fail("block_type", concat_text("expected an encoder for a masked language model, such as transformerEncoder, got ", block.type()));
+    block.check(*blocks[n], model.hidden_dims[n]);
+  }
+}
+
+void check_masking(const ModelConfig& model, const Fields& params) {
+  const std::int64_t id = model.masking->mask_token_id;
+  if (id >= model.num_tokens) params.fail("mask_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", id));
+  if (id == model.pad_token_id) params.fail("mask_token_id", concat_text("expected another id than pad_token_id, got ", id));
 }
 
 void check_run(const RunConfig& config, const Fields& params, const Fields& train, const Fields& io) {
@@ -90,6 +104,10 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
     params.fail("input_seq_len", concat_text("expected at most the context of ", config.model.context(),
                                              " bytes (stage 0 has fixed positional embeddings), got ", config.input_seq_len));
   check_batch(config, train);
+  if (config.model.is_masked() && !config.train.masking_proba)
+    train.fail("masking_proba", "expected a number above 0, up to 1, for a masked language model, the field is missing");
+  if (!config.model.is_masked() && config.train.masking_proba)
+    train.fail("masking_proba", "expected none, the model is no masked language model (mask_token_id, mblm_config)");
   if (!is_device(config.train.device)) train.fail("device", "expected auto, cpu, cuda or cuda:N, got " + in_quotes(config.train.device));
   if (config.io.name_model.empty()) io.fail("name_model", "expected a name, got \"\"");
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
@@ -102,6 +120,7 @@ void check_model_values(const ModelConfig& config, const std::string& origin, co
   FieldChecker params(origin, path);
   ModelConfig values = config;
   declare_fields(params, values);
+  if (values.masking) declare_fields(params, *values.masking);
   check_lengths(config, params);
   check_length(params, "block", config.blocks.size(), config.hidden_dims.size());
   std::vector<FieldChecker> checkers;
@@ -113,6 +132,7 @@ void check_model_values(const ModelConfig& config, const std::string& origin, co
   std::vector<const Fields*> blocks;
   for (const FieldChecker& checker : checkers) blocks.push_back(&checker);
   check_model(config, params, blocks);
+  if (config.masking) check_masking(config, params);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ namespace mblm {
 void check_lengths(const ModelConfig& model, const Fields& params);
 // `blocks`: one per stage, to name fields in errors.
 void check_model(const ModelConfig& model, const Fields& params, const std::vector<const Fields*>& blocks);
+// The mask token of a masked language model.
+void check_masking(const ModelConfig& model, const Fields& params);
 void check_run(const RunConfig& config, const Fields& params, const Fields& train, const Fields& io);
 
 }  // namespace mblm

@@ -16,7 +16,11 @@ void declare_fields(Fields& f, ModelConfig& config) {
   f.required("num_layers", config.num_layers, layer_range);
   f.optional("train_checkpoint_chunks", config.train_checkpoint_chunks, positive);
   f.elsewhere("block", true, "a map or a list of maps");
-  for (const char* name : {"mask_token_id", "mblm_config", "mask_reduce_strat"}) f.refuse(name, masked_training);
+}
+
+void declare_fields(Fields& f, MaskingConfig& config) {
+  f.required("mask_token_id", config.mask_token_id, not_negative);
+  f.choice("mask_reduce_strat", config.mask_reduce_strat, {"any", "all"});
 }
 
 void declare_fields(Fields& f, TrainConfig& config) {
@@ -30,7 +34,7 @@ void declare_fields(Fields& f, TrainConfig& config) {
   f.optional("shuffle_train", config.shuffle_train);
   f.optional("shuffle_eval", config.shuffle_eval);
   f.optional("max_eval_steps", config.max_eval_steps, positive);
-  f.refuse("masking_proba", masked_training);
+  f.optional("masking_proba", config.masking_proba, Range{.minimum = 0, .maximum = 1, .open_minimum = true});
   f.optional("seed", config.seed, not_negative);
   f.choice("precision", config.precision, {"float32", "bfloat16"});
   f.optional("device", config.device);

@@ -6,9 +6,8 @@
 
 namespace mblm {
 
-inline constexpr const char* masked_training = "masked training is not supported yet";
-
-void declare_fields(Fields& f, ModelConfig& config);  // without the fields of the blocks
+void declare_fields(Fields& f, ModelConfig& config);  // without the fields of the blocks and of the masking
+void declare_fields(Fields& f, MaskingConfig& config);
 void declare_fields(Fields& f, TrainConfig& config);
 void declare_fields(Fields& f, IoConfig& config);
 void declare_fields(Fields& f, ResumeConfig& config);

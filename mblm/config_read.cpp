@@ -44,8 +44,8 @@ std::vector<FieldReader> block_readers(const FieldReader& params, std::size_t st
   return readers;
 }
 
-std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRegistry& registry) {
-  const std::shared_ptr<BlockConfig> config = registry.make(choose_block_type(reader, registry));
+std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRegistry& registry, bool encoder) {
+  const std::shared_ptr<BlockConfig> config = registry.make(choose_block_type(reader, registry, encoder));
   reader.read([&](Fields& f) {
     f.elsewhere("block_type", false, "a block type");
     config->fields(f);
@@ -53,9 +53,12 @@ std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRe
   return config;
 }
 
-// `declare_more` declares the section's fields that are not the model's.
-ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const std::function<void(Fields&)>& declare_more) {
+using Declare = std::function<void(Fields&)>;
+
+// The fields of a model and its blocks; `declare_more` declares the section's other fields.
+ModelConfig read_stages(FieldReader& params, const BlockRegistry& registry, const std::optional<MaskingConfig>& masking, const Declare& declare_more) {
   ModelConfig model;
+  model.masking = masking;
   params.read([&](Fields& f) {
     declare_more(f);
     declare_fields(f, model);
@@ -65,11 +68,34 @@ ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const
   std::vector<const Fields*> places;
   for (FieldReader& reader : readers) {
     const bool shared = !model.blocks.empty() && &reader.section() == &readers.front().section();
-    model.blocks.push_back(shared ? model.blocks.front() : read_block(reader, registry));
+    model.blocks.push_back(shared ? model.blocks.front() : read_block(reader, registry, masking.has_value()));
     places.push_back(&reader);
   }
   check_model(model, params, places);
   return model;
+}
+
+// A masked language model has its own fields beside `mblm_config`, which holds a model's. `declare_more` declares the
+// section's fields that are neither.
+ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const Declare& declare_more) {
+  const YamlValue* inner = params.section().find("mblm_config");
+  if (inner == nullptr || inner->kind == YamlValue::Kind::Null) {
+    return read_stages(params, registry, {}, [&](Fields& f) {
+      declare_more(f);
+      for (const char* name : {"mask_token_id", "mask_reduce_strat", "mblm_config"})
+        f.refuse(name, "a masked language model has it, with the other fields of the model under mblm_config");
+    });
+  }
+  MaskingConfig masking;
+  params.read([&](Fields& f) {
+    declare_more(f);
+    declare_fields(f, masking);
+    f.elsewhere("mblm_config", true, "a map");
+  });
+  FieldReader model = params.inner("mblm_config");
+  ModelConfig config = read_stages(model, registry, masking, [](Fields&) {});
+  check_masking(config, params);
+  return config;
 }
 
 template <class Section>

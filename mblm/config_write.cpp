@@ -22,7 +22,10 @@ YamlValue written_model(const ModelConfig& config) {
   }
   YamlValue model = written(config);
   model.add("block", std::move(blocks));
-  return model;
+  if (!config.masking) return model;
+  YamlValue masked = written(*config.masking);
+  masked.add("mblm_config", std::move(model));
+  return masked;
 }
 
 YamlValue written_run(const RunConfig& config) {
@@ -42,10 +45,9 @@ struct NotActing {
   const char *section, *field;
 };
 constexpr NotActing not_acting[] = {
-    {"train", "save_state_every"},       {"train", "cuda_graphs"},
-    {"io", "enabled_loss_log_for_gpus"}, {"io", "tensorboard"},          {"resume", "checkpoint_file"},
-    {"resume", "next_epoch_index"},      {"resume", "next_batch_index"}, {"resume", "migrate_embeddings"},
-    {"resume", "rename_modules"},        {"resume", "resumed_from"},
+    {"train", "cuda_graphs"},
+    {"io", "enabled_loss_log_for_gpus"},
+    {"io", "tensorboard"},
 };
 
 // On one line; a map as its kind.

@@ -51,6 +51,7 @@ std::vector<float> next_logits(const Model& model, const std::vector<std::int64_
 std::vector<std::int64_t> generate(const Model& model, std::span<const std::int64_t> prompt, std::optional<std::int64_t> count,
                                    const SamplingOptions& options, const std::function<bool(std::int64_t id)>& on_id, std::int64_t sequence_index) {
   const std::int64_t vocabulary = model.config().num_tokens;
+  require<ValueError>(!model.config().is_masked(), "generate: expected a model that predicts the next byte, got a masked language model");
   check_ids("prompt", prompt, vocabulary);
   check_options(options, vocabulary);
   const std::int64_t wanted = ids_to_add(model.config(), static_cast<std::int64_t>(prompt.size()), count);

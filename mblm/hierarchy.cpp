@@ -1,6 +1,7 @@
 #include "mblm/hierarchy.h"
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "engine/autograd.h"
@@ -24,7 +25,8 @@ ForwardContext of_patches(ForwardContext context, std::int64_t patches, std::int
 
 }  // namespace
 
-Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store) : config_(config), stages_(static_cast<std::size_t>(config.stages())) {
+Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store) 
+    : config_(config), start_tokens_(config.is_masked() ? 0 : 1), stages_(static_cast<std::size_t>(config.stages())) {
   const Scope root(store, "");
   const int last = config.stages() - 1;
   for (int n = last; n >= 0; --n) declare_embedding(root, n);
@@ -34,7 +36,7 @@ Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store) : config_
     const std::int64_t width = config.hidden_dims[at];
     if (config.blocks[at]->pos_emb_type == PositionKind::Fixed)
       stage.positions = &root.add(numbered("pos_embs", n) + ".weight", Shape{config.seq_lens[at], width}, Init::normal());
-    stage.start = &root.add(numbered("start_tokens", n), Shape{width}, Init::normal());
+    if (start_tokens_ > 0) stage.start = &root.add(numbered("start_tokens", n), Shape{width}, Init::normal());
     stage.block = config.blocks[at]->build(root.child(numbered("stage_models", n)), width, config.num_layers[at]);
     if (n < last)
       stage.to_next = add_linear(root, numbered("to_next_stage_proj", n) + ".1", width, config.hidden_dims[at + 1] * config.seq_lens[at + 1]);
@@ -70,6 +72,18 @@ Tensor Hierarchy::embed(int n, const Tensor& ids) const {
   return x;
 }
 
+Tensor Hierarchy::stage_mask(int n, const std::vector<std::uint8_t>& bytes, const Shape& shape) const {
+  const bool any = config_.masking->mask_reduce_strat == "any";
+  const auto patch = static_cast<std::size_t>(config_.patch_bytes(n));
+  const auto visible = [](std::uint8_t byte) { return byte != 0; };
+  std::vector<std::uint8_t> tokens(static_cast<std::size_t>(shape.numel()));
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    const std::uint8_t *begin = bytes.data() + t * patch, *end = begin + patch;
+    tokens[t] = any ? std::any_of(begin, end, visible) : std::all_of(begin, end, visible);
+  }
+  return from_values<std::uint8_t>(shape, tokens, stages_.front().embedding.table->tensor().device());
+}
+
 Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& context) const {
   const StageBlock& block = *stages_[static_cast<std::size_t>(n)].block;
   const std::int64_t rows = tokens.size(0);
@@ -78,10 +92,12 @@ Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& c
   const std::int64_t chunks = (*config_.train_checkpoint_chunks)[static_cast<std::size_t>(n - 1)], size = (rows + chunks - 1) / chunks;
   std::vector<Tensor> parts;
   for (std::int64_t begin = 0; begin < rows; begin += size) {
-    const Tensor part = tokens.slice(begin, std::min(rows, begin + size));
-    parts.push_back(checkpoint("checkpoint", std::span(&part, 1), [&block, context = of_patches(context, 1, begin)](std::span<const Tensor> in) {
-      return block.forward(in[0], nullptr, context);
-    }));
+    const std::int64_t end = std::min(rows, begin + size);
+    const Tensor part = tokens.slice(begin, end);
+    ForwardContext here = of_patches(context, 1, begin);
+    if (here.token_mask.defined()) here.token_mask = here.token_mask.slice(begin, end);
+    parts.push_back(checkpoint("checkpoint", std::span(&part, 1),
+                               [&block, here](std::span<const Tensor> in) { return block.forward(in[0], nullptr, here); }));
   }
   return concat_rows(parts);
 }
@@ -122,24 +138,38 @@ std::vector<Tensor> Hierarchy::embeddings(const Tensor& ids) const {
 // The stages from global to local, for sequences of `length` bytes; without a byte only the local one runs, on its start token.
 Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const {
   const int last = config_.stages() - 1;
+  const std::vector<std::uint8_t> bytes = context.token_mask.defined() ? context.token_mask.to_vector<std::uint8_t>() : std::vector<std::uint8_t>();
   std::int64_t patches = 1;  // per sequence: the stage's batch is batch * patches
   Tensor above;              // what the stage above hands to each token
   for (int n = length == 0 ? last : 0; n <= last; ++n) {
     const Stage& stage = stages_[static_cast<std::size_t>(n)];
     const std::int64_t rows = batch * patches, tokens = length / patches / config_.patch_bytes(n);
-    // The last token of a stage above the local one tells nothing that is used: it would speak of the patch after it.
-    const std::int64_t used = n == last ? tokens : tokens - 1;
+    // Behind a start token, the last token of a stage above the local one tells nothing that is used: it would speak of the
+    // patch after it.
+    const std::int64_t used = n == last ? tokens : tokens - start_tokens_;
     if (above.defined()) above = slice_sequence(above, 0, used);
     Tensor x = embedded(n, rows, tokens, used);
     if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, RotaryPairs::Interleaved, x.size(2), 1);
-    x = stage_input(stage.start->tensor(), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
-    const Tensor attended = run_stage(n, x, of_patches(context, patches, 0));  // (rows, 1 + used, D)
-    if (n == last) return attended.reshape(Shape{batch, patches, 1 + tokens, attended.size(2)});
+    x = stage_input(start_of(stage), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
+    ForwardContext here = of_patches(context, patches, 0);
+    if (here.token_mask.defined()) here.token_mask = stage_mask(n, bytes, Shape{rows, tokens});
+    const Tensor attended = run_stage(n, x, here);  // (rows, start + used, D)
+    if (n == last) return attended.reshape(Shape{batch, patches, start_tokens_ + tokens, attended.size(2)});
     const auto next = static_cast<std::size_t>(n + 1);
     above = stage.to_next(attended).reshape(Shape{rows * tokens, config_.seq_lens[next], config_.hidden_dims[next]});
     patches *= tokens;
   }
   return {};
+}
+
+int stage_of_parameter(const std::string& name, int stages) {
+  const std::size_t dot = name.find('.');
+  const std::string group = name.substr(0, dot);
+  if (group == "to_logits") return stages - 1;
+  int number = 0;
+  if (dot == std::string::npos || std::from_chars(name.data() + dot + 1, name.data() + name.size(), number).ec != std::errc()) return -1;
+  if (group == "token_embs_rev") return stages - 1 - number;
+  return group == "pos_embs" || group == "start_tokens" || group == "stage_models" || group == "to_next_stage_proj" ? number : -1;
 }
 
 }  // namespace mblm

@@ -1,5 +1,6 @@
 // The hierarchy of stages: token embeddings from local to global, stages from global to local (spec: "Embedding",
 // "Stages"). Each stage sees the patches of the stage above as its batch, and what that stage knew before each patch.
+// A masked language model has no start tokens: a stage sees all of each patch, and hands on what it made of the patch itself.
 #pragma once
 
 #include <functional>
@@ -27,7 +28,8 @@ class Hierarchy {
   Hierarchy(const ModelConfig& config, ParameterStore& store);
 
   // Input ids (B, P, P_1, ..., P_{N-1}), any P. Output of the local stage (B, P * P_1 * ... * P_{N-2}, 1 + P_{N-1}, D_{N-1}):
-  // per local patch the start token's output first. With one stage: (B, 1, 1 + P, D).
+  // per local patch the start token's output first. With one stage: (B, 1, 1 + P, D). Masked: the same without the start
+  // token, and context.token_mask holds bytes, (B, P P_1 ... P_{N-1}).
   Tensor forward(const Tensor& ids, const ForwardContext& context) const;
 
   // What `forward` looks up, one tensor per stage from local to global, without positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}),
@@ -42,7 +44,7 @@ class Hierarchy {
   struct Stage {
     TokenEmbedding embedding;
     Parameter* positions = nullptr;  // (P, D), fixed
-    Parameter* start = nullptr;      // (D)
+    Parameter* start = nullptr;      // (D); none where masked
     std::unique_ptr<StageBlock> block;
     LinearParameters to_next;  // D -> P_{n+1} D_{n+1}; none for the local stage
   };
@@ -52,10 +54,18 @@ class Hierarchy {
   // The embeddings of the first `used` of `tokens` tokens in each of `rows` sequences of a stage: (rows, used, D).
   using StageTokens = std::function<Tensor(int stage, std::int64_t rows, std::int64_t tokens, std::int64_t used)>;
   Tensor run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const;
+  // Of a stage's tokens, in the order of all its sequences: 1 where any, or all, of the bytes are in the mask.
+  Tensor stage_mask(int stage, const std::vector<std::uint8_t>& bytes, const Shape& shape) const;
   Tensor run_stage(int stage, const Tensor& tokens, const ForwardContext& context) const;
 
+  Tensor start_of(const Stage& stage) const { return stage.start == nullptr ? Tensor{} : stage.start->tensor(); }
+
   const ModelConfig config_;
+  const std::int64_t start_tokens_;  // in front of each sequence of a stage: 1, or 0 where masked
   std::vector<Stage> stages_;
 };
+
+// The stage whose parameter has this name in files; the logits' are the local stage's. -1 for another name.
+int stage_of_parameter(const std::string& name, int stages);
 
 }  // namespace mblm

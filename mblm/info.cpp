@@ -82,7 +82,7 @@ double ModelSummary::activation_bytes(std::int64_t batch) const {
 }
 
 // The tokens of a stage are its sequences (the patches of the stage above) times their length; the block sees the start token
-// too. Above the local stage, the bytes of a token are embedded, normalised, projected (patch D_local -> D) and normalised;
+// too, where there is one. Above the local stage, the bytes of a token are embedded, normalised, projected (patch D_local -> D) and normalised;
 // the stage's outputs are projected to the vectors of the stage below (D -> P D of that stage).
 ModelSummary summarize_model(const ModelConfig& config, const ParameterStore& parameters, std::int64_t length) {
   ModelSummary summary;
@@ -96,7 +96,7 @@ ModelSummary summarize_model(const ModelConfig& config, const ParameterStore& pa
     StageSummary stage{std::string(config.blocks[at]->type()), config.seq_lens[at], config.hidden_dims[at], config.num_layers[at]};
     if (n == 0) stage.tokens = (summary.length + config.patch_bytes(0) - 1) / config.patch_bytes(0);
     if (n > 0 && config.train_checkpoint_chunks) stage.chunks = (*config.train_checkpoint_chunks)[at - 1];
-    const BlockCost cost = config.blocks[at]->cost(stage.width, stage.layers, stage.tokens + 1);
+    const BlockCost cost = config.blocks[at]->cost(stage.width, stage.layers, stage.tokens + (config.is_masked() ? 0 : 1));
     stage.flops = sequences * cost.flops;
     stage.kept_numbers = sequences * cost.kept_numbers;
     const double width = real(stage.width), tokens = sequences * real(stage.tokens), bytes = real(config.patch_bytes(n)) * byte_width;
@@ -115,6 +115,9 @@ std::string describe_model(const ModelConfig& config, const ParameterStore& para
   const double optimizer = summary.optimizer_bytes(), activations = summary.activation_bytes(batch);
   const std::string unknown = unknown_stages(summary);
   std::ostringstream out;
+  if (config.masking)
+    out << "masked language model: mask token " << config.masking->mask_token_id << ", a token is attended to when "
+        << config.masking->mask_reduce_strat << " of its bytes are\n";
   write_stages(out, summary);
   out << "parameters: " << millions(summary.parameters) << " (" << summary.parameters << ")\n"
       << "forward: " << flops_text(summary.forward_flops()) << " per byte" << unknown << '\n'

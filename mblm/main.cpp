@@ -28,6 +28,7 @@ int failed(std::string message) {
 int main(int count, char** arguments) {
   flush_tiny_numbers_to_zero();
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that reaches its limit is an error of the write
   try {
     const auto parsed = mblm::parse_command_line(count, arguments);
     if (const int* status = std::get_if<int>(&parsed)) return *status;

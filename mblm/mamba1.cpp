@@ -60,7 +60,6 @@ class Mamba1 final : public StageBlock {
     Layer layer;
     const Scope mixer = scope.child("mixer");
     const Init conv = Init::uniform(1.0f / std::sqrt(static_cast<float>(config_.d_conv)));
-    layer.norm = &scope.add("norm.weight", Shape{width}, Init::constant(1));
     layer.in = add_linear(mixer, "in_proj", width, 2 * inner_, false);
     layer.conv_weight = &mixer.add("conv1d.weight", Shape{inner_, 1, config_.d_conv}, conv);
     layer.conv_bias = &mixer.add("conv1d.bias", Shape{inner_}, conv);
@@ -70,6 +69,7 @@ class Mamba1 final : public StageBlock {
     layer.a_log = &mixer.add("A_log", Shape{inner_, config_.d_state}, mamba1_a_log());
     layer.d = &mixer.add("D", Shape{inner_}, Init::constant(1));
     layer.out = add_linear(mixer, "out_proj", inner_, width, false);
+    layer.norm = &scope.add("norm.weight", Shape{width}, Init::constant(1));
     return layer;
   }
 

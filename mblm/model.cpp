@@ -21,6 +21,30 @@ const ModelConfig& checked(const ModelConfig& config) {
   return config;
 }
 
+// Elements after the batch axis.
+std::int64_t numel_per_sequence(const Tensor& x) { return x.size(0) == 0 ? 0 : x.numel() / x.size(0); }
+
+void check_token_mask(const ModelConfig& config, const Tensor& mask, const Shape& shape) {
+  if (!mask.defined()) return;
+  require<ValueError>(config.is_masked(), "token_mask: expected none, the model is no masked language model");
+  require<DTypeError>(mask.dtype() == DType::UInt8, "token_mask: expected uint8, got ", mask.dtype());
+  require<ShapeError>(mask.shape() == shape, "token_mask: expected the shape of the input, ", shape, ", got ", mask.shape());
+}
+
+// The labels, on the CPU: no_label outside the attention mask.
+Tensor counted_labels(const ModelConfig& config, const Tensor& input_ids, const Tensor& labels, const Tensor& attention_mask) {
+  require<DTypeError>(labels.defined() && labels.dtype() == DType::Int64, "labels: expected int64, got ", labels.dtype());
+  require<ShapeError>(labels.shape() == input_ids.shape(), "labels: expected the shape of the input, ", input_ids.shape(), ", got ", labels.shape());
+  std::vector<std::int64_t> counted = labels.to_vector<std::int64_t>();
+  const std::vector<std::uint8_t> visible = attention_mask.defined() ? attention_mask.to_vector<std::uint8_t>() : std::vector<std::uint8_t>();
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    const bool known = counted[i] == no_label || (counted[i] >= 0 && counted[i] < config.num_tokens);
+    require<ValueError>(known, "labels: expected ", no_label, " or ids in [0, ", config.num_tokens, "), got ", counted[i], " at position ", i);
+    if (!visible.empty() && visible[i] == 0) counted[i] = no_label;
+  }
+  return from_values<std::int64_t>(labels.shape(), counted);
+}
+
 }  // namespace
 
 Model::Model(const ModelConfig& config) : config_(checked(config)), hierarchy_(config_, store_) {
@@ -55,24 +79,38 @@ Tensor Model::nested_ids(const Tensor& input_ids) const {
   return from_values<std::int64_t>(shape, padded, device);
 }
 
+ForwardContext Model::stage_context(const Tensor& input_ids, const Tensor& ids, const ForwardContext& context) const {
+  const std::int64_t batch = ids.size(0), given = numel_per_sequence(input_ids), padded = numel_per_sequence(ids);
+  const Tensor& mask = context.token_mask;
+  check_token_mask(config_, mask, input_ids.shape());
+  if (!config_.is_masked() || given == padded) return context;
+  const std::vector<std::uint8_t> bytes = mask.defined() ? mask.to_vector<std::uint8_t>() : std::vector<std::uint8_t>(static_cast<std::size_t>(batch * given), 1);
+  std::vector<std::uint8_t> all(static_cast<std::size_t>(batch * padded), 0);
+  for (std::int64_t b = 0; b < batch; ++b) std::copy_n(bytes.begin() + b * given, given, all.begin() + b * padded);
+  ForwardContext padded_context = context;
+  padded_context.token_mask = from_values<std::uint8_t>(Shape{batch, padded}, all);
+  return padded_context;
+}
+
+Tensor Model::local_rows(const Tensor& local, Rows rows, std::int64_t length) const {
+  if (!config_.is_masked()) return flatten_patches(local, rows == Rows::AtBytes ? 1 : 0, length);
+  return slice_sequence(local.reshape(Shape{local.size(0), local.size(1) * local.size(2), local.size(3)}), 0, length);
+}
+
 Tensor Model::logits(const Tensor& input_ids, const ForwardContext& context) const {
   const Tensor ids = nested_ids(input_ids);
-  const Tensor local = hierarchy_.forward(ids, context);
-  if (ids.numel() == 0) return to_logits_(flatten_patches(local, 0, 1));
-  if (!is_nested(config_, input_ids)) return to_logits_(flatten_patches(local, 1, input_ids.size(1)));
-  const int last = ids.rank() - 1;
-  return to_logits_(local.reshape([&] {
-    std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().end());
-    sizes[static_cast<std::size_t>(last)] += 1;
-    sizes.push_back(local.shape().last());
-    return Shape(std::span<const std::int64_t>(sizes));
-  }()));
+  const Tensor local = hierarchy_.forward(ids, stage_context(input_ids, ids, context));
+  if (ids.numel() == 0 && !config_.is_masked()) return to_logits_(local_rows(local, Rows::Predictors, 1));
+  if (!is_nested(config_, input_ids)) return to_logits_(local_rows(local, Rows::AtBytes, input_ids.size(1)));
+  std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().end());
+  sizes.back() = local.size(2);
+  sizes.push_back(local.size(3));
+  return to_logits_(local.reshape(Shape(std::span<const std::int64_t>(sizes))));
 }
 
 Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& context) const {
   const Tensor ids = nested_ids(input_ids);
-  const std::int64_t batch = input_ids.size(0), length = batch == 0 ? 0 : input_ids.numel() / batch;
-  const Tensor flat = flatten_patches(hierarchy_.forward(ids, context), 1, length);
+  const Tensor flat = local_rows(hierarchy_.forward(ids, stage_context(input_ids, ids, context)), Rows::AtBytes, numel_per_sequence(input_ids));
   if (!is_nested(config_, input_ids)) return flat;
   std::vector<std::int64_t> sizes(ids.shape().begin(), ids.shape().end());
   sizes.push_back(flat.shape().last());
@@ -104,22 +142,37 @@ Tensor Model::hidden_states(std::span<const Tensor> embeddings, const ForwardCon
   check_embeddings(embeddings);
   const Shape& shape = embeddings.front().shape();
   const std::int64_t length = shape[0] == 0 ? 0 : shape.rows() / shape[0];
-  return flatten_patches(hierarchy_.forward_embeddings(embeddings, context), 1, length).reshape(shape);
+  check_token_mask(config_, context.token_mask, Shape(std::span(shape.begin(), shape.end() - 1)));
+  return local_rows(hierarchy_.forward_embeddings(embeddings, context), Rows::AtBytes, length).reshape(shape);
+}
+
+Tensor Model::flat_loss_mask(const Tensor& input_ids, const Tensor& loss_mask) const {
+  if (!loss_mask.defined()) return {};
+  require<ShapeError>(loss_mask.shape() == input_ids.shape(), "loss_mask: expected the shape of the input, ", input_ids.shape(), ", got ",
+                      loss_mask.shape());
+  return to_device(loss_mask, store_.values().device()).reshape(Shape{input_ids.size(0), numel_per_sequence(input_ids)});
 }
 
 Model::Loss Model::loss(const Tensor& input_ids, const Tensor& loss_mask, const ForwardContext& context) const {
-  const Tensor ids = nested_ids(input_ids);
-  const std::int64_t batch = input_ids.size(0), length = batch == 0 ? 0 : input_ids.numel() / batch;
-  Tensor mask;
-  if (loss_mask.defined()) {
-    require<ShapeError>(loss_mask.shape() == input_ids.shape(), "loss_mask: expected the shape of the input, ", input_ids.shape(), ", got ",
-                        loss_mask.shape());
-    mask = to_device(loss_mask, store_.values().device()).reshape(Shape{batch, length});
-  }
+  require<ValueError>(!config_.is_masked(), "loss: expected labels for a masked language model (masked_loss)");
+  const Tensor ids = nested_ids(input_ids), mask = flat_loss_mask(input_ids, loss_mask);
+  const std::int64_t batch = input_ids.size(0), length = numel_per_sequence(input_ids);
   const Tensor targets = to_device(input_ids, store_.values().device()).reshape(Shape{batch, length});
-  const Tensor rows = flatten_patches(hierarchy_.forward(ids, context), 0, length);  // what each byte is predicted from
+  const Tensor rows = local_rows(hierarchy_.forward(ids, stage_context(input_ids, ids, context)), Rows::Predictors, length);
   const CrossEntropy result = cross_entropy(to_logits_(rows), targets, config_.pad_token_id, mask);
   return {result.loss, result.elements, result.count};
+}
+
+Model::MaskedLoss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask, const ForwardContext& context) const {
+  require<ValueError>(config_.is_masked(), "masked_loss: expected a masked language model");
+  const Tensor ids = nested_ids(input_ids), mask = flat_loss_mask(input_ids, loss_mask);
+  const std::int64_t length = numel_per_sequence(input_ids);
+  const ForwardContext stages = stage_context(input_ids, ids, context);
+  const Tensor targets = counted_labels(config_, input_ids, labels, context.token_mask);
+  const Tensor logits = to_logits_(local_rows(hierarchy_.forward(ids, stages), Rows::AtBytes, length));
+  const CrossEntropy result =
+      cross_entropy(logits, to_device(targets, store_.values().device()).reshape(Shape{ids.size(0), length}), no_label, mask);
+  return {{result.loss, result.elements, result.count}, logits.detach()};
 }
 
 }  // namespace mblm

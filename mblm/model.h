@@ -9,10 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "mblm/checkpoint_file.h"
 #include "mblm/config.h"
 #include "mblm/hierarchy.h"
 
 namespace mblm {
+
+// Stands in labels for: nothing to tell here.
+inline constexpr std::int64_t no_label = -100;
 
 class Model {
  public:
@@ -33,6 +37,8 @@ class Model {
   // input_ids int64, (B, L) or nested (B, P, P_1, ..., P_{N-1}), on the model's device or on the CPU.
   // Throws ValueError for ids outside [0, V) and for an input longer than a fixed context, ShapeError.
   // Flat: (B, L, V). Nested: (B, P, ..., 1 + P_{N-1}, V), with the start tokens. (B, 0): (B, 1, V), the first byte's.
+  // A masked language model: row t speaks of byte t itself, there are no start tokens, (B, 0) gives (B, 0, V), and
+  // context.token_mask, shaped like the input, says which bytes are attended to.
   Tensor logits(const Tensor& input_ids, const ForwardContext& context = {}) const;
   // Flat: (B, L, D). Nested: (B, P, ..., P_{N-1}, D), without the start tokens.
   Tensor hidden_states(const Tensor& input_ids, const ForwardContext& context = {}) const;
@@ -49,11 +55,26 @@ class Model {
     Tensor elements;  // (B, L) loss per byte in nats, times the mask; zero where the target is padding
     Tensor count;     // scalar int64: elements that are not zero
   };
-  // loss_mask (B, L), or shaped like a nested input, in the model's dtype; undefined for ones.
+  // loss_mask (B, L), or shaped like a nested input, in the model's dtype; undefined for ones. Throws ValueError for a masked
+  // language model.
   Loss loss(const Tensor& input_ids, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
+
+  struct MaskedLoss : Loss {  // the elements are zero where there is no label, and outside context.token_mask
+    Tensor logits;            // (B, L, V)
+  };
+  // Of a masked language model. labels int64, shaped like the input: the id that belongs there (padding counts like any
+  // other), or no_label. Throws ValueError for a label outside [0, V), and for a model that is not masked.
+  MaskedLoss masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
  private:
   Tensor nested_ids(const Tensor& input_ids) const;  // checked, padded and reshaped
+  // The context that the stages get for `ids`, the nested form of the input: with a mask that leaves out the padding.
+  ForwardContext stage_context(const Tensor& input_ids, const Tensor& ids, const ForwardContext& context) const;
+  // Output of the local stage in the order of the input, (B, L, D): at the bytes, or at what each byte is predicted from.
+  enum class Rows { AtBytes, Predictors };
+  Tensor local_rows(const Tensor& local, Rows rows, std::int64_t length) const;
+  // (B, L) in the model's device, or undefined.
+  Tensor flat_loss_mask(const Tensor& input_ids, const Tensor& loss_mask) const;
   void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;
@@ -62,17 +83,22 @@ class Model {
   LinearParameters to_logits_;
 };
 
-// The file's metadata has the model's config as YAML under this key, so that one file is enough to use a model.
-inline constexpr const char* config_metadata_key = "mblm_config";
-
-// Writes values and config; `metadata` is added to the file's.
+// Writes a .safetensors file with the config in its metadata, so that one file is enough to use a model; `metadata` is added.
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
 // The config that a checkpoint carries. Throws FileError when it carries none, ConfigError.
-ModelConfig read_checkpoint_config(const std::filesystem::path& path, const BlockRegistry& registry);
+ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& registry);
+
+struct LoadOptions {
+  // The file may have fewer ids than the model: fewer rows of the token embeddings and of to_logits. They become the first
+  // ones, and the model keeps the rest as it is.
+  bool extend_embeddings = false;
+};
 // Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
 // unknown, or of another shape or element type; then nothing is changed.
+void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
-// A model as the file's own config describes it, allocated on `device`. Throws FileError.
+// A model as `config` describes it, or else as the file's own config does, allocated on `device`. Throws FileError.
+std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {});
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {});
 
 }  // namespace mblm

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <sstream>
+#include <utility>
 
 #include "engine/device.h"
 #include "engine/error.h"
@@ -55,7 +56,8 @@ std::filesystem::path model_file(const std::string& model) {
     return best;
   }
   require<FileError>(std::filesystem::exists(path), model, ": no such file or folder");
-  require<FileError>(path.extension() == ".safetensors", model, ": expected a run's folder or a .safetensors file");
+  require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", model,
+                     ": expected a run's folder, a .safetensors or a .pth file");
   return path;
 }
 
@@ -71,9 +73,17 @@ Device open_device(const std::string& name, const ComputeOptions& options) {
   return {};
 }
 
-std::unique_ptr<Model> open_model(const std::string& model, const ComputeOptions& options) {
-  const std::filesystem::path file = model_file(model);
-  return load_model(file, BlockRegistry(), open_device("auto", options));
+OpenCheckpoint open_checkpoint(const ModelArgument& argument) {
+  CheckpointFile file = open_checkpoint(model_file(argument.model));
+  if (argument.config) return {std::move(file), read_model_config(*argument.config, BlockRegistry())};
+  require<FileError>(file.config.has_value(), file.path.string(), ": expected the model's config in the file's metadata, found none; give --config");
+  ModelConfig config = checkpoint_config(file, BlockRegistry());
+  return {std::move(file), std::move(config)};
+}
+
+std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options) {
+  const OpenCheckpoint checkpoint = open_checkpoint(argument);
+  return load_model(checkpoint.file, checkpoint.config, open_device("auto", options));
 }
 
 }  // namespace mblm

@@ -15,10 +15,12 @@ namespace mblm {
 
 // Each returns the exit status, or throws.
 int run(const TrainCommand& command);
+int run(const ResumeCommand& command);
 int run(const EvalCommand& command);
 int run(const GenerateCommand& command);
 int run(const EmbedCommand& command);
 int run(const InfoCommand& command);
+int run(const ConvertCommand& command);
 
 // Thrown when nobody reads standard output any more: the program ends quietly.
 struct BrokenPipe {};
@@ -38,7 +40,13 @@ std::filesystem::path model_file(const std::string& model);
 // cuda, cuda:N). Throws DeviceError when it is not there.
 Device open_device(const std::string& name, const ComputeOptions& options);
 
+// The checkpoint that MODEL names, and the model's config: that of --config, or else the file's own. Throws FileError.
+struct OpenCheckpoint {
+  CheckpointFile file;
+  ModelConfig config;
+};
+OpenCheckpoint open_checkpoint(const ModelArgument& argument);
 // The model that MODEL names, on the device that the options name.
-std::unique_ptr<Model> open_model(const std::string& model, const ComputeOptions& options);
+std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options);
 
 }  // namespace mblm

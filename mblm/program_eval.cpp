@@ -12,6 +12,7 @@
 #include "mblm/progress_line.h"
 #include "train/dataset.h"
 #include "train/evaluate.h"
+#include "train/masked_dataset.h"
 
 namespace mblm {
 namespace {
@@ -22,11 +23,19 @@ Split split_named(const std::string& name) {
   return name == "train" ? Split::Train : name == "validation" ? Split::Validation : Split::Test;
 }
 
+// The data set itself where it has masks, else its sequences masked as those that the run was trained on.
+std::unique_ptr<Dataset> with_masks(std::unique_ptr<Dataset> dataset, const DatasetRequest& request, const std::string& model) {
+  if (dataset->has_labels()) return dataset;
+  require<ValueError>(request.masking.has_value(), model,
+                      ": not a run's folder, which would name the probability of masks (train.masking_proba)");
+  return std::make_unique<MaskedDataset>(std::move(dataset), request);
+}
+
 // What the command line says of the data, else what the run's own config says.
 std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig& model) {
-  const std::filesystem::path run_config = std::filesystem::path(command.model) / "config.yaml";
+  const std::filesystem::path run_config = std::filesystem::path(command.model.model) / "config.yaml";
   const bool is_run = std::filesystem::exists(run_config);
-  require<ValueError>(is_run || command.data, command.model, ": not a run's folder, which would name its data; give --data");
+  require<ValueError>(is_run || command.data, command.model.model, ": not a run's folder, which would name its data; give --data");
   DatasetRequest request;
   request.split = split_named(command.split);
   request.length = model.context();
@@ -36,6 +45,8 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
   if (is_run) {
     const RunConfig run = read_run_config(run_config, BlockRegistry());
     request.length = run.input_seq_len;
+    request.masking = masking_of(run);
+    request.seed = static_cast<std::uint64_t>(run.train.seed);
     if (!command.data) {
       id = run.io.dataset_id;
       request.path = run.io.dataset_dir;
@@ -45,7 +56,7 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
   if (command.data) request.path = *command.data;
   std::unique_ptr<Dataset> dataset = DatasetRegistry().make(id, request);
   require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, found none");
-  return dataset;
+  return model.is_masked() ? with_masks(std::move(dataset), request, command.model.model) : std::move(dataset);
 }
 
 Evaluation run_evaluation(const Model& model, const Dataset& dataset) {
@@ -60,30 +71,39 @@ Evaluation run_evaluation(const Model& model, const Dataset& dataset) {
   return result;
 }
 
-std::string as_json(const EvalCommand& command, const Evaluation& e) {
+// Numbers of a split; a masked language model is asked for single bytes, not for words.
+std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_masked) {
   nlohmann::ordered_json json;
-  json["model"] = command.model;
+  json["model"] = command.model.model;
   json["split"] = command.split;
   json["sequences"] = e.sequences;
   json["bytes"] = e.bytes;
   json["loss"] = e.mean_loss();
   json["bits_per_byte"] = e.bits_per_byte();
-  json["words"] = e.words;
-  json["word_perplexity"] = e.word_perplexity();
+  if (is_masked) {
+    json["accuracy"] = e.accuracy();
+  } else {
+    json["words"] = e.words;
+    json["word_perplexity"] = e.word_perplexity();
+  }
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-std::string as_table(const EvalCommand& command, const Evaluation& e) {
+std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_masked) {
   std::ostringstream out;
   const auto row = [&out](const char* name, const auto& value) { out << std::left << std::setw(17) << name << value << '\n'; };
   row("split", command.split);
   row("sequences", e.sequences);
-  row("bytes", e.bytes);
+  row(is_masked ? "masked bytes" : "bytes", e.bytes);
   out << std::fixed << std::setprecision(5);
   row("loss", e.mean_loss());
   row("bits per byte", e.bits_per_byte());
-  row("words", e.words);
-  row("word perplexity", e.word_perplexity());
+  if (is_masked) {
+    row("accuracy", e.accuracy());
+  } else {
+    row("words", e.words);
+    row("word perplexity", e.word_perplexity());
+  }
   return std::move(out).str();
 }
 
@@ -93,8 +113,9 @@ int run(const EvalCommand& command) {
   const std::unique_ptr<Model> model = open_model(command.model, command.compute);
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
   const Evaluation result = run_evaluation(*model, *dataset);
-  require<ValueError>(result.bytes > 0, command.model, ": no byte of the ", command.split, " split counts, all are padding");
-  write_output(command.json ? as_json(command, result) : as_table(command, result));
+  require<ValueError>(result.bytes > 0, command.model.model, ": no byte of the ", command.split, " split counts, all are padding", model->config().is_masked() ? " or not masked" : "");
+  const bool is_masked = model->config().is_masked();
+  write_output(command.json ? as_json(command, result, is_masked) : as_table(command, result, is_masked));
   return 0;
 }
 

@@ -26,18 +26,18 @@ Subject read_yaml(const std::filesystem::path& path) {
   return subject;
 }
 
-Subject find_subject(const std::string& name) {
-  const std::filesystem::path path(name), run_config = path / "config.yaml";
+Subject find_subject(const ModelArgument& argument) {
+  const std::filesystem::path path(argument.model), run_config = path / "config.yaml";
   if (path.extension() == ".yaml" || path.extension() == ".yml") return read_yaml(path);
-  const std::filesystem::path file = model_file(name);
-  if (std::filesystem::exists(run_config)) return read_yaml(run_config);
-  return {.model = read_checkpoint_config(file, BlockRegistry())};
+  const OpenCheckpoint checkpoint = open_checkpoint(argument);
+  if (!argument.config && std::filesystem::exists(run_config)) return read_yaml(run_config);
+  return {.model = checkpoint.config};
 }
 
-std::string describe(const std::string& name) {
-  if (name == "devices") return describe_devices();
-  if (name == "kernels") return describe_kernels();
-  const Subject subject = find_subject(name);
+std::string describe(const ModelArgument& argument) {
+  if (argument.model == "devices") return describe_devices();
+  if (argument.model == "kernels") return describe_kernels();
+  const Subject subject = find_subject(argument);
   const Model model(subject.model);  // without memory for its parameters
   return describe_model(subject.model, model.parameters(), subject.batch, subject.length);
 }

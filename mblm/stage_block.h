@@ -1,5 +1,5 @@
-// A stage's model: a sequence of vectors in, one of the same size out. Transformer, Mamba-2 and Mamba-1 are built in; an
-// embedding program adds its own by deriving BlockConfig (mblm/block_config.h) and StageBlock.
+// A stage's model: a sequence of vectors in, one of the same size out. Transformer (decoder and encoder), Mamba-2 and Mamba-1
+// are built in; an embedding program adds its own by deriving BlockConfig (mblm/block_config.h) and StageBlock.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,9 @@ struct ForwardContext {
   std::uint64_t seed = 0;
   std::uint32_t micro_step = 0;
   std::int64_t first_sequence = 0;    // index of the input's first sequence in the global batch of that micro-step
+  // Of a masked language model: uint8, 1 for what is attended to; undefined: all. For a model (B, L) bytes, shaped like its
+  // input, on any device; for a block (B, T) tokens on the block's device.
+  Tensor token_mask = {};
 
   RandomKey random(std::uint32_t site) const { return {seed, site, micro_step}; }
 };
@@ -38,7 +41,8 @@ class StageBlock {
  public:
   virtual ~StageBlock() = default;
 
-  // x (B, T, D) -> (B, T, D); output t depends on tokens 0 .. t only. With a state, x holds the tokens that follow those
+  // x (B, T, D) -> (B, T, D); output t depends on tokens 0 .. t only, or, of an encoder (BlockConfig::is_encoder), on all that
+  // context.token_mask lets through. With a state, x holds the tokens that follow those
   // seen before, and the state moves on; then nothing is recorded. Without one x is the whole sequence.
   virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
 

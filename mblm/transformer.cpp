@@ -1,5 +1,5 @@
-// The Transformer decoder block (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain,
-// attention with half-split rotary, exact GELU.
+// The Transformer blocks (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain, attention
+// with half-split rotary, exact GELU. The encoder has no shift, and its attention no causal mask but one of tokens.
 #include <cmath>
 
 #include "mblm/block_config.h"
@@ -25,9 +25,10 @@ struct Layer {
   std::uint32_t attention_dropout_site, feedforward_dropout_site;
 };
 
-class TransformerDecoder final : public StageBlock {
+class Transformer final : public StageBlock {
  public:
-  TransformerDecoder(const TransformerConfig& config, const Scope& scope, std::int64_t width, std::int64_t layers) : config_(config), width_(width) {
+  Transformer(const TransformerConfig& config, const Scope& scope, std::int64_t width, std::int64_t layers)
+      : config_(config), is_decoder_(!config.is_encoder()), width_(width) {
     const std::int64_t inner = config.attn_num_heads * config.attn_head_dims;
     for (std::int64_t l = 0; l < layers; ++l) layers_.push_back(make_layer(scope.child("layers." + std::to_string(l)), inner));
     gain_ = &scope.add("norm.g", Shape{width}, Init::constant(1));
@@ -35,6 +36,7 @@ class TransformerDecoder final : public StageBlock {
   }
 
   Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {
+    require<ValueError>(state == nullptr || is_decoder_, "transformerEncoder: expected the whole sequence at once, got a state");
     Tensor hidden = x;
     for (std::size_t l = 0; l < layers_.size(); ++l) hidden = forward_layer(l, hidden, state, context);
     if (state != nullptr) state->length += x.size(1);
@@ -43,6 +45,7 @@ class TransformerDecoder final : public StageBlock {
 
   // Per layer: what the two shifts hold back, (B, D / 2) each, then the keys and values, (B, capacity, H d) each.
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
+    if (!is_decoder_) return nullptr;
     auto state = std::make_unique<State>();
     const Tensor& like = gain_->tensor();
     const std::int64_t inner = config_.attn_num_heads * config_.attn_head_dims;
@@ -81,7 +84,8 @@ class TransformerDecoder final : public StageBlock {
     return add(feed_forward(layers_[l], shift(attended, kept == nullptr ? nullptr : kept + 1), context), attended);
   }
 
-  static Tensor shift(const Tensor& x, Tensor* kept) {
+  Tensor shift(const Tensor& x, Tensor* kept) const {
+    if (!is_decoder_) return x;
     if (kept == nullptr) return token_shift(x);
     Tensor last;
     const Tensor y = token_shift(x, *kept, &last);
@@ -95,6 +99,8 @@ class TransformerDecoder final : public StageBlock {
       qkv = rotary(qkv, RotaryPairs::HalfSplit, config_.attn_head_dims, 2 * config_.attn_num_heads, state == nullptr ? 0 : state->length);
     AttentionOptions options;
     options.heads = config_.attn_num_heads;
+    options.causal = is_decoder_;
+    options.key_mask = context.token_mask;
     options.first_sequence = context.first_sequence;
     if (context.training) {
       options.dropout = static_cast<float>(config_.attn_dropout);
@@ -111,6 +117,7 @@ class TransformerDecoder final : public StageBlock {
   }
 
   const TransformerConfig config_;
+  const bool is_decoder_;
   const std::int64_t width_;
   std::vector<Layer> layers_;
   Parameter* gain_ = nullptr;
@@ -119,14 +126,15 @@ class TransformerDecoder final : public StageBlock {
 }  // namespace
 
 std::unique_ptr<StageBlock> TransformerConfig::build(const Scope& scope, std::int64_t width, std::int64_t layers) const {
-  return std::make_unique<TransformerDecoder>(*this, scope, width, layers);
+  return std::make_unique<Transformer>(*this, scope, width, layers);
 }
 
 BlockCost TransformerConfig::cost(std::int64_t width, std::int64_t layers, std::int64_t tokens) const {
   const double d = static_cast<double>(width), t = static_cast<double>(tokens), inner = static_cast<double>(attn_num_heads * attn_head_dims),
                m = static_cast<double>(ff_multiplier), n = static_cast<double>(layers);
   BlockCost cost;
-  cost.flops = n * (2 * t * d * (4 * inner + 2 * m * d) + 2 * t * (t + 1) * inner);  // causal: half of the score matrix, twice
+  const double scores = is_encoder() ? t * t : t * (t + 1) / 2;  // causal: half of the matrix
+  cost.flops = n * (2 * t * d * (4 * inner + 2 * m * d) + 4 * scores * inner);
   cost.kept_numbers = n * t * (7 * d + 6 * inner + 2 * m * d);
   return cost;
 }

@@ -2,6 +2,7 @@
 #include <array>
 #include <cctype>
 
+#include "engine/error.h"
 #include "mblm/yaml.h"
 
 namespace mblm {
@@ -57,7 +58,7 @@ void write_list(std::string& out, const YamlValue& list, std::size_t indent) {
 
 void write(std::string& out, const YamlValue& value, std::size_t indent) {
   if (is_scalar(value)) {
-    out += " " + scalar_text(value) + "\n";
+    out += concat_text(" ", scalar_text(value), "\n");
   } else if (std::all_of(value.items.begin(), value.items.end(), is_scalar) && value.kind == YamlValue::Kind::List) {
     out += " [";
     for (const YamlValue& item : value.items) out += (&item == value.items.data() ? "" : ", ") + scalar_text(item);

@@ -4,19 +4,15 @@
 
 #include <algorithm>
 #include <numeric>
-#include <regex>
 #include <set>
 
 #include "engine/error.h"
-#include "engine/safetensors.h"
 #include "tests/temporary_folder.h"
 #include "train/byte_stream.h"
 #include "train/dataset.h"
 
 namespace mblm::testing {
 namespace {
-
-const std::filesystem::path golden = MBLM_GOLDEN_FOLDER;
 
 std::string sequence(const Dataset& dataset, std::int64_t epoch, std::int64_t index) {
   std::vector<std::int64_t> ids(static_cast<std::size_t>(dataset.length()));
@@ -42,32 +38,6 @@ std::string counting(std::size_t size) {
 }
 
 }  // namespace
-
-TEST_CASE("pg19 cuts as the Python package does") {
-  const SafetensorsFile cases(golden / "data_cases/pg19.safetensors");
-  const std::regex form(R"((?:(\w+)\.)?L(\d+)\.worker(\d+)of(\d+)\.epoch(\d+)\.(\w+))");
-  int checked = 0;
-  for (const std::string& name : cases.names()) {
-    CAPTURE(name);
-    std::smatch part;
-    REQUIRE(std::regex_match(name, part, form));
-    DatasetRequest request{.path = golden / "data/pg19", .length = std::stoll(part[2])};
-    request.split = part[1] == "validation" ? Split::Validation : part[1] == "test" ? Split::Test : Split::Train;
-    request.worker = std::stoll(part[3]);
-    request.workers = std::stoll(part[4]);
-    const std::unique_ptr<Dataset> dataset = DatasetRegistry().make("pg19", request);
-    const std::int64_t epoch = std::stoll(part[5]);
-    const Tensor expected = cases.tensor(name);
-    if (part[6] == "length") {
-      CHECK(dataset->size(epoch) == static_cast<std::int64_t>(expected.item()));
-    } else {
-      const std::vector<std::uint8_t> bytes = expected.to_vector<std::uint8_t>();
-      CHECK(sequence(*dataset, epoch, std::stoll(part[6])) == std::string(bytes.begin(), bytes.end()));
-    }
-    ++checked;
-  }
-  CHECK(checked == 19);
-}
 
 TEST_CASE("a stream joins the files in order of their names' bytes") {
   const TemporaryFolder folder;
@@ -235,7 +205,7 @@ TEST_CASE("the registry takes data sets of a program's own") {
   };
   DatasetRegistry registry;
   registry.add("ones", [](const DatasetRequest& request) { return request.split == Split::Train ? std::make_unique<Ones>() : nullptr; });
-  CHECK(registry.ids() == std::vector<std::string>{"files", "ones", "pg19"});
+  CHECK(registry.ids() == std::vector<std::string>{"clevr", "files", "ones", "pg19"});
   const auto dataset = registry.make("ones", {});
   const Batch batch = read_batch(*dataset, 0, 3, 2);
   CHECK(batch.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 3, 3, 4, 4, 4});
@@ -243,7 +213,7 @@ TEST_CASE("the registry takes data sets of a program's own") {
   CHECK(registry.make("ones", {.split = Split::Test}) == nullptr);
   CHECK_THROWS_AS(registry.make("ones", {.split = Split::Validation}), Error);
   CHECK_THROWS_AS(registry.add("pg19", {}), ValueError);
-  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of files, ones, pg19, got pg20");
+  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, got pg20");
   const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
   CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for the data set files, got x: 1");
 }

@@ -28,6 +28,19 @@ double norm(const HostArray& x) {
   return std::sqrt(square);
 }
 
+// model.yaml has a model's fields; those of a masked language model stand in meta.json.
+ModelConfig read_config(const std::filesystem::path& folder, const nlohmann::json& meta) {
+  const nlohmann::json strategy = meta.value("encoder", nlohmann::json());
+  BlockRegistry blocks;
+  blocks.add<lstm::LstmConfig>();
+  if (strategy.is_null()) return read_model_config(folder / "model.yaml", blocks);
+  std::ifstream file(folder / "model.yaml");
+  std::string text, line;
+  while (std::getline(file, line)) text += "  " + line + "\n";
+  text = concat_text("mask_token_id: 0\nmask_reduce_strat: ", strategy.get<std::string>(), "\nmblm_config:\n", text);
+  return parse_model_config(text, (folder / "model.yaml").string(), blocks);
+}
+
 void check_gradients(const Model& model, const SafetensorsFile& expected, GoldenResult& result) {
   double largest = 0, worst = 0;
   std::string worst_name = "none";
@@ -66,13 +79,14 @@ void GoldenResult::check(const std::string& what, double error, double bound) {
 GoldenResult run_forward_case(const std::filesystem::path& folder) {
   GoldenResult result;
   const nlohmann::json meta = nlohmann::json::parse(std::ifstream(folder / "meta.json"));
-  BlockRegistry blocks;
-  blocks.add<lstm::LstmConfig>();
-  Model model(read_model_config(folder / "model.yaml", blocks));
+  Model model(read_config(folder, meta));
   model.allocate();
   load_parameters(model, folder / "weights.safetensors");
   const SafetensorsFile expected(folder / "case.safetensors");
   const Tensor ids = expected.tensor("input_ids");
+  ForwardContext context;
+  context.training = meta.at("train").get<bool>();
+  if (expected.has("attention_mask")) context.token_mask = expected.tensor("attention_mask");
   const auto compare = [&](const char* name, const Tensor& ours, double bound) {
     if (!expected.has(name)) return;
     const double error = relative_error(to_host(ours), to_host(expected.tensor(name)));
@@ -82,14 +96,13 @@ GoldenResult run_forward_case(const std::filesystem::path& folder) {
   };
   {
     const NoGradScope no_grad;
-    compare("logits", model.logits(ids), logits_bound);
-    if (expected.has("hidden")) compare("hidden", model.hidden_states(ids), logits_bound);
+    compare("logits", model.logits(ids, context), logits_bound);
+    if (expected.has("hidden")) compare("hidden", model.hidden_states(ids, context), logits_bound);
   }
   if (expected.has("loss")) {
-    ForwardContext context;
-    context.training = meta.at("train").get<bool>();
     model.parameters().zero_gradients();
-    const Model::Loss loss = model.loss(ids, expected.has("loss_mask") ? expected.tensor("loss_mask") : Tensor{}, context);
+    const Tensor mask = expected.has("loss_mask") ? expected.tensor("loss_mask") : Tensor{};
+    const Model::Loss loss = model.config().is_masked() ? model.masked_loss(ids, expected.tensor("labels"), mask, context) : model.loss(ids, mask, context);
     compare("loss", loss.loss, loss_bound);
     backward(loss.loss);
     check_gradients(model, expected, result);

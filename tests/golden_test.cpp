@@ -1,11 +1,12 @@
-// Runs every golden case below tests/golden, or below the folders in MBLM_GOLDEN (separated by colons): one line per case
-// with its worst relative errors, then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
+// Runs every golden case below tests/golden, or below the folders in MBLM_GOLDEN (separated by colons): one line per case of a
+// model, with its worst relative errors, and one per file of data_cases/, where a folder has them; then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <sstream>
 
 #include "tests/golden_case.h"
+#include "tests/golden_data.h"
 
 namespace {
 
@@ -13,8 +14,9 @@ namespace fs = std::filesystem;
 using mblm::testing::GoldenResult;
 
 struct Case {
-  fs::path folder;
-  std::string name() const { return folder.filename().string(); }
+  fs::path path;  // a folder of cases/, or a file of data_cases/
+  bool is_data = false;
+  std::string name() const { return path.stem().string(); }
 };
 
 std::vector<fs::path> golden_folders() {
@@ -29,16 +31,21 @@ std::vector<fs::path> golden_folders() {
 
 std::vector<Case> find_cases(const std::vector<fs::path>& folders) {
   std::vector<Case> cases;
-  for (const fs::path& folder : folders)
+  for (const fs::path& folder : folders) {
     for (const auto& entry : fs::directory_iterator(folder / "cases"))
       if (entry.is_directory()) cases.push_back({entry.path()});
-  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.folder < b.folder; });
+    if (!fs::is_directory(folder / "data_cases")) continue;
+    for (const auto& entry : fs::directory_iterator(folder / "data_cases"))
+      if (entry.path().extension() == ".safetensors") cases.push_back({entry.path(), true});
+  }
+  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.path < b.path; });
   return cases;
 }
 
 GoldenResult run(const Case& c) {
   try {
-    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.folder) : mblm::testing::run_forward_case(c.folder);
+    if (c.is_data) return mblm::testing::run_data_case(c.path);
+    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.path) : mblm::testing::run_forward_case(c.path);
   } catch (const std::exception& error) {
     GoldenResult result;
     result.outcome = GoldenResult::Failed;

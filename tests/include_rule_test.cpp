@@ -42,10 +42,11 @@ struct Vendor {
 const std::vector<Vendor> vendors = {
     {{"cpu"}, {"Eigen/", "unsupported/Eigen", "dnnl", "oneapi/dnnl"}},
     {{"cuda"}, {"cuda",    "cublas",         "cudnn",          "cufft",
-                "curand",  "cusolver",       "cusparse",       "nccl",
-                "nvtx",    "nvrtc",          "nvml",           "cub/",
-                "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
-                "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
+              "curand",  "cusolver",       "cusparse",       "nccl",
+              "nvtx",    "nvrtc",          "nvml",           "cub/",
+              "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
+              "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
+    {{"train"}, {"png.h", "jpeglib.h"}},
     {{"engine", "cpu"}, {"omp.h"}},  // threads come from engine/parallel.h; cpu/ keeps libraries from having their own
 };
 

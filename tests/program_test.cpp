@@ -74,7 +74,7 @@ TEST_CASE("help and version") {
   CHECK(version.status == 0);
   CHECK(version.out == concat_text("mblm ", MBLM_VERSION, "\n"));
   CHECK(version.err.empty());
-  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"eval"}, {"generate"}, {"embed"}, {"info"}}) {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"resume"}, {"eval"}, {"generate"}, {"embed"}, {"info"}, {"convert"}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const ProgramResult help = run_program(arguments);
@@ -90,7 +90,7 @@ TEST_CASE("a wrong command line ends with status 2 and one line") {
                                      {"generate", "m", "--top-p", "1.5"}, {"generate", "m", "--format", "hex"}, {"generate", "m", "--prompt", "a", "-"},
                                      {"generate", "m", "--json", "--format", "ids"}, {"generate", "m", "--temperature", "-1"},
                                      {"eval", "m", "--split", "all"}, {"eval", "m", "--threads", "0"}, {"eval", "m", "--device", "tpu"},
-                                     {"embed"}, {"embed", "m", "f", "-o", "hidden.txt"}, {"info"}, {"resume", "runs/a"}}) {
+                                     {"embed"}, {"embed", "m", "f", "-o", "hidden.txt"}, {"info"}, {"resume"}, {"resume", "runs/a", "--tokens", "3"}}) {
     const ProgramResult result = run_program(arguments);
     INFO(result.err);
     CHECK(result.status == 2);

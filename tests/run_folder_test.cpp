@@ -1,7 +1,10 @@
 // What a run writes, and what it says when it cannot.
 #include <doctest/doctest.h>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <optional>
 
 #include "mblm/block_config.h"
 #include "tests/temporary_folder.h"
@@ -67,13 +70,17 @@ TEST_CASE("the run's name: the job, else the config, else the time") {
 TEST_CASE("a run's folder is new") {
   const TemporaryFolder folder;
   const IoConfig io = io_in(folder / "deep/runs");
-  const RunFolder run(io, "1");
+  std::optional<RunFolder> held(std::in_place, io, "1");
+  const RunFolder& run = *held;
   CHECK(run.path() == folder / "deep/runs/tiny_1");
-  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "timemem.csv", "train.log"});
+  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "state", "timemem.csv", "train.log"});
   CHECK(read_file(run.path() / "loss.csv") == loss_header);
   CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
+  const std::string path = run.path().string();
   CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
-        run.path().string() + ": expected a new folder for the run, found one; set io.run_id to another name");
+        path + ": expected a new folder for the run, found one that process " + std::to_string(getpid()) + " works on");
+  held.reset();
+  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
   const std::string file = folder.write("file", "x").string();
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot make the output folder: ", 0) == 0);
   CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot make the output folder: ", 0) == 0);
@@ -145,7 +152,7 @@ TEST_CASE("config.yaml has the config, and a summary that needs no care") {
   CHECK(text.substr(to_yaml(config).size()) ==
         "summary:\n  parameter_count: 12\n  num_workers: 1\n  devices: [\"a \\\"fast\\\" one\"]\n"
         "  training_start: \"2024-01-31T12:00:00.000001\"\n  training_end: null\n  error: \"a: b\\n# c\"\n");
-  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "config.yaml", "loss.csv", "timemem.csv", "train.log"});
+  CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "config.yaml", "loss.csv", "state", "timemem.csv", "train.log"});
 }
 
 }  // namespace mblm::testing

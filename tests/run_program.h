@@ -28,6 +28,7 @@ class RunningProgram {
   RunningProgram(const RunningProgram&) = delete;
   RunningProgram& operator=(const RunningProgram&) = delete;
 
+  pid_t id() const { return process_; }
   void send(int signal) const;
   bool ended();
   ProgramResult wait();

@@ -1,7 +1,9 @@
 #include "train/append_file.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
+#include "engine/mapped_file.h"
 #include "train/file_error.h"
 
 namespace mblm {
@@ -17,6 +19,24 @@ void AppendFile::append(std::string_view text) {
     if (written < 0) throw_file_error(path_, "cannot be written");
     text.remove_prefix(static_cast<std::size_t>(written));
   }
+}
+
+void AppendFile::flush() {
+  if (::fsync(file_.number()) != 0) throw_file_error(path_, "cannot be flushed to disk");
+}
+
+void AppendFile::keep_lines(std::int64_t lines) {
+  std::size_t end = 0;
+  {
+    const MappedFile content(path_);
+    const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
+    for (std::int64_t line = 0; line < lines; ++line) {
+      const std::size_t at = text.find('\n', end);
+      require<FileError>(at != std::string_view::npos, path_.string(), ": expected at least ", lines, " lines, found ", line);
+      end = at + 1;
+    }
+  }
+  if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be cut");
 }
 
 }  // namespace mblm

@@ -1,11 +1,18 @@
 #include "train/best_checkpoints.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 #include <utility>
 
 #include "train/file_error.h"
 
 namespace mblm {
+namespace {
+
+const std::string file_prefix = "step_";
+
+}  // namespace
 
 BestCheckpoints::BestCheckpoints(std::filesystem::path folder, std::int64_t capacity)
     : folder_(std::move(folder)), capacity_(static_cast<std::size_t>(std::max<std::int64_t>(0, capacity))) {}
@@ -13,7 +20,7 @@ BestCheckpoints::BestCheckpoints(std::filesystem::path folder, std::int64_t capa
 std::filesystem::path BestCheckpoints::path_of(const Checkpoint& checkpoint) const {
   std::string number = std::to_string(checkpoint.micro_step);
   number.insert(0, number.size() < 9 ? 9 - number.size() : 0, '0');  // names sort as numbers
-  return folder_ / ("step_" + number + ".safetensors");
+  return folder_ / (file_prefix + number + ".safetensors");
 }
 
 bool BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save) {
@@ -30,6 +37,24 @@ bool BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void
     best_.pop_back();
   }
   return true;
+}
+
+void BestCheckpoints::restore(const std::vector<Checkpoint>& list) {
+  best_.clear();
+  std::copy_if(list.begin(), list.end(), std::back_inserter(best_), [&](const Checkpoint& c) { return std::filesystem::exists(path_of(c)); });
+}
+
+void BestCheckpoints::remove_others() const {
+  std::vector<std::filesystem::path> others;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    const std::filesystem::path& file = entry.path();
+    const bool is_listed = std::any_of(best_.begin(), best_.end(), [&](const Checkpoint& c) { return path_of(c) == file; });
+    if (!is_listed && file.filename().string().starts_with(file_prefix)) others.push_back(file);
+  }
+  if (!best_.empty()) link_best();
+  for (const std::filesystem::path& file : others) std::filesystem::remove(file, error);
+  if (error) throw_file_error(folder_, "cannot be cleaned", error.value());
 }
 
 void BestCheckpoints::link_best() const {

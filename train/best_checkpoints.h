@@ -23,6 +23,12 @@ class BestCheckpoints {
   // Saves the state by `save(path)` when it is among the best; of equal ones the earlier is better. False when it is not.
   bool add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save);
 
+  // Goes on with the list of a state. What is not on the disk any more is left out: better ones took its place later, and come
+  // again.
+  void restore(const std::vector<Checkpoint>& list);
+  // Removes the files of other states, which a run that was killed can leave, and sets the link.
+  void remove_others() const;
+
   const std::vector<Checkpoint>& list() const { return best_; }  // best first
   std::filesystem::path path_of(const Checkpoint& checkpoint) const;
   std::filesystem::path link() const { return folder_ / "best.safetensors"; }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "train/clevr.h"
 #include "train/files.h"
 #include "train/pg19.h"
 
@@ -12,9 +13,16 @@ std::string_view name_of(Split split) {
   return names[static_cast<int>(split)];
 }
 
+std::optional<Masking> masking_of(const RunConfig& config) {
+  if (!config.model.is_masked()) return {};
+  return Masking{config.model.masking->mask_token_id, config.train.masking_proba.value_or(0)};
+}
+
 DatasetRegistry::DatasetRegistry() {
+  add("clevr", make_clevr);
   add("files", make_files);
   add("pg19", make_pg19);
+  add("pg19masked", make_pg19_masked);
 }
 
 void DatasetRegistry::add(const std::string& dataset_id, Make make) {
@@ -43,12 +51,14 @@ Batch read_batch(const Dataset& dataset, std::int64_t epoch, std::int64_t first,
   const std::int64_t length = dataset.length(), size = dataset.size(epoch);
   require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: sequences ", first, " to ", first + count, " of ", size);
   Batch batch{empty(Shape{count, length}, DType::Int64), dataset.has_loss_mask() ? empty(Shape{count, length}, DType::Float32) : Tensor()};
+  if (dataset.has_labels()) batch.labels = empty(Shape{count, length}, DType::Int64);
   for (std::int64_t i = 0; i < count; ++i) {
     const auto place = static_cast<std::uint64_t>(first + i);
     const std::int64_t index = shuffle ? static_cast<std::int64_t>(random_permutation(*shuffle, static_cast<std::uint64_t>(size), place)) : first + i;
     const auto row = [&]<class T>(T* data) { return std::span<T>(data + i * length, static_cast<std::size_t>(length)); };
     dataset.read(epoch, index, row(batch.ids.data<std::int64_t>()),
                  batch.loss_mask.defined() ? row(batch.loss_mask.data<float>()) : std::span<float>());
+    if (batch.labels.defined()) dataset.read_labels(epoch, index, row(batch.labels.data<std::int64_t>()));
   }
   return batch;
 }

@@ -1,5 +1,5 @@
-// Data sets: sequences of ids, by epoch. Built in are pg19 and files; an embedding program adds its own by deriving
-// Dataset and registering it under an id, which a config then names (io.dataset_id).
+// Data sets: sequences of ids, by epoch. Built in are clevr, files, pg19 and pg19masked; an embedding program adds its own by
+// deriving Dataset and registering it under an id, which a config then names (io.dataset_id).
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 
 #include "engine/random.h"
 #include "engine/tensor.h"
+#include "mblm/config.h"
 
 namespace mblm {
 
@@ -31,8 +32,19 @@ class Dataset {
   virtual std::int64_t length() const = 0;                  // ids in each sequence
   virtual bool has_loss_mask() const { return false; }
   // Writes sequence `index` of an epoch: `length` ids, and as many loss weights when there is a mask (else the span is
-  // empty). Throws FileError, ValueError for an id outside the vocabulary.
+  // empty). Throws FileError, ValueError for an id outside the vocabulary. Several threads may read at once.
   virtual void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const = 0;
+
+  // For a masked language model: the sequences have mask tokens, and labels that say what belongs there.
+  virtual bool has_labels() const { return false; }
+  // Writes the labels of sequence `index`: ids, or no_label (mblm/model.h). Only called where there are labels.
+  virtual void read_labels(std::int64_t, std::int64_t, std::span<std::int64_t>) const {}
+};
+
+// How the sequences of a masked language model lose ids.
+struct Masking {
+  std::int64_t mask_token_id = 0;
+  double probability = 0;  // of each id
 };
 
 // What a data set is made from.
@@ -42,9 +54,13 @@ struct DatasetRequest {
   Split split = Split::Train;
   std::int64_t length = 0;                       // ids in one sequence
   std::int64_t num_tokens = 256, pad_token_id = 0;
+  std::optional<Masking> masking = {};           // set for a masked language model
   std::uint64_t seed = 0;
   std::int64_t worker = 0, workers = 1;          // the share of the training split; the other splits are not cut
 };
+
+// The masking that a config asks for, if it does.
+std::optional<Masking> masking_of(const RunConfig& config);
 
 // The data sets that a config can name. A value, not a global: an embedding program makes one, adds its own and passes it on.
 class DatasetRegistry {
@@ -52,7 +68,7 @@ class DatasetRegistry {
   // Gives null when the data set has no such split, which only the test split may be.
   using Make = std::function<std::unique_ptr<Dataset>(const DatasetRequest&)>;
 
-  DatasetRegistry();  // pg19, files
+  DatasetRegistry();  // clevr, files, pg19, pg19masked
   // Throws ValueError when the id is there already.
   void add(const std::string& dataset_id, Make make);
   bool has(const std::string& dataset_id) const { return makers_.count(dataset_id) != 0; }
@@ -67,6 +83,7 @@ class DatasetRegistry {
 struct Batch {
   Tensor ids;        // (B, L) int64, on the CPU
   Tensor loss_mask;  // (B, L) float32, on the CPU; undefined for ones
+  Tensor labels = {};  // (B, L) int64, on the CPU; undefined without labels
 };
 
 // Sequences [first, first + count) of an epoch, in the shuffled order of `shuffle` when it is given.

@@ -24,11 +24,13 @@ struct Evaluation {
   double sum_of_batch_losses = 0;
   double nats = 0;            // sum of the losses of all bytes
   std::int64_t bytes = 0;     // that count: their loss is not zero
+  std::int64_t correct = 0;   // of these, the bytes that a masked language model finds likeliest
   std::int64_t words = 0;     // separated by white space, a word that two sequences share counted once
   bool stopped = false;
 
   double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // what training validates with
   double mean_loss() const { return nats / static_cast<double>(bytes); }                         // nats per byte
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // of a masked language model
   double bits_per_byte() const;
   double word_perplexity() const;  // exp(nats / words)
 };

@@ -1,6 +1,7 @@
 #include "train/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -13,8 +14,8 @@ namespace {
 
 constexpr double clip_epsilon = 1e-6;  // of adam_step
 
-// f(name, values) for each gradient under its name in files, on the host; stops when f gives false.
-void for_each_gradient(const ParameterStore& parameters, const std::function<bool(const std::string&, const std::vector<double>&)>& f) {
+// f(name, values) for each gradient under its name in files, on the host.
+void for_each_gradient(const ParameterStore& parameters, const std::function<void(const std::string&, const std::vector<double>&)>& f) {
   for (const NamedTensor& gradient : parameters.named_gradients()) {
     std::vector<double> values;
     if (gradient.tensor.dtype() == DType::Float64) {
@@ -23,7 +24,7 @@ void for_each_gradient(const ParameterStore& parameters, const std::function<boo
       const std::vector<float> narrow = gradient.tensor.to_vector<float>();
       values.assign(narrow.begin(), narrow.end());
     }
-    if (!f(gradient.name, values)) return;
+    f(gradient.name, values);
   }
 }
 
@@ -37,8 +38,9 @@ Adam::Adam(ParameterStore& parameters, double clip)
       norm_(zeros(Shape{1}, DType::Float64, parameters.values().device())),
       finite_(zeros(Shape{1}, DType::UInt8, parameters.values().device())) {}
 
-bool Adam::step(double learning_rate) {
+bool Adam::step(double learning_rate, bool loss_is_finite) {
   global_norm(parameters_.gradients(), norm_, finite_);
+  if (!loss_is_finite) finite_.from_host(std::array<std::uint8_t, 1>{0}.data());
   Tensor values = parameters_.values(), copy = parameters_.bfloat16_values();  // handles: the elements are the parameters'
   adam_step(values, parameters_.gradients(), first_moment_, second_moment_, copy, norm_, finite_,
             AdamOptions{.learning_rate = learning_rate, .clip = clip_, .step = steps_ + 1});
@@ -61,7 +63,6 @@ double mean_gradient(const ParameterStore& parameters) {
     for (const double value : values) sum += value;
     sum_of_means += sum / static_cast<double>(values.size());
     ++count;
-    return true;
   });
   return sum_of_means / static_cast<double>(count);
 }
@@ -69,8 +70,7 @@ double mean_gradient(const ParameterStore& parameters) {
 std::string first_nonfinite_gradient(const ParameterStore& parameters) {
   std::string found;
   for_each_gradient(parameters, [&](const std::string& name, const std::vector<double>& values) {
-    if (!std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); })) found = name;
-    return found.empty();
+    if (!std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); })) found = name;  // declared as forward goes
   });
   return found;
 }

@@ -1,6 +1,7 @@
 #include "train/pg19.h"
 
 #include "train/byte_sequences.h"
+#include "train/masked_dataset.h"
 
 namespace mblm {
 
@@ -9,5 +10,7 @@ std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request) {
   const auto stream = std::make_shared<const ByteStream>(request.path / name_of(request.split));
   return std::make_unique<ByteSequences>(stream, 0, stream->size(), request);
 }
+
+std::unique_ptr<Dataset> make_pg19_masked(const DatasetRequest& request) { return std::make_unique<MaskedDataset>(make_pg19(request), request); }
 
 }  // namespace mblm

@@ -20,8 +20,8 @@ struct TrainingProgress {
 // The clock of the reports.
 class ProgressClock {
  public:
-  // A report is due `interval` seconds after the last one.
-  explicit ProgressClock(double interval) : interval_(interval) {}
+  // A report is due `interval` seconds after the last one; the first `micro_step` micro-steps were done before.
+  ProgressClock(double interval, std::int64_t micro_step) : interval_(interval), first_micro_step_(micro_step) {}
 
   bool due() const { return seconds_between(told_, Clock::now()) >= interval_; }
   // Time that is not training's.
@@ -34,9 +34,10 @@ class ProgressClock {
   static double seconds_between(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
 
   const double interval_;
+  const std::int64_t first_micro_step_;
   const Clock::time_point started_ = Clock::now();
   Clock::time_point told_ = started_;
-  std::int64_t told_micro_step_ = 0;
+  std::int64_t told_micro_step_ = first_micro_step_;
   double left_out_ = 0;  // since told_
 };
 

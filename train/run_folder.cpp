@@ -3,6 +3,8 @@
 #include <array>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "engine/safetensors.h"
 #include "train/file_error.h"
@@ -10,15 +12,27 @@
 namespace mblm {
 namespace {
 
+std::filesystem::path lock_file(const std::filesystem::path& run) { return run / "state" / "lock"; }
+
 std::filesystem::path make_folder(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
   if (error) throw_file_error(path.parent_path(), "cannot make the output folder", error.value());
   const bool made = std::filesystem::create_directory(path, error);
   if (error) throw_file_error(path, "cannot make the run's folder", error.value());
-  require<FileError>(made, path.string(), ": expected a new folder for the run, found one; set io.run_id to another name");
-  std::filesystem::create_directory(path / "checkpoints", error);
-  if (error) throw_file_error(path / "checkpoints", "cannot make the folder", error.value());
+  const std::string holder = made ? "" : RunLock::holder(lock_file(path));
+  require<FileError>(holder.empty(), path.string(), ": expected a new folder for the run, found one that process ", holder, " works on");
+  require<FileError>(made, path.string(), ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
+  for (const char* inner : {"checkpoints", "state"}) {
+    std::filesystem::create_directory(path / inner, error);
+    if (error) throw_file_error(path / inner, "cannot make the folder", error.value());
+  }
+  return path;
+}
+
+std::filesystem::path checked_folder(std::filesystem::path path) {
+  for (const char* part : {"config.yaml", "checkpoints", "state"})
+    require<FileError>(std::filesystem::exists(path / part), path.string(), ": expected the folder of a run, found no ", part, " in it");
   return path;
 }
 
@@ -54,11 +68,42 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 
 RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
     : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))),
+      lock_(lock_file(path_), path_),
       loss_(path_ / "loss.csv"),
       time_memory_(path_ / "timemem.csv"),
       log_(path_ / "train.log") {
   loss_.append(loss_header);
   time_memory_.append(time_memory_header);
+}
+
+RunFolder::RunFolder(std::filesystem::path path)
+    : path_(checked_folder(std::move(path))),
+      lock_(lock_file(path_), path_),
+      loss_(path_ / "loss.csv"),
+      time_memory_(path_ / "timemem.csv"),
+      log_(path_ / "train.log") {}
+
+void RunFolder::write(const LossRow& row) {
+  loss_.append(to_csv(row));
+  ++rows_.loss;
+}
+
+void RunFolder::write(const TimeMemoryRow& row) {
+  time_memory_.append(to_csv(row));
+  ++rows_.time_memory;
+}
+
+void RunFolder::flush() {
+  loss_.flush();
+  time_memory_.flush();
+  log_.flush();
+}
+
+void RunFolder::go_back_to(RowCounts rows) {
+  loss_.keep_lines(1 + rows.loss);
+  time_memory_.keep_lines(1 + rows.time_memory);
+  rows_ = rows;
+  for (const std::filesystem::path& folder : {path_, checkpoints(), states()}) remove_unfinished_files(folder);
 }
 
 void RunFolder::write_config(const RunConfig& config, const RunSummary& summary) {
@@ -68,6 +113,22 @@ void RunFolder::write_config(const RunConfig& config, const RunSummary& summary)
                         concat_text(to_yaml(config), "summary:\n  parameter_count: ", summary.parameter_count, "\n  num_workers: ", summary.num_workers,
                                     "\n  devices: [", devices, "]\n  training_start: ", quoted(summary.training_start),
                                     "\n  training_end: ", quoted(summary.training_end), "\n  error: ", quoted(summary.error), "\n"));
+}
+
+RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides) {
+  const std::filesystem::path file = checked_folder(folder) / "config.yaml";
+  const IoConfig before = read_run_config(file, registry).io;
+  RunConfig config = read_run_config(file, registry, overrides);
+  const auto check = [&](const char* field, const std::string& found, const std::string& wish) {
+    require<ConfigError>(found == wish, "io.", field, ": expected no other value than ", quoted(wish), ", since a run stays in its folder, got ", quoted(found));
+  };
+  check("name_model", config.io.name_model, before.name_model);
+  check("output_dir", config.io.output_dir, before.output_dir);
+  check("run_id", config.io.run_id.value_or(""), before.run_id.value_or(""));
+  const std::optional<std::string> start = config.resume ? config.resume->resumed_from : std::nullopt;
+  config.resume.reset();
+  if (start) config.resume.emplace().checkpoint_file = *start;
+  return config;
 }
 
 void RunFolder::log(std::string_view line) { log_.append(concat_text(format_now(), " ", line, "\n")); }

@@ -1,4 +1,4 @@
-// The folder of a run: config.yaml, loss.csv, timemem.csv, train.log and checkpoints/.
+// The folder of a run: config.yaml, loss.csv, timemem.csv, train.log, checkpoints/ and state/.
 #pragma once
 
 #include <chrono>
@@ -11,6 +11,7 @@
 #include "mblm/config.h"
 #include "train/append_file.h"
 #include "train/csv.h"
+#include "train/run_lock.h"
 
 namespace mblm {
 
@@ -28,24 +29,47 @@ struct RunSummary {
   std::string training_start = {}, training_end = {}, error = {};  // empty: not yet, none
 };
 
+// Rows written to the tables, without their headers.
+struct RowCounts {
+  std::int64_t loss = 0, time_memory = 0;
+};
+
+// Locked as long as this lives.
 class RunFolder {
  public:
-  // Makes `output_dir/name_model_RUNID` with checkpoints/ in it. Throws FileError when it is there already or cannot be made.
+  // Makes `output_dir/name_model_RUNID` with checkpoints/ and state/ in it. Throws FileError when it is there already or cannot
+  // be made.
   RunFolder(const IoConfig& config, const std::string& run_id);
+  // Opens the folder of a run that goes on. Throws FileError when it is none, or when another program works on it.
+  explicit RunFolder(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  std::filesystem::path states() const { return path_ / "state"; }
+
+  RowCounts rows() const { return rows_; }
+  // The rows and lines written so far are on disk then.
+  void flush();
+  // Cuts the tables after so many rows, whatever follows, and removes files that were not finished. Throws FileError when there
+  // are fewer rows.
+  void go_back_to(RowCounts rows);
 
   // Replaces config.yaml, atomically.
   void write_config(const RunConfig& config, const RunSummary& summary);
-  void write(const LossRow& row) { loss_.append(to_csv(row)); }
-  void write(const TimeMemoryRow& row) { time_memory_.append(to_csv(row)); }
+  void write(const LossRow& row);
+  void write(const TimeMemoryRow& row);
   // A line of train.log, with the time in front.
   void log(std::string_view line);
 
  private:
   std::filesystem::path path_;
+  RunLock lock_;
   AppendFile loss_, time_memory_, log_;
+  RowCounts rows_;
 };
+
+// The config of the run in a folder, with other values for the fields that `overrides` names. Its `resume` is only there where
+// the run started from a checkpoint, and names that. Throws FileError, and ConfigError for a field that places the folder.
+RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides = {});
 
 }  // namespace mblm

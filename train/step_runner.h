@@ -1,6 +1,10 @@
 // The arithmetic of training, without data, files or a schedule.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
+#include "engine/safetensors.h"
 #include "mblm/model.h"
 #include "train/dataset.h"
 #include "train/optimizer.h"
@@ -21,19 +25,29 @@ class StepRunner {
   Tensor forward(const Batch& batch, const ForwardContext& context);
   void backward(const Tensor& loss);
 
-  // False when the gradient was not finite: then the parameters are as they were.
+  // False when a loss of the group or the gradient was not finite: then the parameters are as they were.
   bool optimizer_step(double learning_rate);
+  // Sum of the losses of the group's micro-steps so far, or of the last group. Waits for the device.
+  double group_loss() const { return group_loss_.item(); }
 
   Adam& adam() { return adam_; }
+
+  // All that the next step needs, as views: parameters, moments, and within a group the gradients and losses so far.
+  std::vector<NamedTensor> state();
+  // Goes on from such a state after `adam_steps` steps of Adam. Throws FileError when the model is another; then nothing is
+  // changed.
+  void restore(const SafetensorsFile& state, std::int64_t adam_steps);
 
  private:
   Model& model_;
   Adam adam_;
   const std::int64_t accumulate_;
-  bool gradients_used_ = true;  // what the gradient arena holds belongs to a step that was taken
+  bool gradients_used_ = true;  // what the gradient arena and group_loss_ hold belongs to a step that was taken
+  Tensor group_loss_;           // (1)
 };
 
-// The loss of a batch; ids and mask are brought to the model's device and element type.
-Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
+// The loss of a batch; ids and mask are brought to the model's device and element type. A masked language model attends to
+// all ids but padding; the logits are its own, undefined for others. Throws ValueError when such a model gets no labels.
+Model::MaskedLoss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
 
 }  // namespace mblm

@@ -1,19 +1,15 @@
 #include "train/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <utility>
-
-#include "engine/safetensors.h"
 
 namespace mblm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t timed_micro_steps = 30;       // whose times and memory go to timemem.csv
-constexpr const char* loss_key = "validation_loss";  // of a checkpoint's metadata
+constexpr std::int64_t timed_micro_steps = 30;  // whose times and memory go to timemem.csv
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -28,16 +24,6 @@ DeviceInfo info_of(Device device) {
 std::string_view csv_kind(Split split) {
   constexpr std::string_view kinds[] = {"train", "valid", "test"};
   return kinds[static_cast<int>(split)];
-}
-
-// The validation loss that a checkpoint carries, if it does.
-std::optional<double> loss_of(const std::filesystem::path& checkpoint) {
-  const std::map<std::string, std::string> metadata = SafetensorsFile(checkpoint).metadata();
-  const auto entry = metadata.find(loss_key);
-  if (entry == metadata.end()) return {};
-  double loss = 0;
-  const char* end = entry->second.data() + entry->second.size();
-  return std::from_chars(entry->second.data(), end, loss).ec == std::errc() ? std::optional(loss) : std::nullopt;
 }
 
 const RunConfig& checked(const RunConfig& config) {
@@ -55,9 +41,13 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
                                                 .length = config.input_seq_len,
                                                 .num_tokens = config.model.num_tokens,
                                                 .pad_token_id = config.model.pad_token_id,
+                                                .masking = masking_of(config),
                                                 .seed = static_cast<std::uint64_t>(config.train.seed)});
   };
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
+  require<ConfigError>(data.train->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
+                       config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
+                       config.io.dataset_id);
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
                      " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
   if (config.resume) {
@@ -75,37 +65,55 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
       data_(open_data(config, datasets)),
-      model_(make_model(config, options_.device)),
+      start_(open_start(config, options_)),
+      model_(make_model(config, start_, options_.device)),
       steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
-      folder_(config.io, run_id_of(config.io, options_.job_id, std::chrono::system_clock::now())),
-      best_(folder_.checkpoints(), config.io.num_models_to_save) {
+      folder_(make_folder()),
+      best_(folder_.checkpoints(), config.io.num_models_to_save),
+      states_(folder_.states()) {
   summary_.parameter_count = model_->parameters().count();
   const DeviceInfo device = info_of(options_.device);
   summary_.devices = {concat_text(options_.device, ": ", device.description)};
   device_memory_ = device.memory_bytes;
-  write_config();
-  for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
-  log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
-                  schedule_.warmup_steps(), " of them warm-up"));
-  if (!config_.resume) return;
+  if (options_.resume_folder.empty()) begin();
+  else go_on();
+}
+
+RunFolder Trainer::make_folder() const {
+  if (!options_.resume_folder.empty()) return RunFolder(options_.resume_folder);
+  return RunFolder(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()));
+}
+
+void Trainer::begin() {
   try {
-    start_from_checkpoint();
+    if (config_.resume) start_from_checkpoint();
+    write_config();
+    for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
+    log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
+                    schedule_.warmup_steps(), " of them warm-up"));
   } catch (const std::exception& error) {
     note_error(error.what());
     throw;
   }
 }
 
-std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, Device device) {
+std::optional<CheckpointFile> Trainer::open_start(const RunConfig& config, const TrainerOptions& options) {
+  if (!config.resume || config.resume->checkpoint_file.empty() || !options.resume_folder.empty()) return {};
+  return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? options.rename_modules : Renames());
+}
+
+// The weights of `resume.checkpoint_file`, all of them. (With `migrate_embeddings` the Python package takes over only those
+// of the vocabulary and forgets the rest.)
+std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
   auto model = std::make_unique<Model>(config.model);
   model->allocate(device);
   model->initialize(static_cast<std::uint64_t>(config.train.seed));
-  if (config.resume && !config.resume->checkpoint_file.empty()) load_parameters(*model, config.resume->checkpoint_file);
+  if (start) load_parameters(*model, *start, {.extend_embeddings = config.resume->migrate_embeddings});
   return model;
 }
 
-// The Python package's way: the weights, which the model has already, and the place in the data. That state is the first
-// candidate for the best.
+// The Python package's way: the weights, which the model has already, and the place in the data. They are the first candidate
+// for the best. The state is saved before there is a config.yaml, which does not tell for long where the run began.
 void Trainer::start_from_checkpoint() {
   const ResumeConfig& resume = *config_.resume;
   const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
@@ -113,14 +121,16 @@ void Trainer::start_from_checkpoint() {
   state_.batch = resume.next_batch_index;
   first_batch_ = batches * state_.epoch + state_.batch;
   skip_empty_epochs();
-  if (resume.checkpoint_file.empty()) return;
-  log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
-  if (const std::optional<double> loss = loss_of(resume.checkpoint_file)) save_if_best(*loss);
+  if (start_) log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
+  if (start_ && start_->loss) save_if_best(*start_->loss);
+  start_.reset();
+  save_state();
 }
 
 TrainingResult Trainer::run() {
   summary_.training_start = format_now('T');
-  clock_.emplace(options_.callbacks.progress_interval);
+  clock_.emplace(options_.callbacks.progress_interval, state_.micro_step);
+  state_saved_ = Clock::now();
   TrainingResult result;
   try {
     loop();
@@ -138,21 +148,26 @@ TrainingResult Trainer::run() {
 }
 
 void Trainer::loop() {
-  while (state_.micro_step < schedule_.micro_steps()) {
-    stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
-    if (stopped_) return;
+  if (state_.validation_due != 0) validate();  // it was stopped half-way
+  while (state_.micro_step < schedule_.micro_steps() && !asked_to_stop()) {
+    if (config_.train.save_state_every > 0 && seconds_since(state_saved_) >= config_.train.save_state_every) save_state();
     const std::int64_t index = state_.micro_step;
     const Tensor loss = micro_step();
-    const LossRow row = training_row();
     if (contains(logging_points_, index)) {
-      write_row(row.with_loss("train", loss.item()));
+      write_row(training_row().with_loss("train", loss.item()));
       log(concat_text("micro-step ", index + 1, ": training loss ", shortest_text(loss.item())));
     }
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
     advance();
-    if (contains(validation_points_, index)) validate(row);
+    if (contains(validation_points_, index)) validate();
     report_progress(loss);
   }
+  save_state();
+}
+
+bool Trainer::asked_to_stop() {
+  stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
+  return stopped_;
 }
 
 // The next batch, whose place (epoch, batch) is then that of the state.
@@ -189,8 +204,7 @@ void Trainer::optimizer_step() {
   const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps));
   ++state_.steps;
   if (!finite) {
-    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1,
-                                            ": expected a finite gradient, found another in ", first_nonfinite_gradient(model_->parameters()));
+    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1, ": ", nonfinite_text());
     require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
     ++state_.skipped_steps;
     log(message + "; skipped");
@@ -203,6 +217,8 @@ void Trainer::optimizer_step() {
 }
 
 void Trainer::advance() {
+  state_.done_epoch = state_.epoch;
+  state_.done_batch = state_.batch;
   ++state_.micro_step;
   ++state_.batch;
   skip_empty_epochs();
@@ -238,13 +254,15 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
   return result;
 }
 
-// `row` has the place of the micro-step before. A validation that was stopped half-way leaves nothing.
-void Trainer::validate(LossRow row) {
+// After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
+void Trainer::validate() {
+  state_.validation_due = 1;
   const Evaluation evaluation = run_evaluation(*data_.validation, Split::Validation);
   if (evaluation.stopped) return;
+  state_.validation_due = 0;
   const double loss = evaluation.mean_batch_loss();
-  row.lr = row.avg_grad = row.avg_grad_clipped = -1;
-  write_row(row.with_loss("valid", loss));
+  const LossRow place{.elements_seen = state_.elements, .epoch = state_.done_epoch, .batch = state_.done_batch, .cum_batch = cumulative_batch() - 1};
+  write_row(place.with_loss("valid", loss));
   log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss)));
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
           ": expected a finite loss, found ", loss);
@@ -253,7 +271,7 @@ void Trainer::validate(LossRow row) {
 }
 
 void Trainer::save_if_best(double loss) {
-  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_key, shortest_text(loss)}}); });
+  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_metadata_key, shortest_text(loss)}}); });
 }
 
 // The best state comes back and is tested.
@@ -263,6 +281,7 @@ void Trainer::finish(TrainingResult& result) {
     log(concat_text("stopped after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
     return;
   }
+  best_.remove_others();
   if (!best_.list().empty()) {
     load_parameters(*model_, best_.path_of(best_.list().front()));
     log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));

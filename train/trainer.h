@@ -1,6 +1,7 @@
 // A training run: data, schedule, steps, validation, checkpoints, logs.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,31 +17,27 @@
 #include "train/evaluate.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
+#include "train/run_state.h"
 #include "train/schedule.h"
+#include "train/state_folder.h"
 #include "train/step_runner.h"
 
 namespace mblm {
-
-// All that moves while a run goes on, beside the parameters, the optimizer's moments and the best checkpoints.
-struct TrainingState {
-  std::int64_t micro_step = 0;                  // micro-batches done in this run
-  std::int64_t steps = 0, skipped_steps = 0;    // optimizer steps: all, and those whose gradient was not finite
-  std::int64_t elements = 0;                    // seen in this run
-  std::int64_t epoch = 0, batch = 0;            // of the next micro-batch
-  double avg_grad = -1, avg_grad_clipped = -1;  // for the next row of loss.csv, from the last optimizer step before it
-};
 
 // Each may be empty. They are called from the thread that runs the training.
 struct TrainerCallbacks {
   std::function<void(const TrainingProgress&)> on_progress = {};
   double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
   std::function<void(const std::string& line)> on_log = {};  // what train.log gets
+  std::function<void(const std::string& warning)> on_warning = {};
   std::function<bool()> should_stop = {};               // asked before each micro-step, and between batches of a validation
 };
 
 struct TrainerOptions {
   Device device = {};
   std::string job_id = {};  // names the run's folder when not empty
+  std::filesystem::path resume_folder = {};  // of the run that goes on, whose config is that of read_config_of_run; empty: a new run
+  Renames rename_modules = {};  // of the tensors of resume.checkpoint_file, where resume.rename_modules is set
   TrainerCallbacks callbacks = {};
 };
 
@@ -56,9 +53,12 @@ class Trainer {
  public:
   // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
   // Throws ConfigError (check_run_config), FileError, MemoryError, DeviceError.
+  // A run that goes on is as its last whole state says, and what it wrote after that is cut off its tables; without a state it
+  // begins anew. Throws ConfigError, naming them, when fields that it keeps (train/kept_fields.h) differ.
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
 
-  // The whole run. At its end the model is the best one, where one was saved; when the run was stopped it is the last one.
+  // The whole run, or the rest of it. At its end the model is the best one, where one was saved; when the run was stopped it is
+  // the last one. The full state is saved each train.save_state_every seconds, at the end and when the run is stopped.
   // An error is noted in config.yaml and train.log before it is thrown: Error for a gradient or a validation loss that is
   // not finite (unless train.on_nonfinite is `skip`), FileError.
   TrainingResult run();
@@ -74,17 +74,26 @@ class Trainer {
   };
   static Data open_data(const RunConfig& config, const DatasetRegistry& datasets);
 
-  static std::unique_ptr<Model> make_model(const RunConfig& config, Device device);
+  static std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options);
+  static std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device);
 
+  RunFolder make_folder() const;
+
+  void begin();
   void start_from_checkpoint();
+  void go_on();
+  void check_state(const RunState& state, const std::filesystem::path& file) const;
+  void save_state();
 
   void loop();
+  bool asked_to_stop();
   Tensor micro_step();
   Tensor timed_micro_step(const Batch& batch, const ForwardContext& context);
   void optimizer_step();
+  std::string nonfinite_text() const;
   void advance();
   void skip_empty_epochs();
-  void validate(LossRow row);
+  void validate();
   void finish(TrainingResult& result);
 
   std::int64_t batches_in_epoch(std::int64_t epoch) const { return data_.train->size(epoch) / config_.train.batch_size; }
@@ -105,13 +114,16 @@ class Trainer {
   const Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   Data data_;
+  std::optional<CheckpointFile> start_;  // what the run starts from, until it has
   const std::unique_ptr<Model> model_;
   StepRunner steps_;
   RunFolder folder_;
   BestCheckpoints best_;
+  const StateFolder states_;
   RunSummary summary_;
   std::size_t device_memory_ = 0;  // bytes
   std::optional<ProgressClock> clock_;
+  std::chrono::steady_clock::time_point state_saved_;  // or when the run began
   TrainingState state_;
   std::int64_t first_batch_ = 0;  // micro-batches before this run: of the run that it goes on from
   bool stopped_ = false;

@@ -1,0 +1,109 @@
+#include "mblm/package_checkpoint.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "engine/torch_file.h"
+
+namespace mblm {
+namespace {
+
+// Names within the embedding of a stage above the local one: current, older.
+constexpr std::pair<std::string_view, std::string_view> layouts[] = {
+    {"embedding.weight", "0.weight"}, {"_post.1.weight", "2.weight"}, {"_post.1.bias", "2.bias"}, {"_post.2.weight", "3.weight"},
+    {"_post.2.bias", "3.bias"},       {"_post.3.weight", "4.weight"}, {"_post.3.bias", "4.bias"}};
+// The local stage's embedding has one parameter only.
+constexpr std::pair<std::string_view, std::string_view> local_layout{"embedding.weight", "weight"};
+
+// The name with what follows `token_embs_rev.k.` changed as `change(k, rest)` says.
+template <class Change>
+std::string with_embedding_renamed(const std::string& name, Change change) {
+  constexpr std::string_view prefix = "token_embs_rev.";
+  if (!name.starts_with(prefix)) return name;
+  const std::size_t dot = name.find('.', prefix.size());
+  if (dot == name.npos) return name;
+  const std::string_view rest = std::string_view(name).substr(dot + 1);
+  return name.substr(0, dot + 1) + std::string(change(name.substr(prefix.size(), dot - prefix.size()) == "0", rest));
+}
+
+// The order in which a module of the package has its children, where it is not that in which parameters are declared here.
+// `#` stands for a number.
+struct ChildOrder {
+  std::string_view module;
+  std::vector<std::string_view> children;
+};
+const std::vector<ChildOrder>& child_orders() {
+  static const std::vector<ChildOrder> orders = {
+      {"", {"start_tokens", "pos_embs", "token_embs_rev", "stage_models", "to_next_stage_proj", "to_logits"}},
+      {"stage_models.#.", {"rotary_emb", "layers", "norm", "norm_f"}},
+      {"stage_models.#.layers.#.mixer.", {"dt_bias", "A_log", "D", "in_proj", "conv1d", "x_proj", "dt_proj", "norm", "out_proj"}}};
+  return orders;
+}
+
+// The tensors as the package's modules nest: each name between two dots is a node, its children in order of appearance.
+struct ModuleTree {
+  std::vector<std::pair<std::string, ModuleTree>> children;
+  std::vector<NamedTensor> tensors;  // one at a leaf
+
+  void add(std::string_view rest, NamedTensor tensor) {
+    if (rest.empty()) return tensors.push_back(std::move(tensor));
+    const std::string part(rest.substr(0, rest.find('.')));
+    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+    auto child = std::find_if(children.begin(), children.end(), [&](const auto& known) { return known.first == part; });
+    if (child == children.end()) child = children.insert(child, {part, {}});
+    child->second.add(rest, std::move(tensor));
+  }
+
+  // `module` is the pattern of this node's name, with a dot at its end.
+  void collect(const std::string& module, std::vector<NamedTensor>& out) {
+    for (const ChildOrder& order : child_orders()) {
+      const auto rank = [&](const auto& child) { return std::find(order.children.begin(), order.children.end(), child.first) - order.children.begin(); };
+      if (order.module == module)
+        std::stable_sort(children.begin(), children.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+    }
+    out.insert(out.end(), tensors.begin(), tensors.end());
+    for (auto& [part, child] : children) {
+      const bool is_number = part.find_first_not_of("0123456789") == part.npos;
+      child.collect(module + (is_number ? "#" : part) + ".", out);
+    }
+  }
+};
+
+std::vector<NamedTensor> in_order_of_package(const std::vector<NamedTensor>& tensors) {
+  ModuleTree tree;
+  for (const NamedTensor& named : tensors) tree.add(named.name, named);
+  std::vector<NamedTensor> ordered;
+  tree.collect("", ordered);
+  return ordered;
+}
+
+}  // namespace
+
+std::string current_name(const std::string& name) {
+  return with_embedding_renamed(name, [](bool is_local, std::string_view rest) {
+    if (is_local) return rest == local_layout.second ? local_layout.first : rest;
+    for (const auto& [current, older] : layouts)
+      if (rest == older) return current;
+    return rest;
+  });
+}
+
+std::string older_name(const std::string& name) {
+  return with_embedding_renamed(name, [](bool is_local, std::string_view rest) {
+    if (is_local) return rest == local_layout.first ? local_layout.second : rest;
+    for (const auto& [current, older] : layouts)
+      if (rest == current) return older;
+    return rest;
+  });
+}
+
+void write_package_checkpoint(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors, std::optional<double> loss,
+                              PackageLayout layout) {
+  std::vector<NamedTensor> ordered = in_order_of_package(tensors);
+  if (layout == PackageLayout::V041)
+    for (NamedTensor& named : ordered) named.name = older_name(named.name);
+  write_torch_file(path, {{package_model_key, std::move(ordered)}, {package_loss_key, loss.value_or(std::numeric_limits<double>::infinity())}});
+}
+
+}  // namespace mblm

@@ -1,0 +1,23 @@
+// mblm resume: goes on with a run from its last full state.
+#include <unistd.h>
+
+#include <utility>
+
+#include "mblm/interrupt.h"
+#include "mblm/program.h"
+#include "mblm/program_train.h"
+#include "train/run_folder.h"
+
+namespace mblm {
+
+int run(const ResumeCommand& command) {
+  const RunConfig config = read_config_of_run(command.run, BlockRegistry(), with_compute_options(command.overrides, command.compute));
+  ProgressLine line(STDERR_FILENO);
+  const InterruptScope interrupt;
+  TrainerOptions options = trainer_options(config, command.compute, line);
+  options.resume_folder = command.run;
+  Trainer trainer(config, DatasetRegistry(), std::move(options));
+  return run_to_end(trainer, line);
+}
+
+}  // namespace mblm

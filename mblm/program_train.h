@@ -1,0 +1,18 @@
+// What mblm train and mblm resume share.
+#pragma once
+
+#include "mblm/command_line.h"
+#include "mblm/config.h"
+#include "mblm/progress_line.h"
+#include "train/trainer.h"
+
+namespace mblm {
+
+// `overrides` with what --device and --precision say.
+Overrides with_compute_options(Overrides overrides, const ComputeOptions& options);
+// The callbacks show the run on `line` and stop it when a signal came.
+TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line);
+// Runs to the end, or until a signal, tells how it ended and gives the exit status.
+int run_to_end(Trainer& trainer, ProgressLine& line);
+
+}  // namespace mblm

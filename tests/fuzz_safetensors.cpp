@@ -1,0 +1,31 @@
+// Fuzzing the reader of safetensors files: `tools/fuzz` builds and runs it. Whatever the bytes, they are read or refused with
+// a FileError.
+#include <cstdint>
+
+#include "engine/safetensors.h"
+#include "tests/fuzz_file.h"
+
+using namespace mblm;
+using namespace mblm::testing;
+
+namespace {
+
+void read_all(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  for (const std::string& name : file.names()) {
+    const Tensor tensor = file.tensor(name);
+    std::vector<std::byte> copy(tensor.bytes() + 1);
+    tensor.to_host(copy.data());
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const MemoryFile memory(data, size);
+  try {
+    read_all(memory.path());
+  } catch (const FileError&) {
+  }
+  return 0;
+}

@@ -1,0 +1,151 @@
+// Checkpoints of the Python package as models: both layouts, both directions, and starting from them.
+#include "mblm/package_checkpoint.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "engine/autograd.h"
+#include "engine/safetensors.h"
+#include "engine/torch_file.h"
+#include "mblm/model.h"
+#include "tests/error_text.h"
+#include "tests/temporary_folder.h"
+
+namespace mblm::testing {
+namespace {
+
+const std::filesystem::path golden = std::filesystem::path(MBLM_GOLDEN_FOLDER) / "cases";
+const std::vector<std::string> packages{"t3d", "m2_2d", "m1_2d"};
+
+ModelConfig config_of(const std::string& name) { return read_model_config(golden / name / "model.yaml", BlockRegistry()); }
+
+std::vector<float> logits_of(const std::string& name, const std::filesystem::path& checkpoint) {
+  const std::unique_ptr<Model> model = load_model(open_checkpoint(checkpoint), config_of(name));
+  const NoGradScope no_grad;
+  return model->logits(SafetensorsFile(golden / name / "case.safetensors").tensor("input_ids")).to_vector<float>();
+}
+
+std::vector<std::string> names_of(const std::filesystem::path& checkpoint) {
+  std::vector<std::string> names;
+  for (const TorchTensor& tensor : TorchFile(checkpoint).tensors(package_model_key)) names.push_back(tensor.name);
+  return names;
+}
+
+constexpr const char* tiny =
+    "num_tokens: 9\npad_token_id: 8\nhidden_dims: [4, 4]\nseq_lens: [2, 2]\nnum_layers: [1, 1]\ntrain_checkpoint_chunks: null\n"
+    "block: {attn_head_dims: 2, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: null}\n";
+
+std::unique_ptr<Model> tiny_model(int num_tokens, std::uint64_t seed) {
+  ModelConfig config = parse_model_config(tiny, "tiny", BlockRegistry());
+  config.num_tokens = num_tokens;
+  auto model = std::make_unique<Model>(config);
+  model->allocate();
+  model->initialize(seed);
+  return model;
+}
+
+std::vector<float> values_of(const Model& model, const std::string& name) {
+  for (const NamedTensor& named : model.parameters().named_values())
+    if (named.name == name) return named.tensor.to_vector<float>();
+  FAIL("no parameter " << name);
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("names of the two layouts") {
+  const std::vector<std::pair<std::string, std::string>> pairs = {
+      {"token_embs_rev.0.embedding.weight", "token_embs_rev.0.weight"},  {"token_embs_rev.1.embedding.weight", "token_embs_rev.1.0.weight"},
+      {"token_embs_rev.1._post.1.bias", "token_embs_rev.1.2.bias"},      {"token_embs_rev.12._post.2.weight", "token_embs_rev.12.3.weight"},
+      {"token_embs_rev.2._post.3.weight", "token_embs_rev.2.4.weight"}};
+  for (const auto& [current, older] : pairs) {
+    CHECK(current_name(older) == current);
+    CHECK(older_name(current) == older);
+    CHECK(current_name(current) == current);
+    CHECK(older_name(older) == older);
+  }
+  for (const char* name : {"to_logits.weight", "stage_models.0.layers.0.1.4.bias", "token_embs_rev", "token_embs_rev.", "token_embs_rev.1", "",
+                           "token_embs_rev.1.1.weight", "x.token_embs_rev.0.weight"}) {
+    CHECK(current_name(name) == name);
+    CHECK(older_name(name) == name);
+  }
+}
+
+TEST_CASE("the package's checkpoints make the same model in either layout") {
+  for (const std::string& name : packages) {
+    CAPTURE(name);
+    const std::vector<float> expected = logits_of(name, golden / name / "weights.safetensors");
+    CHECK(logits_of(name, golden / name / "weights_0.4.1.pth") == expected);
+    CHECK(logits_of(name, golden / name / "weights_0.4.2.pth") == expected);
+    CHECK(open_checkpoint(golden / name / "weights_0.4.1.pth").loss == 1.25);
+  }
+}
+
+TEST_CASE("what is written for the package has its names in its order") {
+  const TemporaryFolder folder;
+  for (const std::string& name : packages) {
+    for (const PackageLayout layout : {PackageLayout::V041, PackageLayout::V042}) {
+      CAPTURE(name);
+      const std::filesystem::path theirs = golden / name / (layout == PackageLayout::V041 ? "weights_0.4.1.pth" : "weights_0.4.2.pth");
+      const std::unique_ptr<Model> model = load_model(open_checkpoint(theirs), config_of(name));
+      write_package_checkpoint(folder / "ours.pth", model->parameters().named_values(), 2.5, layout);
+      CHECK(names_of(folder / "ours.pth") == names_of(theirs));
+      CHECK(open_checkpoint(folder / "ours.pth").loss == 2.5);
+      CHECK(logits_of(name, folder / "ours.pth") == logits_of(name, theirs));
+    }
+  }
+}
+
+TEST_CASE("a checkpoint without a loss gets one that any other is better than") {
+  const TemporaryFolder folder;
+  write_package_checkpoint(folder / "x.pth", tiny_model(9, 1)->parameters().named_values());
+  CHECK(TorchFile(folder / "x.pth").number(package_loss_key) == std::numeric_limits<double>::infinity());
+  CHECK_FALSE(open_checkpoint(folder / "x.pth").loss);
+}
+
+TEST_CASE("beginnings of names are replaced where that is asked for") {
+  const TemporaryFolder folder;
+  const std::unique_ptr<Model> model = tiny_model(9, 1);
+  std::vector<NamedTensor> tensors = model->parameters().named_values();
+  for (NamedTensor& named : tensors)
+    if (named.name.starts_with("to_logits.")) named.name.replace(0, 9, "head");
+  write_package_checkpoint(folder / "x.pth", tensors, 1, PackageLayout::V041);
+  const std::unique_ptr<Model> other = tiny_model(9, 2);
+  CHECK(error_text<FileError>([&] { load_parameters(*other, open_checkpoint(folder / "x.pth")); }).ends_with("the file does not have it"));
+  load_parameters(*other, open_checkpoint(folder / "x.pth", {{"head", "to_logits"}, {"head.w", "never"}}));
+  CHECK(values_of(*other, "to_logits.weight") == values_of(*model, "to_logits.weight"));
+  CHECK(error_text<FileError>([&] { open_checkpoint(folder / "x.pth", {{"head.weight", "x"}, {"head.bias", "x"}}); }) ==
+        (folder / "x.pth").string() + ": expected each parameter once, found \"x\" under two names");
+}
+
+TEST_CASE("a smaller vocabulary becomes the beginning of a larger one where that is asked for") {
+  const TemporaryFolder folder;
+  const std::unique_ptr<Model> small = tiny_model(9, 1), large = tiny_model(12, 2), fresh = tiny_model(12, 2);
+  write_package_checkpoint(folder / "x.pth", small->parameters().named_values());
+  const CheckpointFile file = open_checkpoint(folder / "x.pth");
+  CHECK(error_text<FileError>([&] { load_parameters(*large, file); }).find(": expected shape (12, 4), got (9, 4)") != std::string::npos);
+  load_parameters(*large, file, {.extend_embeddings = true});
+  for (const NamedTensor& named : large->parameters().named_values()) {
+    CAPTURE(named.name);
+    std::vector<float> expected = values_of(*small, named.name);
+    const std::vector<float> rest = values_of(*fresh, named.name);
+    expected.insert(expected.end(), rest.begin() + static_cast<std::ptrdiff_t>(expected.size()), rest.end());
+    CHECK(named.tensor.to_vector<float>() == expected);
+  }
+  const auto shrink = [&](const std::vector<NamedTensor>& tensors) {
+    write_package_checkpoint(folder / "y.pth", tensors);
+    return error_text<FileError>([&] { load_parameters(*small, open_checkpoint(folder / "y.pth"), {.extend_embeddings = true}); });
+  };
+  CHECK(shrink(large->parameters().named_values()).ends_with(": expected shape (9, 4), got (12, 4)"));
+  std::vector<NamedTensor> narrow = small->parameters().named_values();
+  for (NamedTensor& named : narrow)
+    if (named.name == "to_logits.weight") named.tensor = zeros(Shape{9, 3}, DType::Float32);
+  CHECK(shrink(narrow).ends_with("to_logits.weight: expected shape (9, 4), got (9, 3)"));
+}
+
+TEST_CASE("files with other endings are no checkpoints") {
+  CHECK(error_text<FileError>([] { open_checkpoint("model.bin"); }) == "model.bin: expected a checkpoint, a .safetensors or .pth file");
+}
+
+}  // namespace mblm::testing

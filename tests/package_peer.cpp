@@ -1,0 +1,48 @@
+// What tests/package_roundtrip.py asks of this side:
+//   package_peer make CONFIG SEED CHECKPOINT LAYOUT   writes a new model's checkpoint for the Python package
+//   package_peer logits CONFIG CHECKPOINT BATCH       reads ids (int64) from standard input, writes logits (float32) to the output
+#include <cstring>
+#include <iostream>
+#include <iterator>
+
+#include "engine/autograd.h"
+#include "mblm/model.h"
+#include "mblm/package_checkpoint.h"
+
+namespace {
+
+using namespace mblm;
+
+int make(char** arguments) {
+  Model model(read_model_config(arguments[0], BlockRegistry()));
+  model.allocate();
+  model.initialize(std::stoull(arguments[1]));
+  const PackageLayout layout = std::string(arguments[3]) == "0.4.1" ? PackageLayout::V041 : PackageLayout::V042;
+  write_package_checkpoint(arguments[2], model.parameters().named_values(), 0.75, layout);
+  return 0;
+}
+
+int logits(char** arguments) {
+  const std::unique_ptr<Model> model = load_model(open_checkpoint(arguments[1]), read_model_config(arguments[0], BlockRegistry()));
+  const std::string bytes{std::istreambuf_iterator<char>(std::cin), {}};
+  std::vector<std::int64_t> ids(bytes.size() / sizeof(std::int64_t));
+  std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof(std::int64_t));
+  const std::int64_t batch = std::stoll(arguments[2]);
+  const NoGradScope no_grad;
+  const Tensor result = model->logits(from_values<std::int64_t>(Shape{batch, static_cast<std::int64_t>(ids.size()) / batch}, ids));
+  std::cout.write(static_cast<const char*>(result.raw()), static_cast<std::streamsize>(result.bytes()));
+  return std::cout.flush() ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  try {
+    if (count == 6 && std::string(arguments[1]) == "make") return make(arguments + 2);
+    if (count == 5 && std::string(arguments[1]) == "logits") return logits(arguments + 2);
+    std::cerr << "package_peer: expected make CONFIG SEED CHECKPOINT LAYOUT or logits CONFIG CHECKPOINT BATCH\n";
+  } catch (const std::exception& error) {
+    std::cerr << "package_peer: " << error.what() << '\n';
+  }
+  return 2;
+}

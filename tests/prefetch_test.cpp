@@ -1,0 +1,106 @@
+// Batches read ahead by threads.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "tests/temporary_folder.h"
+#include "train/prefetch.h"
+
+namespace mblm::testing {
+namespace {
+
+// Sequence i is (epoch, i), and takes a while that differs from one to the next.
+struct Slow : Dataset {
+  std::int64_t bad_index = -1;
+  mutable std::atomic<int> reads = 0;
+
+  std::int64_t size(std::int64_t) const override { return 1000; }
+  std::int64_t length() const override { return 2; }
+  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override {
+    ++reads;
+    std::this_thread::sleep_for(std::chrono::microseconds(index * 7919 % 300));
+    require<FileError>(index != bad_index, "sequence ", index, " is damaged");
+    ids[0] = epoch;
+    ids[1] = index;
+  }
+};
+
+// Batches of 3, 4 to an epoch.
+Prefetcher::NextPlace places(std::int64_t batches, const std::optional<RandomKey>& shuffle = {}) {
+  return [i = std::int64_t{0}, batches, shuffle]() mutable -> std::optional<BatchPlace> {
+    if (i == batches) return {};
+    const BatchPlace place{i / 4, i % 4 * 3, 3, shuffle};
+    ++i;
+    return place;
+  };
+}
+
+std::vector<std::int64_t> ids_of(const Batch& batch) { return batch.ids.to_vector<std::int64_t>(); }
+
+}  // namespace
+
+TEST_CASE("batches come in the order of their places, for any number of threads") {
+  const Slow dataset;
+  for (const std::optional<RandomKey>& shuffle : {std::optional<RandomKey>(), std::optional(RandomKey{7, site_of("shuffle"), 1})}) {
+    for (const int threads : {1, 2, 3, 8}) {
+      CAPTURE(threads);
+      Prefetcher batches(dataset, places(50, shuffle), threads);
+      const Prefetcher::NextPlace next_place = places(50, shuffle);
+      while (const std::optional<BatchPlace> place = next_place()) {
+        const std::optional<Batch> batch = batches.next();
+        REQUIRE(batch.has_value());
+        REQUIRE(ids_of(*batch) == ids_of(read_batch(dataset, place->epoch, place->first, place->count, place->shuffle)));
+      }
+      CHECK_FALSE(batches.next().has_value());
+      CHECK_FALSE(batches.next().has_value());
+    }
+  }
+}
+
+TEST_CASE("no places, no batches") {
+  const Slow dataset;
+  Prefetcher batches(dataset, places(0), 3);
+  CHECK_FALSE(batches.next().has_value());
+  CHECK_THROWS_AS(Prefetcher(dataset, places(1), 0), ValueError);
+}
+
+TEST_CASE("an error of a thread is thrown where its batch would come, and is the end") {
+  Slow dataset;
+  dataset.bad_index = 10;
+  for (const int threads : {1, 2, 8}) {
+    CAPTURE(threads);
+    Prefetcher batches(dataset, places(50), threads);
+    for (std::int64_t i = 0; i < 3; ++i) REQUIRE(ids_of(*batches.next())[1] == i * 3);
+    CHECK(message_of<FileError>([&] { batches.next(); }) == "sequence 10 is damaged");
+    CHECK_FALSE(batches.next().has_value());
+  }
+}
+
+TEST_CASE("an error in finding the next place is thrown in its turn") {
+  const Slow dataset;
+  Prefetcher batches(dataset, [i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
+    require<ValueError>(i < 5, "no place after ", i);
+    return BatchPlace{0, i++, 1};
+  }, 4);
+  for (std::int64_t i = 0; i < 5; ++i) CHECK(ids_of(*batches.next())[1] == i);
+  CHECK(message_of<ValueError>([&] { batches.next(); }) == "no place after 5");
+  CHECK_FALSE(batches.next().has_value());
+}
+
+TEST_CASE("threads read no further ahead than two batches each, and end with the prefetcher") {
+  const Slow dataset;
+  for (const int taken : {0, 1, 5}) {
+    const int before = dataset.reads;
+    {
+      Prefetcher batches(dataset, places(1000), 3);
+      for (int i = 0; i < taken; ++i) batches.next();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    CHECK(dataset.reads - before <= (taken + 6) * 3);
+    CHECK(dataset.reads - before >= taken * 3);
+  }
+}
+
+}  // namespace mblm::testing

@@ -1,0 +1,364 @@
+// A run that is stopped, killed or fails at any instant and goes on ends as the one that was never stopped.
+#include <doctest/doctest.h>
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/error.h"
+#include "tests/run_program.h"
+#include "tests/tiny_run.h"
+#include "train/trainer.h"
+
+namespace mblm::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// All that draws random numbers or is in flight between two steps: dropout, shuffling, groups of three micro-steps that the
+// epochs of 31 batches cut, checkpoints that come and go.
+const std::vector<std::string> fields{"train.gradient_accumulate_every=3", "train.shuffle_train=true",   "train.shuffle_eval=true",
+                                      "train.target_elements=280",         "io.num_models_to_save=2",    "io.validate_amount=6",
+                                      "io.log_train_loss_amount=20",       "params.block[1].ff_dropout=0.1"};
+
+std::vector<std::string> joined(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// The columns of a table whose numbers are those of the training, not of the clock.
+std::string columns(const fs::path& table, const std::function<bool(std::size_t)>& wanted) {
+  std::istringstream lines(read_file(table));
+  std::string text;
+  for (std::string line; std::getline(lines, line); text += '\n') {
+    std::istringstream words(line);
+    std::string word;
+    for (std::size_t column = 0; std::getline(words, word, ','); ++column)
+      if (wanted(column)) text += word + ",";
+  }
+  return text;
+}
+
+std::vector<fs::path> state_files(const fs::path& run) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(run / "state", error))
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// Micro-steps before the newest state, -1 without one.
+std::int64_t saved_micro_steps(const fs::path& run) {
+  const std::vector<fs::path> files = state_files(run);
+  return files.empty() ? -1 : std::stoll(files.back().stem().string().substr(std::string("state_").size()));
+}
+
+// What a run leaves that must not depend on how often it was stopped, by name.
+std::map<std::string, std::string> outcome_of(const fs::path& run) {
+  std::map<std::string, std::string> outcome;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints"))
+    outcome[entry.path().filename()] = entry.is_symlink() ? fs::read_symlink(entry.path()).string() : read_file(entry.path());
+  outcome["loss.csv"] = columns(run / "loss.csv", [](std::size_t column) { return column != 1; });
+  outcome["timemem.csv"] = columns(run / "timemem.csv", [](std::size_t column) { return column < 3; });
+  outcome["state"] = state_files(run).empty() ? "" : read_file(state_files(run).back());
+  return outcome;
+}
+
+void check_same(const fs::path& run, const std::map<std::string, std::string>& wanted) {
+  const std::map<std::string, std::string> found = outcome_of(run);
+  for (const auto& [name, content] : wanted) {
+    CAPTURE(name);
+    const auto at = found.find(name);
+    CHECK((at != found.end() && at->second == content));
+  }
+  CHECK(found.size() == wanted.size());
+}
+
+// A configuration and data, and the outcome of the run of it that nothing stops.
+struct Reference {
+  TemporaryFolder folder;
+  std::string config = prepare_tiny_run(folder);
+  std::map<std::string, std::string> outcome;
+
+  explicit Reference(const std::vector<std::string>& more = {}) {
+    const ProgramResult result = run_program(train("whole", joined({"train.save_state_every=0"}, more)));
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    outcome = outcome_of(run("whole"));
+    REQUIRE(outcome.size() == 6);  // two checkpoints, the link, two tables, the state
+  }
+
+  fs::path run(const std::string& id) const { return folder / ("runs/tiny_" + id); }
+  std::vector<std::string> train(const std::string& id, const std::vector<std::string>& more = {}) const {
+    return joined(joined({"train", config, "io.run_id=" + id}, fields), more);
+  }
+  std::vector<std::string> resume(const std::string& id) const { return {"resume", run(id).string()}; }
+
+  void check_end(const std::string& id, const std::vector<std::string>& arguments) const {
+    const ProgramResult result = run_program(arguments);
+    INFO(result.err);
+    CHECK(result.status == 0);
+    CHECK(result.out == run(id).string() + "\n");
+    check_same(run(id), outcome);
+  }
+};
+
+// Waits as long as the program runs.
+bool wait_until(RunningProgram& program, const std::function<bool()>& done) {
+  while (!program.ended()) {
+    if (done()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
+bool is_writing_state(const fs::path& run) {
+  for (const std::string& name : listing(run / "state"))
+    if (contains(name, ".safetensors.tmp")) return true;
+  return false;
+}
+
+// Programs started while it lives cannot write files beyond so many bytes.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+// Stops the run `id` by a signal once it has a state of so many micro-steps.
+ProgramResult stop_at(const Reference& reference, const std::string& id, std::int64_t micro_step, int signal) {
+  RunningProgram program(reference.train(id, {"train.save_state_every=0.000001"}));
+  REQUIRE(wait_until(program, [&] { return saved_micro_steps(reference.run(id)) >= micro_step; }));
+  program.send(signal);
+  return program.wait();
+}
+
+// Ends a program on its way to `target` micro-steps in the way of `kind`.
+void interrupt(const Reference& reference, std::vector<std::string> arguments, int kind, std::int64_t target, int delay) {
+  const fs::path run = reference.run("killed");
+  const std::vector<fs::path> states = state_files(run);
+  if (kind == 2 && !states.empty()) {  // a state that does not fit, but checkpoints do
+    const FileSizeLimit limit(fs::file_size(states.back()) * 2 / 3);
+    const ProgramResult result = run_program(arguments);
+    INFO(result.err);
+    CHECK(result.status == 1);
+    CHECK(contains(result.err, "expected room for"));
+    CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
+    return;
+  }
+  RunningProgram program(arguments);
+  const auto reached = [&] { return saved_micro_steps(run) >= target && (kind != 1 || is_writing_state(run)); };
+  CHECK(wait_until(program, reached));
+  if (kind != 1) std::this_thread::sleep_for(std::chrono::milliseconds(delay));
+  program.send(SIGKILL);
+  CHECK(program.wait().status == 128 + SIGKILL);
+}
+
+}  // namespace
+
+TEST_CASE("killed at random instants, also while it saves, and with writes that fail, a run ends the same") {
+  const Reference reference;
+  const int kills = std::getenv("MBLM_LONG") == nullptr ? 4 : 20;
+  const unsigned seed = std::random_device()();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  std::vector<std::string> arguments = reference.train("killed", {"train.save_state_every=0.000001"});
+  for (int kill = 0; kill < kills; ++kill) {
+    const std::int64_t earliest = 60 * kill / kills;
+    interrupt(reference, arguments, kill % 4, earliest + static_cast<std::int64_t>(random() % 3), static_cast<int>(random() % 8));
+    REQUIRE(saved_micro_steps(reference.run("killed")) >= 0);
+    arguments = reference.resume("killed");
+  }
+  reference.check_end("killed", arguments);
+  CHECK(state_files(reference.run("killed")).size() == 2);
+  for (const std::string& name : listing(reference.run("killed"))) CHECK_FALSE(contains(name, ".tmp"));
+  reference.check_end("killed", arguments);  // a run that is done ends the same once more
+}
+
+TEST_CASE("a run that is killed before its first state begins anew") {
+  const Reference reference;
+  {
+    RunningProgram program(reference.train("early", {"train.save_state_every=0"}));
+    REQUIRE(wait_until(program, [&] { return fs::exists(reference.run("early") / "checkpoints/best.safetensors"); }));
+    program.send(SIGKILL);
+    CHECK(program.wait().status == 128 + SIGKILL);
+  }
+  REQUIRE(state_files(reference.run("early")).empty());
+  reference.check_end("early", reference.resume("early"));
+}
+
+TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
+  const Reference reference;
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string id = std::to_string(signal);
+    const ProgramResult result = stop_at(reference, id, 10, signal);
+    INFO(result.err);
+    CHECK(result.status == 128 + signal);
+    CHECK(result.out.empty());
+    CHECK(contains(result.err, concat_text("; go on with: mblm resume ", reference.run(id).string(), "\n")));
+    reference.check_end(id, reference.resume(id));
+  }
+}
+
+TEST_CASE("a damaged state gives way to the one before, with a warning") {
+  const Reference reference;
+  CHECK(stop_at(reference, "1", 20, SIGTERM).status == 128 + SIGTERM);
+  const std::vector<fs::path> states = state_files(reference.run("1"));
+  REQUIRE(states.size() == 2);
+  const std::string newest = read_file(states[1]), older = read_file(states[0]);
+  const auto flipped = [](std::string bytes, std::size_t at) {
+    bytes[at] = static_cast<char>(bytes[at] ^ 4);
+    return bytes;
+  };
+
+  write_file(states[0], flipped(older, older.size() / 3));
+  write_file(states[1], newest.substr(0, newest.size() / 2));
+  const std::vector<std::string> before = listing(reference.run("1"));
+  const ProgramResult refused = run_program(reference.resume("1"));
+  CHECK(refused.status == 1);
+  CHECK(contains(refused.err, states[0].string() + ": expected the checksum "));
+  CHECK(contains(refused.err, states[1].string()));
+  CHECK(contains(refused.err, "no whole state is left"));
+  CHECK(listing(reference.run("1")) == before);
+
+  write_file(states[0], older);
+  write_file(states[1], flipped(newest, newest.size() - 1));
+  const ProgramResult result = run_program(reference.resume("1"));
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": expected the checksum "));
+  CHECK(contains(result.err, states[0].string()));
+  CHECK(fs::exists(states[1].string() + ".damaged"));
+  check_same(reference.run("1"), reference.outcome);
+}
+
+TEST_CASE("a run that started from a checkpoint goes on like any other") {
+  const Reference first;
+  const std::vector<std::string> start{"resume.checkpoint_file=" + (first.run("whole") / "checkpoints/best.safetensors").string(),
+                                       "resume.next_epoch_index=1", "resume.next_batch_index=3"};
+  const Reference reference(start);
+  {
+    RunningProgram program(reference.train("1", joined(start, {"train.save_state_every=0"})));
+    REQUIRE(wait_until(program, [&] { return fs::exists(reference.run("1") / "config.yaml"); }));
+    program.send(SIGKILL);
+    program.wait();
+  }
+  CHECK(saved_micro_steps(reference.run("1")) == 0);
+  reference.check_end("1", reference.resume("1"));
+  CHECK(contains(read_file(reference.run("1") / "config.yaml"), "resumed_from: " + first.run("whole").string()));
+}
+
+TEST_CASE("one program at a time works on a run") {
+  const Reference reference;
+  RunningProgram program(reference.train("1", {"train.target_elements=1_000_000_000"}));
+  const fs::path run = reference.run("1");
+  REQUIRE(wait_until(program, [&] { return fs::exists(run / "checkpoints/best.safetensors"); }));
+  for (const std::vector<std::string>& arguments : {reference.train("1"), reference.resume("1")}) {
+    const ProgramResult second = run_program(arguments);
+    CHECK(second.status == 1);
+    CHECK(contains(second.err, "mblm: " + run.string() + ": expected "));
+    CHECK(contains(second.err, concat_text(" process ", program.id(), " ")));
+  }
+  program.send(SIGTERM);
+  CHECK(program.wait().status == 128 + SIGTERM);
+  CHECK(contains(run_program(reference.train("1")).err, "set io.run_id to another name, or go on with mblm resume"));
+}
+
+TEST_CASE("a run keeps the fields that decide what it computes") {
+  const Reference reference;
+  CHECK(stop_at(reference, "1", 10, SIGTERM).status == 128 + SIGTERM);
+  const fs::path run = reference.run("1");
+  const std::string config = read_file(run / "config.yaml"), losses = read_file(run / "loss.csv");
+  const auto refused = [&](const std::vector<std::string>& overrides, const std::vector<std::string>& parts) {
+    const ProgramResult result = run_program(joined(reference.resume("1"), overrides));
+    INFO(result.err);
+    CHECK(result.status == 1);
+    for (const std::string& part : parts) CHECK(contains(result.err, part));
+    CHECK(read_file(run / "config.yaml") == config);
+    CHECK(read_file(run / "loss.csv") == losses);
+  };
+  refused({"train.target_elements=400", "train.seed=7", "params.block[1].ff_dropout=0.2"},
+          {"params.block[1].ff_dropout (0.1, now 0.2), train.seed (0, now 7), train.target_elements (280, now 400)"});
+  refused({"params.num_layers=[1,2]"}, {"params.num_layers[1] (1, now 2)"});
+  refused({"io.num_models_to_save=1"}, {"io.num_models_to_save (2, now 1)"});
+  refused({"io.output_dir=elsewhere"}, {"io.output_dir: expected no other value", "elsewhere"});
+  refused({"train.speed=1"}, {"train.speed"});
+  refused({"io.dataset_dir=" + (reference.folder / "text/validation").string()}, {"expected the training data", "sequences"});
+
+  fs::rename(run, reference.folder / "moved");  // a folder may be anywhere
+  const ProgramResult moved = run_program({"resume", reference.folder / "moved", "train.save_state_every=5", "train.on_nonfinite=skip",
+                                           "io.description=none"});
+  INFO(moved.err);
+  CHECK(moved.status == 0);
+  std::map<std::string, std::string> outcome = outcome_of(reference.folder / "moved");
+  CHECK(outcome == reference.outcome);
+}
+
+TEST_CASE("what is no run cannot go on") {
+  const TemporaryFolder folder;
+  folder.write("file", "x");
+  fs::create_directories(folder / "bare/state");
+  for (const char* name : {"none", "file", "bare"}) {
+    const ProgramResult result = run_program({"resume", folder / name});
+    CHECK(result.status == 1);
+    CHECK(result.err == concat_text("mblm: ", (folder / name).string(), ": expected the folder of a run, found no config.yaml in it\n"));
+  }
+}
+
+TEST_CASE("rows that a state counts and a table does not have are an error") {
+  const Reference reference;
+  CHECK(stop_at(reference, "1", 10, SIGTERM).status == 128 + SIGTERM);
+  write_file(reference.run("1") / "loss.csv", "gpu_rank\n");
+  const ProgramResult result = run_program(reference.resume("1"));
+  CHECK(result.status == 1);
+  CHECK(contains(result.err, "loss.csv: expected at least "));
+}
+
+TEST_CASE("stopped at any question, also within a validation, a run ends the same") {
+  const TemporaryFolder folder;
+  const std::string file = prepare_tiny_run(folder);
+  const auto config = [&](const std::string& id) {
+    return read_run_config(file, BlockRegistry(), joined(fields, {"io.run_id=" + id, "train.target_elements=36", "io.validate_amount=3",
+                                                                  "train.batch_size=3"}));
+  };
+  const fs::path whole = Trainer(config("whole"), DatasetRegistry()).run().folder;
+  const std::map<std::string, std::string> outcome = outcome_of(whole);
+  int within_validation = 0;
+  for (int question = 1;; ++question) {
+    int asked = 0;
+    const std::string id = std::to_string(question);
+    const TrainerCallbacks callbacks{.should_stop = [&] { return ++asked == question; }};
+    const TrainingResult first = Trainer(config(id), DatasetRegistry(), {.callbacks = callbacks}).run();
+    if (!first.stopped) break;
+    within_validation += first.state.validation_due != 0;
+    CAPTURE(question);
+    const TrainingResult rest = Trainer(read_config_of_run(first.folder, BlockRegistry()), DatasetRegistry(), {.resume_folder = first.folder}).run();
+    CHECK_FALSE(rest.stopped);
+    check_same(first.folder, outcome);
+    fs::remove_all(first.folder);
+  }
+  CHECK(within_validation >= 3);
+}
+
+}  // namespace mblm::testing

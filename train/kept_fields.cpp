@@ -1,0 +1,65 @@
+#include "train/kept_fields.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <span>
+#include <string_view>
+
+#include "engine/error.h"
+#include "mblm/yaml.h"
+
+namespace mblm {
+namespace {
+
+constexpr std::string_view free_of_train[] = {"device", "save_state_every", "on_nonfinite", "cuda_graphs"};
+constexpr std::string_view kept_of_io[] = {"dataset_id", "dataset_args", "num_models_to_save", "validate_amount"};
+
+bool is_in(std::span<const std::string_view> names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+YamlValue selected(const YamlValue& section, const std::function<bool(const std::string&)>& keep) {
+  YamlValue result;
+  for (std::size_t i = 0; i < section.items.size(); ++i)
+    if (keep(section.keys[i])) result.add(section.keys[i], section.items[i]);
+  return result;
+}
+
+// Values under their paths: `params.block[0].d_state`, `16`.
+void flatten(const YamlValue& value, const std::string& path, std::map<std::string, std::string>& fields) {
+  if (value.kind == YamlValue::Kind::Scalar) fields[path] = value.text;
+  if (value.kind == YamlValue::Kind::Null) fields[path] = "null";
+  for (std::size_t i = 0; i < value.items.size(); ++i) {
+    const bool is_map = value.kind == YamlValue::Kind::Map;
+    flatten(value.items[i], is_map ? (path.empty() ? "" : path + ".") + value.keys[i] : concat_text(path, "[", i, "]"), fields);
+  }
+}
+
+std::map<std::string, std::string> fields_of(const std::string& yaml) {
+  std::map<std::string, std::string> fields;
+  flatten(parse_yaml(yaml, "config"), "", fields);
+  return fields;
+}
+
+}  // namespace
+
+std::string kept_fields(const RunConfig& config) {
+  const YamlValue all = parse_yaml(to_yaml(config), "config");
+  YamlValue kept;
+  kept.add("params", *all.find("params"));
+  kept.add("train", selected(*all.find("train"), [](const std::string& name) { return !is_in(free_of_train, name); }));
+  kept.add("io", selected(*all.find("io"), [](const std::string& name) { return is_in(kept_of_io, name); }));
+  return write_yaml(kept);
+}
+
+std::vector<std::string> differing_fields(const std::string& before, const std::string& now) {
+  std::map<std::string, std::string> old_fields = fields_of(before), new_fields = fields_of(now);
+  for (const auto& [path, text] : old_fields) new_fields.try_emplace(path, "none");
+  std::vector<std::string> differing;
+  for (const auto& [path, text] : new_fields) {
+    const std::string& old_text = old_fields.try_emplace(path, "none").first->second;
+    if (old_text != text) differing.push_back(concat_text(path, " (", old_text, ", now ", text, ")"));
+  }
+  return differing;
+}
+
+}  // namespace mblm

@@ -1,0 +1,126 @@
+#include "train/run_state.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <string_view>
+
+#include "engine/checksum.h"
+#include "train/csv.h"
+
+namespace mblm {
+namespace {
+
+using Metadata = std::map<std::string, std::string>;
+constexpr const char* checksum_key = "checksum";
+constexpr const char* format_key = "mblm_state";
+constexpr const char* format = "1";  // of the names and meanings below
+
+// One declaration of the numbers for writing and reading.
+template <class State, class Visit>
+void visit_numbers(State& state, const Visit& visit) {
+  auto& training = state.training;
+  visit("micro_step", training.micro_step);
+  visit("steps", training.steps);
+  visit("skipped_steps", training.skipped_steps);
+  visit("elements", training.elements);
+  visit("epoch", training.epoch);
+  visit("batch", training.batch);
+  visit("done_epoch", training.done_epoch);
+  visit("done_batch", training.done_batch);
+  visit("validation_due", training.validation_due);
+  visit("avg_grad", training.avg_grad);
+  visit("avg_grad_clipped", training.avg_grad_clipped);
+  visit("first_batch", state.first_batch);
+  visit("sequences", state.sequences);
+  visit("loss_rows", state.rows.loss);
+  visit("timemem_rows", state.rows.time_memory);
+}
+
+std::string number_text(std::int64_t number) { return std::to_string(number); }
+std::string number_text(double number) { return shortest_text(number); }
+
+// A number from the front of `text`, with one separator behind it. Throws FileError for anything else.
+template <class T>
+T take_number(const std::string& where, std::string_view& text) {
+  T number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  require<FileError>(error == std::errc(), where, ": expected a number, found \"", text, '"');
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  if (!text.empty()) text.remove_prefix(1);
+  return number;
+}
+
+// `LOSS@MICRO_STEP,LOSS@MICRO_STEP`
+std::string best_text(const std::vector<Checkpoint>& best) {
+  std::string text;
+  for (const Checkpoint& checkpoint : best) text += concat_text(text.empty() ? "" : ",", number_text(checkpoint.loss), "@", checkpoint.micro_step);
+  return text;
+}
+
+std::vector<Checkpoint> parse_best(const std::string& where, std::string_view text) {
+  std::vector<Checkpoint> best;
+  while (!text.empty()) {
+    const double loss = take_number<double>(where, text);
+    best.push_back({loss, take_number<std::int64_t>(where, text)});
+  }
+  return best;
+}
+
+// Of all names, sizes, elements and metadata but the checksum itself.
+std::string checksum_of(const std::vector<NamedTensor>& tensors, const Metadata& metadata) {
+  Checksum sum;
+  for (const NamedTensor& named : tensors) {
+    sum.add(concat_text(named.name, " ", named.tensor.dtype(), " ", named.tensor.shape()));
+    if (named.tensor.device().kind == DeviceKind::Cpu) {
+      sum.add(named.tensor.raw(), named.tensor.bytes());
+      continue;
+    }
+    std::vector<std::byte> host(named.tensor.bytes());
+    named.tensor.to_host(host.data());
+    sum.add(host.data(), host.size());
+  }
+  for (const auto& [key, value] : metadata)
+    if (key != checksum_key) sum.add(concat_text(key, "=", value));
+  return sum.text();
+}
+
+const std::string& entry_of(const SafetensorsFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  require<FileError>(found != file.metadata().end(), file.path().string(), ": expected the state of a run with the entry ", key, ", found none");
+  return found->second;
+}
+
+void check_whole(const SafetensorsFile& file) {
+  const std::string where = file.path().string(), &found = entry_of(file, format_key);
+  require<FileError>(found == format, where, ": expected a state of format ", format, ", found ", found);
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : file.names()) tensors.push_back({name, file.tensor(name)});
+  const std::string sum = checksum_of(tensors, file.metadata());
+  require<FileError>(sum == entry_of(file, checksum_key), where, ": expected the checksum ", entry_of(file, checksum_key), ", found ", sum);
+}
+
+}  // namespace
+
+void write_run_state(const std::filesystem::path& path, const RunState& state, const std::vector<NamedTensor>& tensors) {
+  std::vector<NamedTensor> sorted = tensors;  // as a reader's names() are
+  std::sort(sorted.begin(), sorted.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
+  Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}};
+  visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });
+  metadata[checksum_key] = checksum_of(sorted, metadata);
+  write_safetensors(path, sorted, metadata);
+}
+
+SavedState read_run_state(const std::filesystem::path& path) {
+  SavedState saved{{}, SafetensorsFile(path)};
+  check_whole(saved.tensors);
+  visit_numbers(saved.state, [&]<class T>(const char* name, T& number) {
+    std::string_view text = entry_of(saved.tensors, name);
+    number = take_number<T>(concat_text(path.string(), ": ", name), text);
+  });
+  saved.state.best = parse_best(path.string() + ": best", entry_of(saved.tensors, "best"));
+  saved.state.config = entry_of(saved.tensors, "config");
+  return saved;
+}
+
+}  // namespace mblm
