@@ -73,16 +73,17 @@ double Mamba1Config::parameter_count(std::int64_t width, std::int64_t layers) co
 }
 
 BlockRegistry::BlockRegistry() {
-  add("transformer", [] { return std::make_shared<TransformerConfig>(); });
-  add("transformerEncoder", [] { return std::make_shared<TransformerEncoderConfig>(); });
-  add("mamba2", [] { return std::make_shared<Mamba2Config>(); });
-  add(
-      "mamba1", [] { return std::make_shared<Mamba1Config>(); }, ChosenBy::NameOnly);
+  add<TransformerConfig>();
+  add<TransformerEncoderConfig>();
+  add<Mamba2Config>();
+  add<Mamba1Config>(ChosenBy::NameOnly);
 }
 
 void BlockRegistry::add(const std::string& block_type, Make make, ChosenBy chosen_by) {
-  const bool added = entries_.emplace(block_type, Entry{std::move(make), chosen_by}).second;
-  require<ValueError>(added, "blocks: the type ", block_type, " is there already");
+  require<ValueError>(!has(block_type), "blocks: the type ", block_type, " is there already");
+  const std::string made(make()->type());
+  require<ValueError>(made == block_type, "blocks: expected a block of type ", block_type, ", got ", made);
+  entries_.emplace(block_type, Entry{std::move(make), chosen_by});
 }
 
 const BlockRegistry::Entry& BlockRegistry::entry(const std::string& block_type) const {

@@ -87,8 +87,13 @@ class BlockRegistry {
   enum class ChosenBy { FieldsToo, NameOnly };  // NameOnly: YAML without a block_type never means this block
 
   BlockRegistry();  // transformer, transformerEncoder, mamba2, mamba1 (by name only: its fields are those of mamba2)
-  // Throws ValueError when the type is there already.
+  // Throws ValueError when the type is there already, or when `make` gives blocks of another type.
   void add(const std::string& block_type, Make make, ChosenBy chosen_by = ChosenBy::FieldsToo);
+  // The block type of a class that is made without arguments: registry.add<LstmConfig>().
+  template <class Config>
+  void add(ChosenBy chosen_by = ChosenBy::FieldsToo) {
+    add(std::string(Config().type()), [] { return std::make_shared<Config>(); }, chosen_by);
+  }
   bool has(const std::string& block_type) const { return entries_.count(block_type) != 0; }
   bool chosen_by_fields(const std::string& block_type) const;
   // Throws ValueError for an unknown type.

@@ -98,6 +98,7 @@ double parameter_count(const ModelConfig& config);
 
 // The checks of a config that was made in C++ rather than read. Throws ConfigError.
 void check_model_config(const ModelConfig& config, const std::string& origin = "config");
+void check_run_config(const RunConfig& config, const std::string& origin = "config");
 
 // YAML that reads back as the same config. `to_yaml(RunConfig)` has every field, defaults too.
 std::string to_yaml(const ModelConfig& config);

@@ -113,8 +113,11 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
 }
 
-void check_model_config(const ModelConfig& config, const std::string& origin) {
-  FieldChecker params(origin, "");
+namespace {
+
+// `path` is that of the section that holds the model's fields.
+void check_model_values(const ModelConfig& config, const std::string& origin, const std::string& path) {
+  FieldChecker params(origin, path);
   ModelConfig values = config;
   declare_fields(params, values);
   if (values.masking) declare_fields(params, *values.masking);
@@ -122,7 +125,7 @@ void check_model_config(const ModelConfig& config, const std::string& origin) {
   check_length(params, "block", config.blocks.size(), config.hidden_dims.size());
   std::vector<FieldChecker> checkers;
   for (std::size_t n = 0; n < config.blocks.size(); ++n) {
-    checkers.emplace_back(origin, concat_text("block[", n, "]"));
+    checkers.emplace_back(origin, concat_text(path, path.empty() ? "" : ".", "block[", n, "]"));
     if (config.blocks[n] == nullptr) checkers.back().fail("", "expected a block, got a null pointer");
     visit_fields(*config.blocks[n], checkers.back());
   }
@@ -130,6 +133,21 @@ void check_model_config(const ModelConfig& config, const std::string& origin) {
   for (const FieldChecker& checker : checkers) blocks.push_back(&checker);
   check_model(config, params, blocks);
   if (config.masking) check_masking(config, params);
+}
+
+}  // namespace
+
+void check_model_config(const ModelConfig& config, const std::string& origin) { check_model_values(config, origin, ""); }
+
+void check_run_config(const RunConfig& config, const std::string& origin) {
+  RunConfig values = config;
+  FieldChecker params(origin, "params"), train(origin, "train"), io(origin, "io"), resume(origin, "resume");
+  params.required("input_seq_len", values.input_seq_len, positive);
+  check_model_values(config.model, origin, "params");
+  declare_fields(train, values.train);
+  declare_fields(io, values.io);
+  if (values.resume) declare_fields(resume, *values.resume);
+  check_run(config, params, train, io);
 }
 
 }  // namespace mblm

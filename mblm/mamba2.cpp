@@ -6,7 +6,6 @@
 #include "ops/add.h"
 #include "ops/causal_conv1d.h"
 #include "ops/columns.h"
-#include "ops/dropout.h"
 #include "ops/rms_norm.h"
 #include "ops/silu.h"
 #include "ops/softplus.h"
@@ -41,10 +40,7 @@ class Mamba2 final : public StageBlock {
       if (l > 0) residual = add(hidden, residual);
       hidden = mix(layers_[l], norm(residual, *layers_[l].norm), state == nullptr ? nullptr : &state->tensors[2 * l]);
     }
-    if (context.training) {
-      const std::int64_t first = context.first_sequence * x.size(1) * x.size(2);
-      hidden = dropout(hidden, config_.dropout, context.random(dropout_site_), static_cast<std::uint64_t>(first));
-    }
+    hidden = dropout(hidden, config_.dropout, dropout_site_, context);
     if (state != nullptr) state->length += x.size(1);
     return norm(add(hidden, residual), *norm_);
   }

@@ -16,6 +16,11 @@ std::vector<std::int64_t> host_ids(const Tensor& ids) { return ids.to_vector<std
 
 bool is_nested(const ModelConfig& config, const Tensor& ids) { return config.stages() > 1 && ids.rank() == config.stages() + 1; }
 
+const ModelConfig& checked(const ModelConfig& config) {
+  check_model_config(config);
+  return config;
+}
+
 // Elements after the batch axis.
 std::int64_t numel_per_sequence(const Tensor& x) { return x.size(0) == 0 ? 0 : x.numel() / x.size(0); }
 
@@ -42,7 +47,7 @@ Tensor counted_labels(const ModelConfig& config, const Tensor& input_ids, const 
 
 }  // namespace
 
-Model::Model(const ModelConfig& config) : config_(config), hierarchy_(config_, store_) {
+Model::Model(const ModelConfig& config) : config_(checked(config)), hierarchy_(config_, store_) {
   to_logits_ = add_linear(Scope(store_, ""), "to_logits", config_.hidden_dims.back(), config_.num_tokens);
 }
 

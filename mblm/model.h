@@ -20,7 +20,7 @@ inline constexpr std::int64_t no_label = -100;
 
 class Model {
  public:
-  // Declares the parameters; they have no memory before allocate().
+  // Declares the parameters; they have no memory before allocate(). Throws ConfigError (check_model_config).
   explicit Model(const ModelConfig& config);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

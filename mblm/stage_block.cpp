@@ -2,9 +2,16 @@
 
 #include <cmath>
 
+#include "ops/dropout.h"
 #include "ops/linear.h"
 
 namespace mblm {
+
+Tensor dropout(const Tensor& x, double p, std::uint32_t site, const ForwardContext& context) {
+  if (!context.training) return x;
+  const std::int64_t first = context.first_sequence * x.shape().without_first().numel();
+  return dropout(x, p, context.random(site), static_cast<std::uint64_t>(first));
+}
 
 std::unique_ptr<State> StageBlock::start(std::int64_t, std::int64_t) const { return nullptr; }
 

@@ -33,6 +33,10 @@ struct State {
   std::int64_t length = 0;
 };
 
+// The dropout of a layer of a stage block, active in training only: `site` names the layer (Scope::site), and what a
+// sequence of x (B, ...) loses depends on its place in the global batch.
+Tensor dropout(const Tensor& x, double p, std::uint32_t site, const ForwardContext& context);
+
 class StageBlock {
  public:
   virtual ~StageBlock() = default;

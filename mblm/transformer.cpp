@@ -5,7 +5,6 @@
 #include "mblm/block_config.h"
 #include "ops/add.h"
 #include "ops/attention.h"
-#include "ops/dropout.h"
 #include "ops/gelu.h"
 #include "ops/rms_norm.h"
 #include "ops/rotary.h"
@@ -113,12 +112,8 @@ class Transformer final : public StageBlock {
   }
 
   Tensor feed_forward(const Layer& layer, const Tensor& x, const ForwardContext& context) const {
-    Tensor y = gelu(layer.expand(norm(x, *layer.feedforward_gain)));
-    if (context.training) {
-      const std::int64_t first = context.first_sequence * y.size(1) * y.size(2);
-      y = dropout(y, config_.ff_dropout, context.random(layer.feedforward_dropout_site), static_cast<std::uint64_t>(first));
-    }
-    return layer.contract(y);
+    const Tensor y = gelu(layer.expand(norm(x, *layer.feedforward_gain)));
+    return layer.contract(dropout(y, config_.ff_dropout, layer.feedforward_dropout_site, context));
   }
 
   const TransformerConfig config_;

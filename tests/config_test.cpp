@@ -13,9 +13,11 @@ namespace {
 
 // A block of an embedding program.
 struct LstmConfig : BlockConfig {
+  std::string name;
   double dropout = 0;
   std::int64_t lanes = 1;
-  std::string_view type() const override { return "lstm"; }
+  explicit LstmConfig(std::string block_type = "lstm") : name(std::move(block_type)) {}
+  std::string_view type() const override { return name; }
   void fields(Fields& f) override {
     f.required("dropout", dropout, probability);
     f.optional("lanes", lanes, positive);
@@ -26,7 +28,7 @@ struct LstmConfig : BlockConfig {
 
 BlockRegistry registry_with(const std::string& type) {
   BlockRegistry registry;
-  registry.add(type, [] { return std::make_shared<LstmConfig>(); });
+  registry.add(type, [type] { return std::make_shared<LstmConfig>(type); });
   return registry;
 }
 
@@ -346,13 +348,16 @@ TEST_CASE("which block a map means") {
 
 TEST_CASE("two kinds that fit are an error, a given type decides") {
   BlockRegistry registry = registry_with("lstm");
-  registry.add("gru", [] { return std::make_shared<LstmConfig>(); });
+  registry.add("gru", [] { return std::make_shared<LstmConfig>("gru"); });
   CHECK(model_error("{dropout: 0, lanes: 2}", registry) == "m.yaml:6: block: expected a block_type, the fields fit gru and lstm");
   CHECK_NOTHROW(model("{block_type: gru, dropout: 0, lanes: 2}", registry));
   registry.add(
-      "rnn", [] { return std::make_shared<LstmConfig>(); }, BlockRegistry::ChosenBy::NameOnly);
+      "rnn", [] { return std::make_shared<LstmConfig>("rnn"); }, BlockRegistry::ChosenBy::NameOnly);
   CHECK(model_error("{dropout: 0}", registry) == "m.yaml:6: block: expected a block_type, the fields fit gru and lstm");
   CHECK_THROWS_WITH_AS(registry.add("gru", nullptr), "blocks: the type gru is there already", ValueError);
+  CHECK_THROWS_WITH_AS(registry.add<LstmConfig>(), "blocks: the type lstm is there already", ValueError);
+  CHECK_THROWS_WITH_AS(registry.add("cell", [] { return std::make_shared<LstmConfig>(); }), "blocks: expected a block of type cell, got lstm",
+                       ValueError);
   CHECK_THROWS_WITH_AS(registry.make("gro"), "blocks: expected one of gru, lstm, mamba1, mamba2, rnn, transformer, transformerEncoder, got gro", ValueError);
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/autograd.h"
 #include "engine/safetensors.h"
+#include "examples/lstm_block.h"
 #include "mblm/model.h"
 #include "tests/op_case.h"
 
@@ -30,12 +31,14 @@ double norm(const HostArray& x) {
 // model.yaml has a model's fields; those of a masked language model stand in meta.json.
 ModelConfig read_config(const std::filesystem::path& folder, const nlohmann::json& meta) {
   const nlohmann::json strategy = meta.value("encoder", nlohmann::json());
-  if (strategy.is_null()) return read_model_config(folder / "model.yaml", BlockRegistry());
+  BlockRegistry blocks;
+  blocks.add<lstm::LstmConfig>();
+  if (strategy.is_null()) return read_model_config(folder / "model.yaml", blocks);
   std::ifstream file(folder / "model.yaml");
   std::string text, line;
   while (std::getline(file, line)) text += "  " + line + "\n";
   text = concat_text("mask_token_id: 0\nmask_reduce_strat: ", strategy.get<std::string>(), "\nmblm_config:\n", text);
-  return parse_model_config(text, (folder / "model.yaml").string(), BlockRegistry());
+  return parse_model_config(text, (folder / "model.yaml").string(), blocks);
 }
 
 void check_gradients(const Model& model, const SafetensorsFile& expected, GoldenResult& result) {

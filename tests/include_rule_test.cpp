@@ -1,7 +1,8 @@
 // The source files against the plan of the house:
 //   engine <- ops <- mblm <- train <- the program (mblm/main.cpp, mblm/program*, mblm/progress_line.*)
-// cpu and cuda see ops and engine and are seen by nobody but tests and bench, which see everything. A vendor's headers
-// are included in one folder.
+// cpu and cuda see ops and engine and are seen by nobody but tests and bench, which see everything. The examples see what a
+// program outside sees: mblm/mblm.h, which includes all that is installed, and each other. A vendor's headers are included
+// in one folder.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@ namespace {
 
 constexpr std::size_t longest_file = 600;  // lines
 
-const std::vector<std::string> folders = {"engine", "ops", "cpu", "cuda", "mblm", "train", "tests", "bench"};
+const std::vector<std::string> folders = {"engine", "ops", "cpu", "cuda", "mblm", "train", "examples", "tests", "bench"};
 
 const std::map<std::string, std::set<std::string>> seen_from = {
     {"engine", {"engine"}},
@@ -28,8 +29,10 @@ const std::map<std::string, std::set<std::string>> seen_from = {
     {"mblm", {"mblm", "ops", "engine"}},
     {"program", {"program", "train", "mblm", "ops", "engine"}},
     {"train", {"train", "mblm", "ops", "engine"}},
-    {"tests", {"tests", "program", "train", "mblm", "cuda", "cpu", "ops", "engine"}},
-    {"bench", {"bench", "tests", "program", "train", "mblm", "cuda", "cpu", "ops", "engine"}},
+    {"umbrella", {"train", "mblm", "ops", "engine"}},
+    {"examples", {"examples", "umbrella"}},
+    {"tests", {"tests", "examples", "umbrella", "program", "train", "mblm", "cuda", "cpu", "ops", "engine"}},
+    {"bench", {"bench", "tests", "examples", "umbrella", "program", "train", "mblm", "cuda", "cpu", "ops", "engine"}},
 };
 
 struct Vendor {
@@ -47,8 +50,9 @@ const std::vector<Vendor> vendors = {
     {{"engine", "cpu"}, {"omp.h"}},  // threads come from engine/parallel.h; cpu/ keeps libraries from having their own
 };
 
-// "engine" for "engine/tensor.h"; the program's files in mblm/ count as a folder of their own.
+// "engine" for "engine/tensor.h"; the program's files in mblm/ count as a folder of their own, mblm/mblm.h too.
 std::string part_of(const std::string& path) {
+  if (path == "mblm/mblm.h") return "umbrella";
   for (const char* prefix : {"mblm/main.", "mblm/program", "mblm/progress_line."})
     if (path.starts_with(prefix)) return "program";
   return path.substr(0, path.find('/'));
@@ -87,7 +91,8 @@ std::vector<std::string> violations(const std::string& path, const std::vector<s
     } else if (const auto vendor = std::find_if(vendors.begin(), vendors.end(), is_vendors); vendor != vendors.end()) {
       allowed = vendor->homes.count(part) != 0;
     } else {
-      allowed = line.find('<') != std::string::npos;  // quotes are for our files, by their path from the root
+      // Quotes are for our files, by their path from the root; an example finds the others beside itself wherever it lies.
+      allowed = line.find('<') != std::string::npos || (part == "examples" && include->find('/') == std::string::npos);
     }
     if (!allowed) found.push_back(path + " includes " + *include);
   }
@@ -128,6 +133,17 @@ TEST_CASE("files include only what the plan allows") {
   CHECK(includes > files.size());
 }
 
+TEST_CASE("mblm/mblm.h has every op") {
+  const std::vector<SourceFile> files = source_files();
+  const auto umbrella = std::find_if(files.begin(), files.end(), [](const SourceFile& file) { return file.path == "mblm/mblm.h"; });
+  REQUIRE(umbrella != files.end());
+  for (const SourceFile& file : files) {
+    if (!file.path.starts_with("ops/") || !file.path.ends_with(".h") || file.path == "ops/check.h") continue;
+    CAPTURE(file.path);
+    CHECK(std::count(umbrella->lines.begin(), umbrella->lines.end(), "#include \"" + file.path + "\"") == 1);
+  }
+}
+
 TEST_CASE("files are short") {
   for (const SourceFile& file : source_files()) {
     CAPTURE(file.path);
@@ -154,6 +170,10 @@ TEST_CASE("the check finds made-up violations") {
   CHECK(refused("train/trainer.cpp", "#include \"mblm/program_train.h\""));
   CHECK(refused("train/trainer.cpp", "#include \"tests/op_case.h\""));
   CHECK(refused("tests/x.cpp", "#include <Eigen/Dense>"));
+  CHECK(refused("mblm/model.cpp", "#include \"mblm/mblm.h\""));
+  CHECK(refused("train/trainer.cpp", "#include \"mblm/mblm.h\""));
+  CHECK(refused("mblm/mblm.h", "#include \"mblm/program.h\""));
+  CHECK(refused("examples/x.cpp", "#include \"mblm/model.h\""));
   CHECK(refused("engine/x.cpp", "#include \"tensor.h\""));  // not by its path from the root
 }
 

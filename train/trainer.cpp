@@ -26,6 +26,11 @@ std::string_view csv_kind(Split split) {
   return kinds[static_cast<int>(split)];
 }
 
+const RunConfig& checked(const RunConfig& config) {
+  check_run_config(config);
+  return config;
+}
+
 }  // namespace
 
 Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets) {
@@ -54,7 +59,7 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
 }
 
 Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options)
-    : config_(config),
+    : config_(checked(config)),
       options_(std::move(options)),
       schedule_(config.train, config.input_seq_len),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),

@@ -53,7 +53,7 @@ struct TrainingResult {
 class Trainer {
  public:
   // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
-  // `config` must have passed its checks. Throws FileError, ConfigError, MemoryError, DeviceError.
+  // Throws ConfigError (check_run_config), FileError, MemoryError, DeviceError.
   // A run that goes on is as its last whole state says, and what it wrote after that is cut off its tables; without a state it
   // begins anew. Throws ConfigError, naming them, when fields that it keeps (train/kept_fields.h) differ.
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});

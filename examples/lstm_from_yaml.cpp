@@ -1,0 +1,49 @@
+// The same block from YAML, and back from a checkpoint.
+#include <filesystem>
+#include <iostream>
+
+#include "lstm_block.h"
+
+const char* const yaml_model_config = R"(
+num_tokens: 257
+hidden_dims: [256, 256]
+seq_lens: [1024, 8]
+num_layers: [2, 2]
+pad_token_id: 256
+train_checkpoint_chunks: null
+block:
+    - dropout: 0.1
+      pos_emb_type: null
+    - attn_head_dims: 64
+      attn_num_heads: 4
+      attn_use_rot_embs: true
+      use_flash_attn: true
+      pos_emb_type: fixed
+)";
+
+int main() {
+  using namespace mblm;
+
+  BlockRegistry blocks;  // the built-in blocks
+  blocks.add<lstm::LstmConfig>();
+
+  // The fields of the first block fit no type but this one; `block_type: lstm` would name it.
+  Model model(parse_model_config(yaml_model_config, "yaml_model_config", blocks));
+  model.allocate();
+  model.initialize(1);
+
+  const std::string text = "Hello, bytes";
+  const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
+  std::cout << "loss " << model.loss(x).loss.item() << '\n';
+
+  save_model(model, "lstm.safetensors");
+  const auto again = load_model("lstm.safetensors", blocks);
+  std::filesystem::remove("lstm.safetensors");
+  std::cout << "loss of the saved model " << again->loss(x).loss.item() << '\n';
+
+  try {
+    parse_model_config(std::string(yaml_model_config).replace(std::string(yaml_model_config).find("0.1"), 3, "1.5"), "wrong.yaml", blocks);
+  } catch (const ConfigError& error) {
+    std::cout << error.what() << '\n';
+  }
+}
