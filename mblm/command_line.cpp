@@ -123,7 +123,7 @@ void add_embed(CLI::App& app, EmbedCommand& command) {
   embed->footer(
       "Vector t is what the model makes of bytes 0 to t, before the logits: bytes x width, float32.\n\n"
       "  mblm embed runs/quickstart_1 text.txt -o text.npy\n"
-      "  echo 'In the beginning' | mblm embed model.safetensors > hidden.npy");
+      "  echo 'In the beginning' | mblm embed model.safetensors > hidden.npy\n");
 }
 
 void add_info(CLI::App& app, InfoCommand& command) {

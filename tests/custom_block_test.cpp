@@ -116,12 +116,12 @@ TEST_CASE("a block of one's own from structs, by its type and by its fields is t
 
 TEST_CASE("its fields are checked like those of the built-in blocks") {
   const auto error = [](const char* global) { return error_text<ConfigError>([&] { parsed(global); }); };
-  CHECK(error("{dropout: 1.5}") == "m.yaml:7: block[0].dropout: expected a number of at least 0 and below 1, got 1.5");
-  CHECK(error("{block_type: lstm}") == "m.yaml:7: block[0].dropout: expected a number of at least 0 and below 1, the field is missing");
+  CHECK(error("{dropout: 1.5}") == "m.yaml:7: block[0].dropout: expected a number in [0, 1), got 1.5");
+  CHECK(error("{block_type: lstm}") == "m.yaml:7: block[0].dropout: expected a number in [0, 1), the field is missing");
   CHECK(error("{block_type: lstm, dropuot: 0.5}") == "m.yaml:7: block[0].dropuot: no such field, did you mean dropout?");
-  CHECK(error("{block_type: gru, dropout: 0}") == "m.yaml:7: block[0].block_type: expected lstm or mamba1 or mamba2 or transformer, got \"gru\"");
+  CHECK(error("{block_type: gru, dropout: 0}") == "m.yaml:7: block[0].block_type: expected lstm, mamba1, mamba2 or transformer, got \"gru\"");
   CHECK(error_text<ConfigError>([] { Model model(from_structs(2)); }) ==
-        "config: block[0].dropout: expected a number of at least 0 and below 1, got 2");
+        "config: block[0].dropout: expected a number in [0, 1), got 2");
 }
 
 TEST_CASE("it is saved under its own names and read back") {
@@ -204,7 +204,7 @@ TEST_CASE("what is wrong in a run of one's own is told before anything is writte
     change(config);
     return error_text<Error>([&] { Trainer trainer(config, registry_with_runs()); });
   };
-  CHECK(error([](RunConfig& c) { c.io.dataset_id = "walks"; }) == "io.dataset_id: expected one of files, pg19, runs, got walks");
+  CHECK(error([](RunConfig& c) { c.io.dataset_id = "walks"; }) == "io.dataset_id: expected one of clevr, files, pg19, pg19masked, runs, got walks");
   CHECK(error([](RunConfig& c) { c.io.dataset_args = nullptr; }) ==
         "runs: io.dataset_args.step: expected an integer of at least 1, the field is missing");
   CHECK(error([](RunConfig& c) { c.train.batch_size = 0; }) == "config: train.batch_size: expected an integer of at least 1, got 0");
