@@ -25,7 +25,7 @@ struct ModelConfig {
   std::vector<std::int64_t> hidden_dims, seq_lens, num_layers;
   std::optional<std::vector<std::int64_t>> train_checkpoint_chunks;
   std::vector<std::shared_ptr<const BlockConfig>> blocks;  // one per stage
-  std::optional<MaskingConfig> masking;                    // unset: each byte is predicted from those before it
+  std::optional<MaskingConfig> masking = {};               // unset: each byte is predicted from those before it
 
   bool is_masked() const { return masking.has_value(); }
   int stages() const { return static_cast<int>(seq_lens.size()); }

@@ -31,12 +31,12 @@ inline CaseInput ids(const Shape& shape, std::int64_t below) { return {shape, 0,
 inline CaseInput constant(const Shape& shape, double scale = 1.0) { return {shape, scale, 0, 0, false, {}}; }
 
 struct OpCase {
-  std::string name;                // the shape in words: "rows=33 D=1023"
+  std::string name = {};           // the shape in words: "rows=33 D=1023"
   std::vector<CaseInput> inputs;   // one per tensor that the op takes
   // The op: outputs, all floating. Works for float32, float64 and any device.
-  std::function<std::vector<Tensor>(std::span<const Tensor> inputs)> run;
+  std::function<std::vector<Tensor>(std::span<const Tensor> inputs)> run = {};
   // The formula in plain loops. Empty where a case is only measured.
-  std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle;
+  std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle = {};
   double float32_bound = 2e-6;     // ||ours - oracle|| / ||oracle|| in float32, per output
   bool gradient = true;            // central differences in float64 (small shapes only)
   bool benchmark = false;          // measured by the benchmark programs

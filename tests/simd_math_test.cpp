@@ -52,11 +52,11 @@ TEST_CASE("sigmoid is right on both sides") {
   CHECK(sigmoid(1e30f) == 1.0f);
 }
 
-TEST_CASE("fast_tanh is tanh to three units in the last place") {
+TEST_CASE("fast_tanh is tanh to four units in the last place") {
   const auto ours = [](float x) { return fast_tanh(x); };
   const auto expected = [](double x) { return std::tanh(x); };
-  CHECK(largest_error(1e-3f, 0.999f, ours, expected) < 3.0);
-  CHECK(largest_error(0.99f, 40.0f, ours, expected) < 3.0);
+  CHECK(largest_error(1e-3f, 0.999f, ours, expected) < 4.0);
+  CHECK(largest_error(0.99f, 40.0f, ours, expected) < 4.0);
   CHECK(fast_tanh(0.0f) == 0.0f);
   for (const float x : {1e-30f, 0.5f, 3.0f, 1e30f, infinity}) CHECK(fast_tanh(-x) == -fast_tanh(x));
   CHECK(fast_tanh(infinity) == 1.0f);
