@@ -205,7 +205,7 @@ TEST_CASE("the registry takes data sets of a program's own") {
   };
   DatasetRegistry registry;
   registry.add("ones", [](const DatasetRequest& request) { return request.split == Split::Train ? std::make_unique<Ones>() : nullptr; });
-  CHECK(registry.ids() == std::vector<std::string>{"clevr", "files", "ones", "pg19"});
+  CHECK(registry.ids() == std::vector<std::string>{"clevr", "files", "ones", "pg19", "pg19masked"});
   const auto dataset = registry.make("ones", {});
   const Batch batch = read_batch(*dataset, 0, 3, 2);
   CHECK(batch.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 3, 3, 4, 4, 4});
@@ -213,7 +213,7 @@ TEST_CASE("the registry takes data sets of a program's own") {
   CHECK(registry.make("ones", {.split = Split::Test}) == nullptr);
   CHECK_THROWS_AS(registry.make("ones", {.split = Split::Validation}), Error);
   CHECK_THROWS_AS(registry.add("pg19", {}), ValueError);
-  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, got pg20");
+  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, pg19masked, got pg20");
   const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
   CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for the data set files, got x: 1");
 }
