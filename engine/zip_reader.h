@@ -1,4 +1,5 @@
-// The records of a zip file, zip64 too, where they lie.
+// The records of a zip file, zip64 too, where they lie. Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+// (Debian's minizip takes the sizes and places in zip64 fields for 2^32 - 1.)
 #pragma once
 
 #include <cstddef>

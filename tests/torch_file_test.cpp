@@ -254,7 +254,8 @@ TEST_CASE("storages and shapes that cannot be") {
   CHECK(message({.sizes = {0, large, large}, .strides = {0, 0, 0}}).starts_with("a shape that can be had, found "));
   CHECK(message({.sizes = {large, 1024}, .strides = {0, 0}}) == "a tensor that its storage can fill, found shape (4294967296, 1024) over 4 elements");
   CHECK(message({.sizes = std::vector<std::int64_t>(9, 1), .strides = std::vector<std::int64_t>(9, 1)}).starts_with("a shape that can be had, found "));
-  CHECK(message({.storage = "FloatStorage\n_rebuild_tensor_v2"}) != "no error");
+  const TensorBytes smuggled{.storage = "FloatStorage\n_rebuild_tensor_v2"};
+  CHECK(refusal(folder, torch_bytes(pickle_of(smuggled), {std::string(16, '\1')})) != "no error");
 }
 
 TEST_CASE("descriptions of another form") {
@@ -302,7 +303,7 @@ TEST_CASE("zip files of another form") {
   std::string beyond = zip_bytes({{"a/data.pkl", pickle}, {"a/data/0", storage}});
   const std::string size = little_endian(16, 4) + little_endian(16, 4), larger = little_endian(1 << 20, 4) + little_endian(1 << 20, 4);
   for (std::size_t at = beyond.find(size); at != beyond.npos; at = beyond.find(size)) beyond.replace(at, 8, larger);
-  CHECK(refusal(folder, beyond).starts_with("expected record \"a/data/0\" within the "));
+  CHECK(refusal(folder, beyond).starts_with("expected records within the zip file, found 1048576 bytes of \"a/data/0\" at byte "));
 }
 
 TEST_CASE("checkpoints with random damage are read or refused") {
