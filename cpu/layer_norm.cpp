@@ -3,9 +3,24 @@
 #include <cmath>
 
 #include "cpu/kernel.h"
+#include "cpu/lanes.h"
 
 namespace mblm {
 namespace {
+
+// sum_i (x_i - mean)^2
+template <class T>
+T squared_distance(const T* x, T mean, std::int64_t n) {
+  Lanes<T> sum{};
+  std::int64_t i = 0;
+  for (; i + lane_count<T> <= n; i += lane_count<T>) {
+    const Lanes<T> distance = load(x + i) - mean;
+    sum += distance * distance;
+  }
+  T rest = 0;
+  for (; i < n; ++i) rest += (x[i] - mean) * (x[i] - mean);
+  return lane_sum<T>(sum) + rest;
+}
 
 // A row at a time, read three times while it is in the L1 cache: the mean first, then the squares of the distances from it,
 // which do not cancel as sum(x^2) - D mean^2 does. Sums in the element type: D additions in vector lanes.
@@ -18,13 +33,8 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double e
       for (std::int64_t row = begin; row < end; ++row) {
         const T* in = px + row * width;
         T* out = py + row * width;
-        T sum = 0, square = 0;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t i = 0; i < width; ++i) sum += in[i];
-        const T mean = sum / static_cast<T>(width);
-#pragma omp simd reduction(+ : square)
-        for (std::int64_t i = 0; i < width; ++i) square += (in[i] - mean) * (in[i] - mean);
-        const T r = 1 / std::sqrt(square / static_cast<T>(width) + static_cast<T>(eps));
+        const T mean = row_sum(in, width) / static_cast<T>(width);
+        const T r = 1 / std::sqrt(squared_distance(in, mean, width) / static_cast<T>(width) + static_cast<T>(eps));
 #pragma omp simd
         for (std::int64_t i = 0; i < width; ++i) out[i] = (in[i] - mean) * r * g[i] + b[i];
         s[2 * row] = mean;
