@@ -21,7 +21,7 @@ std::int64_t one_of(Random& random, const std::vector<std::int64_t>& values) { r
 std::string random_block(Random& random, double dropout) {
   const std::string positions = std::vector<std::string>{"fixed", "rope", "null"}[random() % 3];
   const std::int64_t heads = one_of(random, {1, 2, 3}), head_dims = one_of(random, {2, 6, 8}), rotary = one_of(random, {0, 1});
-  const std::int64_t states = one_of(random, {1, 5, 8}), taps = one_of(random, {2, 3, 4}), expand = one_of(random, {1, 2, 3});
+  const std::int64_t states = one_of(random, {1, 5, 8}), taps = one_of(random, {1, 2, 3, 4}), expand = one_of(random, {1, 2, 3});
   switch (random() % 3) {
     case 0:
       return concat_text("{block_type: transformer, attn_head_dims: ", head_dims, ", attn_num_heads: ", heads, ", attn_use_rot_embs: ",
