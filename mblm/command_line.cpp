@@ -130,8 +130,9 @@ void add_info(CLI::App& app, InfoCommand& command) {
   CLI::App* info = app.add_subcommand("info", "What a configuration or a model is, or what this machine offers");
   info->add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")
       ->required();
+  info->add_option("FIELD=VALUE", command.overrides, "replaces a field of a configuration: params.num_layers=[2,4]");
   info->add_option("--config", command.subject.config, "the model's configuration, YAML, for a file that carries none")->type_name("CONFIG");
-  info->footer("  mblm info configs/quickstart.yaml\n  mblm info devices\n");
+  info->footer("  mblm info configs/quickstart.yaml params.num_layers=[2,4]\n  mblm info devices\n");
 }
 
 void add_convert(CLI::App& app, ConvertCommand& command) {

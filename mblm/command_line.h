@@ -65,7 +65,8 @@ struct EmbedCommand {
 };
 
 struct InfoCommand {
-  ModelArgument subject;  // or a configuration, or what this machine offers
+  ModelArgument subject;               // or a configuration, or what this machine offers
+  std::vector<std::string> overrides;  // FIELD=VALUE, of a configuration
 };
 
 struct ConvertCommand {

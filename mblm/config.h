@@ -86,8 +86,8 @@ using Overrides = std::vector<std::string>;
 // A whole config for training. Throws FileError (no such file), ConfigError.
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 
-// Only the model's fields, under `params:` or at the top level; other sections are not looked at. An override may have the
-// `params.` or not.
+// Only the model's fields, under `params:` or at the top level; other sections are not looked at, nor are overrides of them.
+// An override of the model may have the `params.` or not.
 ModelConfig read_model_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 // The same from YAML text; `origin` stands for the file in errors.
 ModelConfig parse_model_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry);

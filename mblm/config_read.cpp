@@ -130,8 +130,9 @@ ModelConfig parse_model(const std::string& yaml, const std::string& origin, cons
   YamlValue root = read_tree(yaml, origin);
   const bool whole = root.find("params") != nullptr;
   for (const std::string& override : overrides) {
-    const bool prefixed = override.starts_with(prefix);
-    apply_override(root, whole == prefixed ? override : whole ? std::string(prefix) + override : override.substr(prefix.size()));
+    const bool names_section = whole && root.find(override.substr(0, override.find('.'))) != nullptr;
+    if (whole) apply_override(root, names_section ? override : std::string(prefix) + override);
+    else apply_override(root, override.starts_with(prefix) ? override.substr(prefix.size()) : override);
   }
   FieldReader file(root, origin, "");
   FieldReader params = whole ? file.inner("params") : file;

@@ -37,7 +37,8 @@ ModelConfig read_config(const std::filesystem::path& folder, const nlohmann::jso
   std::ifstream file(folder / "model.yaml");
   std::string text, line;
   while (std::getline(file, line)) text += "  " + line + "\n";
-  text = concat_text("mask_token_id: 0\nmask_reduce_strat: ", strategy.get<std::string>(), "\nmblm_config:\n", text);
+  const int another_id_than_padding = text.find("pad_token_id: 0\n") == text.npos ? 0 : 1;
+  text = concat_text("mask_token_id: ", another_id_than_padding, "\nmask_reduce_strat: ", strategy.get<std::string>(), "\nmblm_config:\n", text);
   return parse_model_config(text, (folder / "model.yaml").string(), blocks);
 }
 

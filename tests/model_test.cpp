@@ -7,9 +7,8 @@
 #include "engine/parallel.h"
 #include "engine/pool.h"
 #include "engine/safetensors.h"
-#include "mblm/model.h"
 #include "ops/sequence.h"
-#include "tests/op_case.h"
+#include "tests/small_model.h"
 #include "tests/temporary_folder.h"
 
 namespace mblm::testing {
@@ -20,12 +19,6 @@ const std::string free_transformer = "{attn_head_dims: 6, attn_num_heads: 3, att
 const std::string mamba2 = "{d_state: 8, d_conv: 4, expand: 2, headdim: 8, pos_emb_type: null, dropout: 0.1}";
 const std::string mamba1 = "{block_type: mamba1, d_state: 8, d_conv: 3, expand: 2, headdim: 8, pos_emb_type: null}";
 
-ModelConfig config_of(const std::string& lens, const std::string& dims, const std::string& layers, const std::string& blocks, const std::string& chunks = "null") {
-  return parse_model_config("num_tokens: 40\npad_token_id: 39\nhidden_dims: " + dims + "\nseq_lens: " + lens + "\nnum_layers: " + layers +
-                                "\ntrain_checkpoint_chunks: " + chunks + "\nblock: " + blocks + "\n",
-                            "test", BlockRegistry());
-}
-
 std::vector<ModelConfig> all_kinds() {
   return {config_of("[20]", "[16]", "[2]", transformer),
           config_of("[20]", "[16]", "[2]", mamba2),
@@ -33,20 +26,6 @@ std::vector<ModelConfig> all_kinds() {
           config_of("[5, 4]", "[16, 12]", "[1, 2]", "[" + mamba2 + ", " + transformer + "]"),
           config_of("[5, 4]", "[18, 12]", "[1, 1]", "[" + free_transformer + ", " + mamba1 + "]"),
           config_of("[3, 4, 2]", "[16, 12, 8]", "[1, 1, 1]", "[" + transformer + ", " + mamba1 + ", " + mamba2 + "]")};
-}
-
-std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype = DType::Float32, std::uint64_t seed = 1) {
-  auto model = std::make_unique<Model>(config);
-  model->allocate({}, dtype);
-  model->initialize(seed);
-  return model;
-}
-
-Tensor random_ids(std::int64_t batch, std::int64_t length, std::uint64_t seed = 7) {
-  std::mt19937_64 random(seed);
-  std::vector<std::int64_t> ids(static_cast<std::size_t>(batch * length));
-  for (std::int64_t& id : ids) id = static_cast<std::int64_t>(random() % 39);
-  return from_values<std::int64_t>(Shape{batch, length}, ids);
 }
 
 double largest_difference(const HostArray& a, const HostArray& b, std::size_t from, std::size_t to) {

@@ -1,6 +1,7 @@
 // What tests/package_roundtrip.py asks of this side:
 //   package_peer make CONFIG SEED CHECKPOINT LAYOUT   writes a new model's checkpoint for the Python package
-//   package_peer logits CONFIG CHECKPOINT BATCH       reads ids (int64) from standard input, writes logits (float32) to the output
+//   package_peer logits CONFIG CHECKPOINT BATCH       reads ids (int64) from standard input, writes logits (float32) to the output;
+//                                                     a masked language model reads which of them are visible (int64) after them
 #include <cstring>
 #include <iostream>
 #include <iterator>
@@ -22,14 +23,25 @@ int make(char** arguments) {
   return 0;
 }
 
+template <class T>
+Tensor rows_of(std::int64_t rows, const std::vector<T>& values) {
+  return from_values<T>(Shape{rows, static_cast<std::int64_t>(values.size()) / rows}, values);
+}
+
 int logits(char** arguments) {
   const std::unique_ptr<Model> model = load_model(open_checkpoint(arguments[1]), read_model_config(arguments[0], BlockRegistry()));
   const std::string bytes{std::istreambuf_iterator<char>(std::cin), {}};
   std::vector<std::int64_t> ids(bytes.size() / sizeof(std::int64_t));
   std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof(std::int64_t));
   const std::int64_t batch = std::stoll(arguments[2]);
+  ForwardContext context;
+  if (model->config().is_masked()) {
+    const auto middle = ids.begin() + static_cast<std::ptrdiff_t>(ids.size() / 2);
+    context.token_mask = rows_of(batch, std::vector<std::uint8_t>(middle, ids.end()));
+    ids.erase(middle, ids.end());
+  }
   const NoGradScope no_grad;
-  const Tensor result = model->logits(from_values<std::int64_t>(Shape{batch, static_cast<std::int64_t>(ids.size()) / batch}, ids));
+  const Tensor result = model->logits(rows_of(batch, ids), context);
   std::cout.write(static_cast<const char*>(result.raw()), static_cast<std::streamsize>(result.bytes()));
   return std::cout.flush() ? 0 : 1;
 }

@@ -20,7 +20,9 @@ try:
     import torch
     import yaml
     from mblm import MBLM, MBLMModelConfig
+    from mblm.model.config import MBLMEncoderModelConfig, MBLMReturnType
     from mblm.model.embeddings import MBLM_TOKEN_EMB_MIGRATION
+    from mblm.model.mblm import MBLMEncoder
     from mblm.utils.io import load_model_state, save_model_state
 except ImportError as missing:
     python = os.environ.get("MBLM_PYTHON")
@@ -40,8 +42,16 @@ def model(dims, lens, layers, block):
                 train_checkpoint_chunks=None, block=block)
 
 
-def transformer(positions, rotary=True):
-    return dict(block_type="transformer", attn_head_dims=8, attn_num_heads=2, attn_use_rot_embs=rotary, pos_emb_type=positions)
+def masked(strategy, model):
+    return dict(mask_token_id=59, mask_reduce_strat=strategy, mblm_config=model)
+
+
+def transformer(positions, rotary=True, kind="transformer"):
+    return dict(block_type=kind, attn_head_dims=8, attn_num_heads=2, attn_use_rot_embs=rotary, pos_emb_type=positions)
+
+
+def encoder(positions, rotary=True):
+    return transformer(positions, rotary, "transformerEncoder")
 
 
 MAMBA1 = dict(block_type="mamba1", d_state=8, d_conv=4, expand=2, headdim=8, pos_emb_type=None)
@@ -51,6 +61,11 @@ CONFIGS = {
     "three transformers": model([32, 24, 16], [4, 3, 5], [1, 2, 1], transformer("fixed")),
     "two mambas": model([24, 16], [6, 4], [2, 1], MAMBA1),
     "mamba over transformer": model([24, 16], [6, 4], [1, 1], [MAMBA1, transformer(None)]),
+    "transformer over mamba": model([24, 16], [6, 4], [2, 1], [transformer("rope"), MAMBA1]),
+    "four stages": model([16, 32, 24, 16], [4, 2, 2, 3], [1, 1, 1, 1], [transformer(None), MAMBA1, transformer("fixed"), transformer("rope")]),
+    "one encoder": masked("any", model([16], [24], [2], encoder("rope", rotary=False))),
+    "two encoders": masked("all", model([24, 16], [6, 4], [2, 1], encoder("fixed"))),
+    "three encoders": masked("any", model([32, 24, 16], [4, 3, 5], [1, 2, 1], encoder(None))),
 }
 
 
@@ -71,10 +86,15 @@ class Round:
         self.folder, self.config, self.program, self.peer = folder, config, program, peer
         self.yaml = folder / "config.yaml"
         self.yaml.write_text(yaml.safe_dump(config))
-        self.ids = torch.randint(0, 60, (BATCH, LENGTH), generator=torch.Generator().manual_seed(1))
+        numbers = torch.Generator().manual_seed(1)
+        self.ids = torch.randint(0, 60, (BATCH, LENGTH), generator=numbers)
+        self.visible = torch.rand((BATCH, LENGTH), generator=numbers) < 0.7  # of a masked language model
+        self.is_masked = "mblm_config" in config
 
     def package_model(self, seed=0):
         torch.manual_seed(seed)
+        if self.is_masked:
+            return MBLMEncoder(MBLMEncoderModelConfig.model_validate(self.config)).eval()
         return MBLM(MBLMModelConfig.model_validate(self.config)).eval()
 
     def run(self, *arguments, **options):
@@ -93,13 +113,16 @@ class Round:
             raise AssertionError(f"{what}: logits differ by {error:.1e}, bound {BOUND:.0e}")
 
     def our_logits(self, checkpoint):
-        ids = self.ids.numpy().astype("<i8").tobytes()
-        out = self.run(self.peer, "logits", self.yaml, checkpoint, BATCH, input=ids)
+        given = self.ids.numpy().astype("<i8").tobytes()
+        if self.is_masked:
+            given += self.visible.numpy().astype("<i8").tobytes()
+        out = self.run(self.peer, "logits", self.yaml, checkpoint, BATCH, input=given)
         return torch.frombuffer(bytearray(out), dtype=torch.float32).reshape(BATCH, LENGTH, -1)
 
     @torch.no_grad()
     def their_logits(self, module):
-        return module(self.ids)
+        masks = {"attention_mask": self.visible} if self.is_masked else {}
+        return module(self.ids, return_type=MBLMReturnType.LOGITS, **masks)
 
     def saved_there(self):
         """Files of the package: as it writes them, with older names, in half precision, with views of shared storages."""
@@ -141,7 +164,7 @@ class Round:
 
     def migrated(self):
         """A file of this project as the start of a package's model with a larger vocabulary."""
-        if len(self.config["hidden_dims"]) != 2:
+        if len(self.config.get("hidden_dims", [])) != 2:
             return  # the package's list of embeddings is that of two stages
         ours = self.folder / "ours_0.4.2.pth"
         larger = MBLM(MBLMModelConfig.model_validate(self.config | {"num_tokens": 70}))

@@ -257,6 +257,12 @@ TEST_CASE("info") {
   CHECK(contains(of_config.out, "transformer"));
   CHECK(of_model.status == 0);
   CHECK(contains(of_model.out, "transformer"));
+  const ProgramResult wider = run_program({"info", config, "params.hidden_dims=[64,32]", "train.batch_size=5", "io.output_dir=elsewhere"});
+  CHECK(wider.status == 0);
+  CHECK(wider.out != of_config.out);
+  CHECK(contains(wider.out, "backward pass of 5 x "));
+  CHECK(contains(run_program({"info", config, "train.batchsize=5"}).err, "train.batchsize"));
+  CHECK(run_program({"info", "devices", "train.batch_size=5"}).err == "mblm: FIELD=VALUE: expected none but for a configuration (.yaml), got train.batch_size=5\n");
   const ProgramResult devices = run_program({"info", "devices"}), kernels = run_program({"info", "kernels"});
   CHECK(devices.status == 0);
   CHECK(devices.out.rfind("cpu", 0) == 0);
