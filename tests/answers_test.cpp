@@ -8,7 +8,7 @@
 
 #include "mblm/block_config.h"
 #include "mblm/generate.h"
-#include "tests/png_file.h"
+#include "tests/clevr_run.h"
 #include "tests/temporary_folder.h"
 #include "train/clevr.h"
 #include "train/evaluate.h"
@@ -17,26 +17,9 @@
 namespace mblm::testing {
 namespace {
 
-constexpr std::int64_t questions = 40;
-
-// Questions whose answers are of several lengths and kinds, over images of one pixel.
-std::string questions_json() {
-  constexpr const char* answers[] = {"yes", "no", "3", "cylinder", "large"};
-  constexpr const char* functions[] = {"exist", "equal_color", "count", "query_shape", "query_size"};
-  std::string list;
-  for (std::int64_t i = 0; i < questions; ++i) {
-    list += concat_text(i == 0 ? "" : ", ", R"({"question": "q)", i * 7 % 40, R"(?", "answer": ")", answers[i % 5],
-                        R"(", "image_filename": "a.png", "program": [{"function": ")", functions[i % 5], "\"}]}");
-  }
-  return R"({"questions": [)" + list + "]}";
-}
-
 std::unique_ptr<Dataset> open_questions(const TemporaryFolder& folder, const std::string& tokens) {
-  for (const std::string split : {"train", "val"}) {
-    folder.write("questions/CLEVR_" + split + "_questions.json", questions_json());
-    folder.write("images/" + split + "/a.png", png_file({}, "\x01\x02\x03"));
-  }
-  return make_clevr({.path = folder.path(),
+  write_clevr(folder, "data");
+  return make_clevr({.path = folder / "data",
                      .arguments = std::make_shared<const std::string>("target_mode: a\nqiqa_loss_mask: [0, 0, 0, 1]\n" + tokens),
                      .length = 32,
                      .num_tokens = 256,
@@ -124,17 +107,17 @@ TEST_CASE("an answer counts as right exactly when greedy generation gives it") {
     model.initialize(3);
     train(model, *dataset, 20);
     const Evaluation each = evaluate(model, OneByOne(*dataset), {.batch_size = 7});
-    REQUIRE(each.answers.size() == questions);
-    for (std::int64_t i = 0; i < questions; ++i) {
+    REQUIRE(each.answers.size() == clevr_questions);
+    for (std::int64_t i = 0; i < clevr_questions; ++i) {
       CAPTURE(i);
       const AnswerScore& score = each.answers.at(std::to_string(i));
       CHECK(score.answers == 1);
       CHECK((score.correct == 1) == generates_answer(model, dynamic_cast<const Clevr&>(*dataset), i));
     }
     const AnswerScore all = each.all_answers();
-    CHECK(all.answers == questions);
+    CHECK(all.answers == clevr_questions);
     CHECK(all.correct > 0);
-    CHECK(all.correct < questions);
+    CHECK(all.correct < clevr_questions);
 
     const Evaluation by_kind = evaluate(model, *dataset, {.batch_size = 7});
     CHECK(by_kind.all_answers().correct == all.correct);

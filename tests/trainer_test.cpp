@@ -153,9 +153,11 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   const SafetensorsFile saved(run / "checkpoints/best.safetensors");
   CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
   for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
-  std::string logged;
   for (const std::string& line : told) CHECK(read_file(run / "train.log").find(" " + line + "\n") != std::string::npos);
   CHECK(told.size() >= 17);
+  const auto count_of = [&](const char* part) { return std::count_if(told.begin(), told.end(), [&](const std::string& line) { return line.find(part) != line.npos; }); };
+  CHECK(count_of(": sample after \"") == 5);
+  CHECK(count_of(" s for data") == 1);
 }
 
 TEST_CASE("config.yaml of a run is a config that goes on from it") {

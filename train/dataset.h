@@ -96,9 +96,9 @@ class DatasetRegistry {
 };
 
 struct Batch {
-  Tensor ids;        // (B, L) int64, on the CPU
-  Tensor loss_mask;  // (B, L) float32, on the CPU; undefined for ones
-  Tensor labels = {};  // (B, L) int64, on the CPU; undefined without labels
+  Tensor ids;                        // (B, L) int64, on the CPU
+  Tensor loss_mask;                  // (B, L) float32, on the CPU; undefined for ones
+  Tensor labels = {};                // (B, L) int64, on the CPU; undefined without labels
   std::vector<Answer> answers = {};  // B, none without answers
 };
 

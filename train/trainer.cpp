@@ -169,6 +169,7 @@ void Trainer::loop() {
     if (contains(validation_points_, index)) validate();
     report_progress(loss);
   }
+  log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   save_state();
 }
 
