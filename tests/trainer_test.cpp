@@ -328,6 +328,26 @@ TEST_CASE("epochs without a whole batch are passed over") {
   CHECK(result.state.steps == 1);  // the third micro-batch makes no group
 }
 
+TEST_CASE("elements are bytes, points may be none or each micro-step, and other ranks write the losses") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.train.target_elements_strategy = "sequence";
+  config.train.target_elements = 4 * 4 * 32 + 1;  // 5 micro-steps
+  config.io.validate_amount = 0;
+  config.io.log_train_loss_amount = 1000;
+  const TrainingResult result = Trainer(config, DatasetRegistry()).run();
+  CHECK(result.state.micro_step == 5);
+  CHECK_FALSE(result.validation_loss);
+  CHECK(result.test_loss);  // of the last state
+  CHECK(std::filesystem::is_empty(result.folder / "checkpoints"));
+  const std::vector<Row> rows = rows_of(result.folder / "loss.csv");
+  REQUIRE(rows.size() == 6);
+  for (std::size_t i = 0; i < 5; ++i) CHECK(rows[i].at("elements_seen") == std::to_string((i + 1) * 128));
+  config.io.run_id = "2";
+  config.io.enabled_loss_log_for_gpus = {1};
+  CHECK(rows_of(Trainer(config, DatasetRegistry()).run().folder / "loss.csv").empty());
+}
+
 TEST_CASE("validation and test take as many batches as they may") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
