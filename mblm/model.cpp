@@ -159,11 +159,12 @@ Model::Loss Model::loss(const Tensor& input_ids, const Tensor& loss_mask, const 
   const std::int64_t batch = input_ids.size(0), length = numel_per_sequence(input_ids);
   const Tensor targets = to_device(input_ids, store_.values().device()).reshape(Shape{batch, length});
   const Tensor rows = local_rows(hierarchy_.forward(ids, stage_context(input_ids, ids, context)), Rows::Predictors, length);
-  const CrossEntropy result = cross_entropy(to_logits_(rows), targets, config_.pad_token_id, mask);
-  return {result.loss, result.elements, result.count};
+  const Tensor logits = to_logits_(rows);
+  const CrossEntropy result = cross_entropy(logits, targets, config_.pad_token_id, mask);
+  return {result.loss, result.elements, result.count, logits.detach()};
 }
 
-Model::MaskedLoss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask, const ForwardContext& context) const {
+Model::Loss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask, const ForwardContext& context) const {
   require<ValueError>(config_.is_masked(), "masked_loss: expected a masked language model");
   const Tensor ids = nested_ids(input_ids), mask = flat_loss_mask(input_ids, loss_mask);
   const std::int64_t length = numel_per_sequence(input_ids);
@@ -172,7 +173,7 @@ Model::MaskedLoss Model::masked_loss(const Tensor& input_ids, const Tensor& labe
   const Tensor logits = to_logits_(local_rows(hierarchy_.forward(ids, stages), Rows::AtBytes, length));
   const CrossEntropy result =
       cross_entropy(logits, to_device(targets, store_.values().device()).reshape(Shape{ids.size(0), length}), no_label, mask);
-  return {{result.loss, result.elements, result.count}, logits.detach()};
+  return {result.loss, result.elements, result.count, logits.detach()};
 }
 
 }  // namespace mblm

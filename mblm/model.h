@@ -54,17 +54,16 @@ class Model {
     Tensor loss;      // scalar: mean over the elements that are not zero after masking; 0 when there are none
     Tensor elements;  // (B, L) loss per byte in nats, times the mask; zero where the target is padding
     Tensor count;     // scalar int64: elements that are not zero
+    Tensor logits;    // (B, L, V) that byte t was predicted from in row t, without history
   };
   // loss_mask (B, L), or shaped like a nested input, in the model's dtype; undefined for ones. Throws ValueError for a masked
   // language model.
   Loss loss(const Tensor& input_ids, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
-  struct MaskedLoss : Loss {  // the elements are zero where there is no label, and outside context.token_mask
-    Tensor logits;            // (B, L, V)
-  };
   // Of a masked language model. labels int64, shaped like the input: the id that belongs there (padding counts like any
-  // other), or no_label. Throws ValueError for a label outside [0, V), and for a model that is not masked.
-  MaskedLoss masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
+  // other), or no_label. The elements are zero where there is no label, and outside context.token_mask. Throws ValueError for
+  // a label outside [0, V), and for a model that is not masked.
+  Loss masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
  private:
   Tensor nested_ids(const Tensor& input_ids) const;  // checked, padded and reshaped

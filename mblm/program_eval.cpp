@@ -41,13 +41,13 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
   request.length = model.context();
   request.num_tokens = model.num_tokens;
   request.pad_token_id = model.pad_token_id;
-  std::string id = "files";
+  std::string id = "files";  // any text is, whatever the run calls it
   if (is_run) {
     const RunConfig run = read_run_config(run_config, BlockRegistry());
     request.length = run.input_seq_len;
     request.masking = masking_of(run);
     request.seed = static_cast<std::uint64_t>(run.train.seed);
-    if (!command.data) {
+    if (!command.data || run.io.dataset_args != nullptr) {
       id = run.io.dataset_id;
       request.path = run.io.dataset_dir;
       request.arguments = run.io.dataset_args;
@@ -55,7 +55,7 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
   }
   if (command.data) request.path = *command.data;
   std::unique_ptr<Dataset> dataset = DatasetRegistry().make(id, request);
-  require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, found none");
+  require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, found none; give another --split");
   return model.is_masked() ? with_masks(std::move(dataset), request, command.model.model) : std::move(dataset);
 }
 
@@ -71,7 +71,11 @@ Evaluation run_evaluation(const Model& model, const Dataset& dataset) {
   return result;
 }
 
-// Numbers of a split; a masked language model is asked for single bytes, not for words.
+nlohmann::ordered_json as_json(const AnswerScore& score) {
+  return {{"answers", score.answers}, {"correct", score.correct}, {"accuracy", score.accuracy()}};
+}
+
+// Numbers of a split; a masked language model is asked for single bytes and not for words, and questions are no running text.
 std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_masked) {
   nlohmann::ordered_json json;
   json["model"] = command.model.model;
@@ -82,11 +86,25 @@ std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_mas
   json["bits_per_byte"] = e.bits_per_byte();
   if (is_masked) {
     json["accuracy"] = e.accuracy();
-  } else {
+  } else if (e.answers.empty()) {
     json["words"] = e.words;
     json["word_perplexity"] = e.word_perplexity();
+  } else {
+    json["questions"] = as_json(e.all_answers());
+    for (const auto& [kind, score] : e.answers) json["questions"]["by_kind"][kind] = as_json(score);
   }
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+void add_answers(std::ostringstream& out, const Evaluation& e) {
+  const auto row = [&out](const auto& kind, const auto& answers, const auto& correct, const auto& accuracy) {
+    out << std::left << std::setw(20) << kind << std::right << std::setw(9) << answers << std::setw(9) << correct << std::setw(10) << accuracy << '\n';
+  };
+  const auto score_row = [&row](const std::string& kind, const AnswerScore& score) { row(kind, score.answers, score.correct, score.accuracy()); };
+  out << '\n';
+  row("question", "answers", "correct", "accuracy");
+  for (const auto& [kind, score] : e.answers) score_row(kind, score);
+  score_row("all", e.all_answers());
 }
 
 std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_masked) {
@@ -100,9 +118,11 @@ std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_ma
   row("bits per byte", e.bits_per_byte());
   if (is_masked) {
     row("accuracy", e.accuracy());
-  } else {
+  } else if (e.answers.empty()) {
     row("words", e.words);
     row("word perplexity", e.word_perplexity());
+  } else {
+    add_answers(out, e);
   }
   return std::move(out).str();
 }

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "engine/safetensors.h"
+#include "tests/clevr_run.h"
+#include "tests/png_file.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
 
@@ -100,6 +102,40 @@ TEST_CASE("data that is missing, empty, too short or has no text") {
   check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
 }
 
+TEST_CASE("a split that is missing") {
+  for (const char* split : {"train", "validation"}) {
+    const TemporaryFolder folder;
+    const std::string config = prepare_tiny_run(folder), missing = (folder / "text" / split).string();
+    std::filesystem::remove_all(missing);
+    check_refused(folder, {"train", config, "io.dataset_id=pg19"}, {missing + ": expected a file or a folder, found nothing"});
+  }
+}
+
+TEST_CASE("questions and images that will not do") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_clevr_run(folder), data = (folder / "data").string();
+  const auto refused_with = [&](const std::string& name, const std::string& content, const std::string& message) {
+    const std::string good = read_file(folder / name);
+    folder.write(name, content);
+    check_refused(folder, {"train", config}, {(folder / name).string() + ": " + message});
+    folder.write(name, good);
+  };
+  const std::string json = read_file(folder / "data/questions/CLEVR_val_questions.json");
+  for (const char* file : {"data/questions/CLEVR_train_questions.json", "data/questions/CLEVR_val_questions.json"})
+    refused_with(file, json.substr(0, json.size() / 2), "damaged JSON at byte ");
+  for (const std::string image : {"data/images/train/a.png", "data/images/val/a.png"}) {
+    refused_with(image, "GIF89a", "expected a PNG image, found another kind of file");
+    refused_with(image, png_file({.depth = 16}, "123456"), "expected an image with up to 8 bits per channel, found 16");
+    refused_with(image, png_file({.width = 20000, .height = 20000}, ""), "expected an image of at most 16777216 pixels, found 20000 x 20000");
+  }
+  check_refused(folder, {"train", config, "params.input_seq_len=16"}, {"question 3: expected a sample of at most input_seq_len 16 ids, found 23"});
+  check_refused(folder, {"train", config, "io.dataset_args={target_mode: a, qiqa_loss_mask: [1], colour: 3}"}, {"io.dataset_args"});
+  std::filesystem::remove(folder / "data/images/train/a.png");
+  check_refused(folder, {"train", config}, {data + "/images/train/a.png: cannot be read: No such file or directory"});
+  std::filesystem::remove_all(folder / "data/questions");
+  check_refused(folder, {"train", config}, {data + "/questions/CLEVR_train_questions.json: cannot be read: No such file or directory"});
+}
+
 TEST_CASE("configurations with a mistake") {
   check_config_refused("batch_size: 4", "batch_size: 4: 5", {"config.yaml"});
   check_config_refused("train:\n", "train: [\n", {"config.yaml"});
@@ -159,6 +195,7 @@ TEST_CASE("an output folder that cannot be one") {
   check_refused(folder, {"train", config, "io.output_dir=" + (folder / "occupied").string()}, {folder / "occupied"});
   std::filesystem::create_directories(folder / "runs/tiny_1");
   check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // somebody's run is there
+  check_refused(folder, {"train", config, "io.output_dir=/proc/runs"}, {"/proc/runs: cannot make the output folder: "});  // also for root
 }
 
 TEST_CASE("checkpoints that are cut, or have an absurd header") {

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "tests/clevr_run.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
 
@@ -149,6 +150,28 @@ TEST_CASE("a masked language model trains, is evaluated and described, and does 
   CHECK(generated.err == "mblm: generate: expected a model that predicts the next byte, got a masked language model\n");
   CHECK(run_program({"eval", file, "--data", folder / "text"}).err ==
         "mblm: " + file + ": not a run's folder, which would name the probability of masks (train.masking_proba)\n");
+}
+
+TEST_CASE("answers to questions are counted by kind") {
+  const TemporaryFolder folder;
+  const std::string run = train(prepare_clevr_run(folder));
+  CHECK(contains(read_file(run + "/train.log"), concat_text(" of ", clevr_questions, " answers right\n")));
+  CHECK(contains(read_file(run + "/train.log"), ", expected \""));  // in the samples
+  const ProgramResult table = run_program({"eval", run, "--split", "validation"});
+  CHECK(table.status == 0);
+  for (const char* row : {"question              answers  correct  accuracy\n", "exists                      8 ", "compare_attribute           8 ",
+                          "count                       8 ", "query_attribute            16 ", "all                        40 "})
+    CHECK(contains(table.out, row));
+  CHECK_FALSE(contains(table.out, "perplexity"));
+  CHECK_FALSE(contains(table.out, "compare_integer"));
+  const ProgramResult json = run_program({"eval", run, "--split", "validation", "--json"});
+  CHECK(json.status == 0);
+  CHECK(contains(json.out, "\"questions\":{\"answers\":40,\"correct\":"));
+  CHECK(contains(json.out, "\"by_kind\":{\"compare_attribute\":{\"answers\":8,\"correct\":"));
+  CHECK_FALSE(contains(json.out, "perplexity"));
+  write_clevr(folder, "other");  // read with the run's own arguments
+  CHECK(run_program({"eval", run, "--split", "validation", "--data", folder / "other", "--json"}).out == json.out);
+  CHECK(run_program({"eval", run}).err == "mblm: " + (folder / "data").string() + ": expected a test split, found none; give another --split\n");
 }
 
 TEST_CASE("fields on the command line, and JOB_ID") {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -67,6 +68,17 @@ std::int64_t saved_micro_steps(const fs::path& run) {
   return files.empty() ? -1 : std::stoll(files.back().stem().string().substr(std::string("state_").size()));
 }
 
+// The samples in a log, each once: a run that goes on repeats those after its state.
+std::string samples_in(const fs::path& log) {
+  std::set<std::string> samples;
+  std::istringstream lines(read_file(log));
+  for (std::string line; std::getline(lines, line);)
+    if (contains(line, ": sample ")) samples.insert(line.substr(line.find("micro-step")));
+  std::string text;
+  for (const std::string& sample : samples) text += sample + "\n";
+  return text;
+}
+
 // What a run leaves that must not depend on how often it was stopped, by name.
 std::map<std::string, std::string> outcome_of(const fs::path& run) {
   std::map<std::string, std::string> outcome;
@@ -74,6 +86,7 @@ std::map<std::string, std::string> outcome_of(const fs::path& run) {
     outcome[entry.path().filename()] = entry.is_symlink() ? fs::read_symlink(entry.path()).string() : read_file(entry.path());
   outcome["loss.csv"] = columns(run / "loss.csv", [](std::size_t column) { return column != 1; });
   outcome["timemem.csv"] = columns(run / "timemem.csv", [](std::size_t column) { return column < 3; });
+  outcome["samples"] = samples_in(run / "train.log");
   outcome["state"] = state_files(run).empty() ? "" : read_file(state_files(run).back());
   return outcome;
 }
@@ -99,7 +112,8 @@ struct Reference {
     INFO(result.err);
     REQUIRE(result.status == 0);
     outcome = outcome_of(run("whole"));
-    REQUIRE(outcome.size() == 6);  // two checkpoints, the link, two tables, the state
+    REQUIRE(outcome.size() == 7);  // two checkpoints, the link, two tables, the samples, the state
+    REQUIRE(std::count(outcome["samples"].begin(), outcome["samples"].end(), '\n') == 6);
   }
 
   fs::path run(const std::string& id) const { return folder / ("runs/tiny_" + id); }

@@ -153,9 +153,11 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   const SafetensorsFile saved(run / "checkpoints/best.safetensors");
   CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
   for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
-  std::string logged;
   for (const std::string& line : told) CHECK(read_file(run / "train.log").find(" " + line + "\n") != std::string::npos);
   CHECK(told.size() >= 17);
+  const auto count_of = [&](const char* part) { return std::count_if(told.begin(), told.end(), [&](const std::string& line) { return line.find(part) != line.npos; }); };
+  CHECK(count_of(": sample after \"") == 5);
+  CHECK(count_of(" s for data") == 1);
 }
 
 TEST_CASE("config.yaml of a run is a config that goes on from it") {
@@ -324,6 +326,26 @@ TEST_CASE("epochs without a whole batch are passed over") {
   CHECK(rows[2].at("cum_batch") == "2");
   CHECK(result.state.epoch == 96);
   CHECK(result.state.steps == 1);  // the third micro-batch makes no group
+}
+
+TEST_CASE("elements are bytes, points may be none or each micro-step, and other ranks write the losses") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.train.target_elements_strategy = "sequence";
+  config.train.target_elements = 4 * 4 * 32 + 1;  // 5 micro-steps
+  config.io.validate_amount = 0;
+  config.io.log_train_loss_amount = 1000;
+  const TrainingResult result = Trainer(config, DatasetRegistry()).run();
+  CHECK(result.state.micro_step == 5);
+  CHECK_FALSE(result.validation_loss);
+  CHECK(result.test_loss);  // of the last state
+  CHECK(std::filesystem::is_empty(result.folder / "checkpoints"));
+  const std::vector<Row> rows = rows_of(result.folder / "loss.csv");
+  REQUIRE(rows.size() == 6);
+  for (std::size_t i = 0; i < 5; ++i) CHECK(rows[i].at("elements_seen") == std::to_string((i + 1) * 128));
+  config.io.run_id = "2";
+  config.io.enabled_loss_log_for_gpus = {1};
+  CHECK(rows_of(Trainer(config, DatasetRegistry()).run().folder / "loss.csv").empty());
 }
 
 TEST_CASE("validation and test take as many batches as they may") {

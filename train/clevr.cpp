@@ -190,7 +190,11 @@ Clevr::Parts Clevr::parts(std::int64_t index) const {
   return parts;
 }
 
-void Clevr::read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
+void Clevr::read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
+  read_with_answer(epoch, index, ids, loss_mask);
+}
+
+Answer Clevr::read_with_answer(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
   const Parts sample = parts(index);
   require<ValueError>(sample.count() <= length_, name_of_sample(index), ": expected a sample of at most input_seq_len ", length_, " ids, found ",
                       sample.count());
@@ -207,6 +211,8 @@ void Clevr::read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, 
   }
   std::fill(id, ids.end(), pad_token_id_);
   std::fill(weight, loss_mask.end(), 0.0f);
+  const std::int64_t count = std::ssize(sample.answer) - arguments_.som_text_token_id.has_value();
+  return {.kind = std::string(clevr_question_type(question(index).last_function)), .first = sample.count() - count, .count = count};
 }
 
 std::unique_ptr<Dataset> make_clevr(const DatasetRequest& request) {

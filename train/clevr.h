@@ -54,6 +54,8 @@ class Clevr : public Dataset {
   std::int64_t length() const override { return length_; }
   bool has_loss_mask() const override { return true; }
   void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  bool has_answers() const override { return true; }  // of the kinds of clevr_question_type
+  Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
 
   const ClevrArguments& arguments() const { return arguments_; }
   ClevrQuestion question(std::int64_t index) const { return questions_[first_ + index]; }

@@ -56,8 +56,15 @@ Batch read_batch(const Dataset& dataset, std::int64_t epoch, std::int64_t first,
     const auto place = static_cast<std::uint64_t>(first + i);
     const std::int64_t index = shuffle ? static_cast<std::int64_t>(random_permutation(*shuffle, static_cast<std::uint64_t>(size), place)) : first + i;
     const auto row = [&]<class T>(T* data) { return std::span<T>(data + i * length, static_cast<std::size_t>(length)); };
-    dataset.read(epoch, index, row(batch.ids.data<std::int64_t>()),
-                 batch.loss_mask.defined() ? row(batch.loss_mask.data<float>()) : std::span<float>());
+    const std::span<std::int64_t> ids = row(batch.ids.data<std::int64_t>());
+    const std::span<float> loss_mask = batch.loss_mask.defined() ? row(batch.loss_mask.data<float>()) : std::span<float>();
+    if (!dataset.has_answers()) {
+      dataset.read(epoch, index, ids, loss_mask);
+    } else {
+      const Answer& answer = batch.answers.emplace_back(dataset.read_with_answer(epoch, index, ids, loss_mask));
+      require<ValueError>(answer.first >= 0 && answer.count >= 0 && answer.first <= length - answer.count, "data: sequence ", index,
+                          ": expected an answer within ", length, " ids, got ", answer.count, " from ", answer.first);
+    }
     if (batch.labels.defined()) dataset.read_labels(epoch, index, row(batch.labels.data<std::int64_t>()));
   }
   return batch;

@@ -22,6 +22,13 @@ namespace mblm {
 enum class Split { Train, Validation, Test };
 std::string_view name_of(Split split);  // "train", "validation", "test"
 
+// The answer to a question in a sequence: ids [first, first + count). A model's answer is right when it is all of them; a token
+// that starts an answer is given and not part of it, one that ends it is. `kind` is the kind of question.
+struct Answer {
+  std::string kind = {};
+  std::int64_t first = 0, count = 0;
+};
+
 // The sequences of one split, or of one worker's share of it. Nothing is remembered between calls: what is read is a
 // function of (epoch, index), so a run can go on from any place.
 class Dataset {
@@ -39,6 +46,14 @@ class Dataset {
   virtual bool has_labels() const { return false; }
   // Writes the labels of sequence `index`: ids, or no_label (mblm/model.h). Only called where there are labels.
   virtual void read_labels(std::int64_t, std::int64_t, std::span<std::int64_t>) const {}
+
+  // For questions: the sequences have answers, which an evaluation counts by kind.
+  virtual bool has_answers() const { return false; }
+  // Does what `read` does, and says where the answer is. Only called where there are answers.
+  virtual Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
+    read(epoch, index, ids, loss_mask);
+    return {};
+  }
 };
 
 // How the sequences of a masked language model lose ids.
@@ -81,9 +96,10 @@ class DatasetRegistry {
 };
 
 struct Batch {
-  Tensor ids;        // (B, L) int64, on the CPU
-  Tensor loss_mask;  // (B, L) float32, on the CPU; undefined for ones
-  Tensor labels = {};  // (B, L) int64, on the CPU; undefined without labels
+  Tensor ids;                        // (B, L) int64, on the CPU
+  Tensor loss_mask;                  // (B, L) float32, on the CPU; undefined for ones
+  Tensor labels = {};                // (B, L) int64, on the CPU; undefined without labels
+  std::vector<Answer> answers = {};  // B, none without answers
 };
 
 // Sequences [first, first + count) of an epoch, in the shuffled order of `shuffle` when it is given.

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "mblm/model.h"
 #include "train/dataset.h"
@@ -19,6 +21,12 @@ struct EvaluationOptions {
   std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch; may be empty
 };
 
+// How many answers a model would give right.
+struct AnswerScore {
+  std::int64_t answers = 0, correct = 0;
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(answers); }
+};
+
 struct Evaluation {
   std::int64_t batches = 0, sequences = 0;
   double sum_of_batch_losses = 0;
@@ -26,11 +34,15 @@ struct Evaluation {
   std::int64_t bytes = 0;     // that count: their loss is not zero
   std::int64_t correct = 0;   // of these, the bytes that a masked language model finds likeliest
   std::int64_t words = 0;     // separated by white space, a word that two sequences share counted once
+  // By kind of question, where the data set has answers. A model that continues greedily gives an answer exactly when, with
+  // the answer before it, it finds each of its ids the likeliest, the first of equals: no generation is needed to tell.
+  std::map<std::string, AnswerScore> answers = {};
   bool stopped = false;
 
   double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // what training validates with
   double mean_loss() const { return nats / static_cast<double>(bytes); }                         // nats per byte
   double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // of a masked language model
+  AnswerScore all_answers() const;
   double bits_per_byte() const;
   double word_perplexity() const;  // exp(nats / words)
 };

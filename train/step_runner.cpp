@@ -22,12 +22,12 @@ Tensor without_padding(const Tensor& ids, std::int64_t pad_token_id) {
 
 }  // namespace
 
-Model::MaskedLoss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context) {
+Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context) {
   const Tensor& values = model.parameters().values();
   Tensor mask = batch.loss_mask.defined() ? to_device(batch.loss_mask, values.device()) : Tensor();
   if (mask.defined() && mask.dtype() != values.dtype()) mask = cast(mask, values.dtype());
   const Tensor ids = to_device(batch.ids, values.device());
-  if (!model.config().is_masked()) return {model.loss(ids, mask, context), {}};
+  if (!model.config().is_masked()) return model.loss(ids, mask, context);
   require<ValueError>(batch.labels.defined(), "data: expected labels for a masked language model, found none");
   ForwardContext masked = context;
   masked.token_mask = without_padding(batch.ids, model.config().pad_token_id);

@@ -47,7 +47,7 @@ class StepRunner {
 };
 
 // The loss of a batch; ids and mask are brought to the model's device and element type. A masked language model attends to
-// all ids but padding; the logits are its own, undefined for others. Throws ValueError when such a model gets no labels.
-Model::MaskedLoss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
+// all ids but padding. Throws ValueError when such a model gets no labels.
+Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
 
 }  // namespace mblm

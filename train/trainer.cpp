@@ -26,6 +26,12 @@ std::string_view csv_kind(Split split) {
   return kinds[static_cast<int>(split)];
 }
 
+// `, 12 of 100 answers right` where there are answers.
+std::string answers_text(const Evaluation& evaluation) {
+  const AnswerScore all = evaluation.all_answers();
+  return all.answers == 0 ? "" : concat_text(", ", all.correct, " of ", all.answers, " answers right");
+}
+
 const RunConfig& checked(const RunConfig& config) {
   check_run_config(config);
   return config;
@@ -163,6 +169,7 @@ void Trainer::loop() {
     if (contains(validation_points_, index)) validate();
     report_progress(loss);
   }
+  log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   save_state();
 }
 
@@ -274,10 +281,13 @@ void Trainer::validate() {
   const double loss = evaluation.mean_batch_loss();
   const LossRow place{.elements_seen = state_.elements, .epoch = state_.done_epoch, .batch = state_.done_batch, .cum_batch = cumulative_batch() - 1};
   write_row(place.with_loss("valid", loss));
-  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss)));
+  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), answers_text(evaluation)));
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
           ": expected a finite loss, found ", loss);
-  if (std::isfinite(loss)) save_if_best(loss);
+  if (std::isfinite(loss)) {
+    save_if_best(loss);
+    log_sample();
+  }
   write_config();
 }
 
@@ -302,7 +312,7 @@ void Trainer::finish(TrainingResult& result) {
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
   write_row(LossRow{.kind = "test", .loss = *result.test_loss});
-  log(concat_text("test loss ", shortest_text(*result.test_loss)));
+  log(concat_text("test loss ", shortest_text(*result.test_loss), answers_text(evaluation)));
 }
 
 }  // namespace mblm

@@ -104,6 +104,7 @@ class Trainer {
   void save_if_best(double loss);
 
   void log(const std::string& line);
+  void log_sample();
   LossRow training_row() const;
   void write_row(LossRow row);
   void write_row(TimeMemoryRow row);

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "engine/pool.h"
+#include "train/sample_text.h"
 #include "train/trainer.h"
 
 namespace mblm {
@@ -11,6 +12,21 @@ namespace mblm {
 void Trainer::log(const std::string& line) {
   folder_.log(line);
   if (options_.callbacks.on_log) options_.callbacks.on_log(line);
+}
+
+// What the model writes now, for the eye: a function of the seed and the micro-step. It costs no more than a forward pass of a
+// micro-batch, and takes no part in anything else: no error of it ends a run.
+void Trainer::log_sample() {
+  const auto start = std::chrono::steady_clock::now();
+  const RandomKey key{static_cast<std::uint64_t>(config_.train.seed), site_of("log_sample"), static_cast<std::uint32_t>(cumulative_batch())};
+  std::string text;
+  try {
+    text = sample_text(*model_, *data_.validation, key, config_.train.batch_size * config_.input_seq_len);
+  } catch (const Error& error) {
+    text = concat_text("none, ", error.what());
+  }
+  log(concat_text("micro-step ", state_.micro_step, ": sample ", text));
+  clock_->leave_out(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
 // The place of the micro-step that was just done.
