@@ -46,7 +46,7 @@ const std::vector<Vendor> vendors = {
               "nvtx",    "nvrtc",          "nvml",           "cub/",
               "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
               "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
-    {{"train"}, {"png.h", "jpeglib.h"}},
+    {{"train", "bench"}, {"png.h", "jpeglib.h"}},  // bench/ draws pictures to read
     {{"engine", "cpu"}, {"omp.h"}},  // threads come from engine/parallel.h; cpu/ keeps libraries from having their own
 };
 
