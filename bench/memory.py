@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Peak memory of a training run over a file of so many bytes, next to one over a file of another size.
 
-python bench/memory.py build/tools/mblm configs/quickstart.yaml --bytes 2000000 2000000000 [FIELD=VALUE ...]
+python bench/memory.py build/tools/mblm configs/quickstart.yaml [FIELD=VALUE ...] --bytes 2000000 2000000000
 """
 
 import argparse
