@@ -1,6 +1,6 @@
 // Times one optimizer step (forward, loss, backward, clip, Adam), or one forward, of a model on random bytes: this
 // project's side of a side-by-side run. Prints one JSON line with the fields that bench/compare prints for the other side.
-//   build/bench/step_bench MODEL.yaml [--what train|forward] [--batch 4] [--repeats 7] [--threads N]
+//   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--repeats 7] [--threads N]
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
@@ -21,7 +21,7 @@ namespace {
 using namespace mblm;
 
 struct Options {
-  std::string model, what = "train";
+  std::string model, what = "train", precision = "float32";
   std::int64_t batch = 4;
   int repeats = 7, warmup = 2, threads = 0;
 };
@@ -31,6 +31,7 @@ Options parse(int argc, char** argv) {
   CLI::App app("Times a model's step");
   app.add_option("model", o.model)->required();
   app.add_option("--what", o.what)->check(CLI::IsMember({"train", "forward"}));
+  app.add_option("--precision", o.precision)->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--batch", o.batch);
   app.add_option("--repeats", o.repeats);
   app.add_option("--warmup", o.warmup);
@@ -57,7 +58,7 @@ int main(int argc, char** argv) {
   if (o.threads > 0) set_thread_count(o.threads);
   try {
     Model model(read_model_config(o.model, BlockRegistry()));
-    model.allocate();
+    model.allocate({}, precision_named(o.precision, {}));
     model.initialize(0);
     const std::int64_t length = model.config().context();
     const Tensor ids = random_ids(o.batch, length);
@@ -84,7 +85,7 @@ int main(int argc, char** argv) {
     const double median = sorted[sorted.size() / 2];
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    std::cout << nlohmann::json{{"peer", "mblm"}, {"what", o.what}, {"model", o.model}, {"mode", "float32"}, {"device", "cpu"}, {"batch", o.batch},
+    std::cout << nlohmann::json{{"peer", "mblm"}, {"what", o.what}, {"model", o.model}, {"mode", o.precision}, {"device", "cpu"}, {"batch", o.batch},
                                 {"length", length}, {"parameters", model.parameters().count()}, {"ms", ms}, {"median_ms", median},
                                 {"bytes_per_second", static_cast<double>(o.batch * length) / median * 1e3},
                                 {"peak_mib", static_cast<double>(usage.ru_maxrss) / 1024}}

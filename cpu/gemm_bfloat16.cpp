@@ -1,16 +1,37 @@
-#include <map>
-#include <mutex>
-#include <vector>
-
 #include "cpu/gemm.h"
 #include "engine/tensor.h"
 #ifdef MBLM_ONEDNN
 #include <dnnl.hpp>
+#include <map>
+#include <mutex>
 
 #include "cpu/one_thread.h"
+#include "engine/error.h"
 #endif
 
 namespace mblm {
+
+namespace {
+
+// op(a) as it lies in memory, in float32 and without gaps. Exact.
+Tensor widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+  Tensor wide = empty(Shape{rows, columns}, DType::Float32);
+  float* to = wide.data<float>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < columns; ++j) to[i * columns + j] = static_cast<float>(x[i * stride + j]);
+  }
+  return wide;
+}
+
+}  // namespace
+
+void widening_gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+  const std::int64_t a_columns = transpose_a ? M : K, b_columns = transpose_b ? K : N;
+  const Tensor wide_a = widened(a, transpose_a ? K : M, a_columns, lda), wide_b = widened(b, transpose_b ? N : K, b_columns, ldb);
+  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, wide_a.data<float>(), a_columns, wide_b.data<float>(), b_columns, 1.0f, c, ldc);
+}
 
 #ifdef MBLM_ONEDNN
 namespace {
@@ -44,12 +65,20 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
   return {product, attributes, cpu_engine()};
 }
 
-// Making a primitive compiles code: one per problem, kept for the life of the process.
 struct Compiled {
   dnnl::matmul::primitive_desc description;
-  dnnl::matmul primitive;
-  explicit Compiled(const Problem& p) : description(describe(p)), primitive(description) {}
+  dnnl::matmul primitive;  // none where the library has no such product for this processor: below AVX-512
+  explicit Compiled(const Problem& p) {
+    try {
+      description = describe(p);
+      primitive = dnnl::matmul(description);
+    } catch (const dnnl::error& error) {
+      require(error.status == dnnl_unimplemented, "gemm_bfloat16: oneDNN failed with status ", static_cast<int>(error.status));
+    }
+  }
 };
+
+// Making a primitive compiles code: one per problem, kept for the life of the process.
 const Compiled& compiled(const Problem& problem) {
   static std::mutex mutex;
   static std::map<Problem, Compiled> all;
@@ -65,6 +94,7 @@ void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
   if (M == 0 || N == 0 || K == 0) return;
   const OneThread one_thread;
   const Compiled& product = compiled({transpose_a, transpose_b, M, N, K, lda, ldb, ldc});
+  if (!product.primitive) return widening_gemm(transpose_a, transpose_b, M, N, K, a, lda, b, ldb, c, ldc);
   const auto argument = [](const memory::desc& description, const void* data) { return memory(description, cpu_engine(), const_cast<void*>(data)); };
   const Tensor scratch = empty(Shape{static_cast<std::int64_t>(product.description.scratchpad_desc().get_size())}, DType::UInt8);
   dnnl::stream stream(cpu_engine());
@@ -76,22 +106,9 @@ void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
 
 #else
 
-namespace {
-
-std::vector<float> widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
-  std::vector<float> wide(static_cast<std::size_t>(rows * columns));
-  for (std::int64_t i = 0; i < rows; ++i)
-    for (std::int64_t j = 0; j < columns; ++j) wide[static_cast<std::size_t>(i * columns + j)] = static_cast<float>(x[i * stride + j]);
-  return wide;
-}
-
-}  // namespace
-
 void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
                    const bfloat16* b, std::int64_t ldb, float* c, std::int64_t ldc) {
-  const std::int64_t a_columns = transpose_a ? M : K, b_columns = transpose_b ? K : N;
-  const std::vector<float> wide_a = widened(a, transpose_a ? K : M, a_columns, lda), wide_b = widened(b, transpose_b ? N : K, b_columns, ldb);
-  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, wide_a.data(), a_columns, wide_b.data(), b_columns, 1.0f, c, ldc);
+  widening_gemm(transpose_a, transpose_b, M, N, K, a, lda, b, ldb, c, ldc);
 }
 
 #endif

@@ -62,13 +62,15 @@ class NoGradScope {
 };
 
 // Where the gradient of a weight goes. For a parameter that is its place in the gradient arena, to which the kernel adds
-// (beta 1); for anything else a fresh tensor that it overwrites (beta 0). The lambda returns done() for that input.
+// (beta 1); for anything else a fresh tensor that it overwrites (beta 0), of that element type, or else of the weight's.
+// The lambda returns done() for that input.
 struct GradSlot {
   Tensor tensor;
   float beta = 0;
   Tensor done() const;
 };
 GradSlot grad_slot(const Tensor& weight);
+GradSlot grad_slot(const Tensor& weight, DType dtype);
 
 // Gradients of sum_i <outputs_i, douts_i>. Those of parameters are added to their arena, those of `wrt` (other leaves) are
 // returned, zero where the outputs do not depend on one; they may share elements with each other and with `douts`. The

@@ -27,6 +27,12 @@ void write_converted(Tensor to, const std::vector<float>& values) {
   }
 }
 
+std::vector<float> as_floats(const Tensor& x) {
+  if (x.dtype() == DType::Float32) return x.to_vector<float>();
+  const std::vector<double> values = x.to_vector<double>();
+  return {values.begin(), values.end()};
+}
+
 }  // namespace
 
 Init Init::constant(float value) {
@@ -140,9 +146,13 @@ void ParameterStore::initialize(std::uint64_t seed) {
       begin += static_cast<std::size_t>(size);
     }
     write_converted(parameter->tensor_, values);
-    if (parameter->bfloat16_.defined()) write_converted(parameter->bfloat16_, values);
   }
   values_changed();
+}
+
+void ParameterStore::values_changed() {
+  ++version_;
+  if (bfloat16_.defined()) write_converted(bfloat16_, as_floats(values_));
 }
 
 std::int64_t ParameterStore::count() const {

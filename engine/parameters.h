@@ -47,6 +47,8 @@ class Parameter {
   // The value in that element type as an input of ops: the float32 master (or float64), or the bfloat16 copy. Either has
   // its gradient in the arena, in the master's element type. Throws DTypeError when there is no such copy.
   Tensor as(DType dtype) const;
+  // The value as a factor of matrix products: the bfloat16 copy where there is one.
+  const Tensor& factor() const { return bfloat16_.defined() ? bfloat16_ : tensor(); }
 
  private:
   friend class ParameterStore;
@@ -85,9 +87,11 @@ class ParameterStore {
   const Tensor& bfloat16_values() const { return bfloat16_; }
   void zero_gradients();
 
-  // Grows whenever the values change (the optimizer and loading call values_changed): copies made from them are stale.
+  // Grows whenever the values change: copies made from them are stale.
   std::uint64_t version() const { return version_; }
-  void values_changed() { ++version_; }
+  // Whoever writes values calls one of these: the first rounds them to the bfloat16 copy, the second is for who wrote it too.
+  void values_changed();
+  void values_and_copy_changed() { ++version_; }
 
   // Views under the names of files, in order of declaration: values (with constants), or gradients.
   std::vector<NamedTensor> named_values() const;

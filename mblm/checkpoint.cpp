@@ -77,16 +77,16 @@ ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& r
   return parse_model_config(*file.config, file.path.string(), registry);
 }
 
-std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device) {
+std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device, DType precision) {
   auto model = std::make_unique<Model>(config);
-  model->allocate(device);
+  model->allocate(device, precision);
   load_parameters(*model, file);
   return model;
 }
 
-std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device) {
+std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device, DType precision) {
   const CheckpointFile file = open_checkpoint(path);
-  return load_model(file, checkpoint_config(file, registry), device);
+  return load_model(file, checkpoint_config(file, registry), device, precision);
 }
 
 }  // namespace mblm

@@ -24,7 +24,8 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
     return name == "auto" || name == "cpu" || name == "cuda" || index ? std::string{} : "expected auto, cpu, cuda or cuda:N, got " + name;
   };
   app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")->check(device)->type_name("DEVICE");
-  app.add_option("--precision", options.precision, "of the matrix products: float32")->check(one_of({"float32"}))->type_name("P");
+  app.add_option("--precision", options.precision, "of the matrix products: float32 or bfloat16; else that of the device, float32 on a CPU")
+      ->check(one_of({"float32", "bfloat16"}))->type_name("P");
   app.add_option("--threads", options.threads, "threads on the CPU; results do not depend on it")->check(between(1, 4096))->type_name("N");
 }
 

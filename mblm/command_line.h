@@ -14,7 +14,7 @@ namespace mblm {
 // On every command that computes.
 struct ComputeOptions {
   std::optional<std::string> device;     // auto, cpu, cuda or cuda:N
-  std::optional<std::string> precision;  // float32
+  std::optional<std::string> precision;  // float32 or bfloat16; unset: as the device has it
   std::optional<int> threads;
 };
 

@@ -51,7 +51,16 @@ Model::Model(const ModelConfig& config) : config_(checked(config)), hierarchy_(c
   to_logits_ = add_linear(Scope(store_, ""), "to_logits", config_.hidden_dims.back(), config_.num_tokens);
 }
 
-void Model::allocate(Device device, DType dtype) { store_.allocate(device, dtype); }
+void Model::allocate(Device device, DType precision) {
+  const bool narrow = precision == DType::BFloat16;
+  store_.allocate(device, narrow ? DType::Float32 : precision, narrow);
+}
+
+DType precision_named(const std::optional<std::string>& name, Device device) {
+  if (!name) return device.kind == DeviceKind::Cpu ? DType::Float32 : DType::BFloat16;
+  require<ConfigError>(*name == "float32" || *name == "bfloat16", "precision: expected float32 or bfloat16, got ", *name);
+  return *name == "bfloat16" ? DType::BFloat16 : DType::Float32;
+}
 
 // (B, L) or nested -> (B, P, P_1, ..., P_{N-1}), padded on the right to whole tokens of stage 0.
 Tensor Model::nested_ids(const Tensor& input_ids) const {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,8 +26,9 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Memory for the parameters and their gradients. float64 is for tests. Throws MemoryError.
-  void allocate(Device device = {}, DType dtype = DType::Float32);
+  // Memory for the parameters and their gradients. `precision` is that of the matrix products: float32; bfloat16, from a
+  // bfloat16 copy of the float32 parameters, with everything else in float32; or float64, of all, for tests. Throws MemoryError.
+  void allocate(Device device = {}, DType precision = DType::Float32);
   void initialize(std::uint64_t seed) { store_.initialize(seed); }
 
   const ModelConfig& config() const { return config_; }
@@ -97,7 +99,10 @@ struct LoadOptions {
 void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
 // A model as `config` describes it, or else as the file's own config does, allocated on `device`. Throws FileError.
-std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {});
-std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {});
+std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {}, DType precision = DType::Float32);
+std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {}, DType precision = DType::Float32);
+
+// The precision of that name, float32 or bfloat16; without a name that of the device, bfloat16 on a GPU. Throws ConfigError.
+DType precision_named(const std::optional<std::string>& name, Device device);
 
 }  // namespace mblm

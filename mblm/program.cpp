@@ -83,7 +83,8 @@ OpenCheckpoint open_checkpoint(const ModelArgument& argument) {
 
 std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options) {
   const OpenCheckpoint checkpoint = open_checkpoint(argument);
-  return load_model(checkpoint.file, checkpoint.config, open_device("auto", options));
+  const Device device = open_device("auto", options);
+  return load_model(checkpoint.file, checkpoint.config, device, precision_named(options.precision, device));
 }
 
 }  // namespace mblm

@@ -46,7 +46,7 @@ struct OpenCheckpoint {
   ModelConfig config;
 };
 OpenCheckpoint open_checkpoint(const ModelArgument& argument);
-// The model that MODEL names, on the device that the options name.
+// The model that MODEL names, on the device and in the precision that the options name.
 std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options);
 
 }  // namespace mblm

@@ -69,7 +69,8 @@ class Scope {
   std::string prefix_;
 };
 
-// A linear layer's parameters: weight (out, in), uniform in +-1/sqrt(in), and a bias like it unless told otherwise.
+// A linear layer's parameters: weight (out, in), uniform in +-1/sqrt(in), and a bias like it unless told otherwise. Its
+// product is the place of a model's matrix precision: bfloat16 where the model has its weights in bfloat16.
 struct LinearParameters {
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;

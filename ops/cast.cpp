@@ -10,6 +10,7 @@ constinit Kernel<void(const Tensor&, double, Tensor&)> scale_kernel{"scale"};
 namespace {
 
 Tensor converted(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
   Tensor y = empty(x.shape(), dtype, x.device());
   cast_kernel(x, y);
   return y;

@@ -3,7 +3,8 @@
 
 namespace mblm {
 
-// The elements in another floating dtype; bfloat16 rounds to nearest even. Keeps nothing; the gradient is cast back.
+// The elements in another floating dtype; bfloat16 rounds to nearest even. Keeps nothing; the gradient is cast back
+// where it is not in the input's dtype yet.
 Tensor cast(const Tensor& x, DType dtype);
 extern Kernel<void(const Tensor& x, Tensor& y)> cast_kernel;
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/dtype.h"
+
 namespace mblm::testing {
 
 // What one case gave: the worst errors, named, and whether each is within its bound.
@@ -17,7 +19,9 @@ struct GoldenResult {
   void check(const std::string& what, double error, double bound);
 };
 
-GoldenResult run_forward_case(const std::filesystem::path& folder);   // logits, hidden states, loss, every gradient
-GoldenResult run_training_case(const std::filesystem::path& folder);  // losses, rates, norms, final weights, generation
+// Logits, hidden states, loss and every gradient; of bfloat16 products logits, hidden states and loss.
+GoldenResult run_forward_case(const std::filesystem::path& folder, DType precision = DType::Float32);
+// Losses, rates, norms, final weights and generation; of bfloat16 products losses and rates.
+GoldenResult run_training_case(const std::filesystem::path& folder, DType precision = DType::Float32);
 
 }  // namespace mblm::testing

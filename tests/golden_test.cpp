@@ -1,10 +1,12 @@
 // Runs every golden case below tests/golden, or below the folders in MBLM_GOLDEN (separated by colons): one line per case of a
-// model, with its worst relative errors, and one per file of data_cases/, where a folder has them; then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
+// model in either precision, with its worst relative errors, and one per file of data_cases/, where a folder has them; then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <sstream>
+#include <tuple>
 
+#include "engine/error.h"
 #include "tests/golden_case.h"
 #include "tests/golden_data.h"
 
@@ -16,7 +18,9 @@ using mblm::testing::GoldenResult;
 struct Case {
   fs::path path;  // a folder of cases/, or a file of data_cases/
   bool is_data = false;
+  mblm::DType precision = mblm::DType::Float32;  // of the matrix products
   std::string name() const { return path.stem().string(); }
+  std::string title() const { return precision == mblm::DType::Float32 ? name() : mblm::concat_text(name(), " ", precision); }
 };
 
 std::vector<fs::path> golden_folders() {
@@ -33,19 +37,20 @@ std::vector<Case> find_cases(const std::vector<fs::path>& folders) {
   std::vector<Case> cases;
   for (const fs::path& folder : folders) {
     for (const auto& entry : fs::directory_iterator(folder / "cases"))
-      if (entry.is_directory()) cases.push_back({entry.path()});
+      if (entry.is_directory())
+        for (const mblm::DType precision : {mblm::DType::Float32, mblm::DType::BFloat16}) cases.push_back({entry.path(), false, precision});
     if (!fs::is_directory(folder / "data_cases")) continue;
     for (const auto& entry : fs::directory_iterator(folder / "data_cases"))
       if (entry.path().extension() == ".safetensors") cases.push_back({entry.path(), true});
   }
-  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return a.path < b.path; });
+  std::sort(cases.begin(), cases.end(), [](const Case& a, const Case& b) { return std::tie(a.path, a.precision) < std::tie(b.path, b.precision); });
   return cases;
 }
 
 GoldenResult run(const Case& c) {
   try {
     if (c.is_data) return mblm::testing::run_data_case(c.path);
-    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.path) : mblm::testing::run_forward_case(c.path);
+    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.path, c.precision) : mblm::testing::run_forward_case(c.path, c.precision);
   } catch (const std::exception& error) {
     GoldenResult result;
     result.outcome = GoldenResult::Failed;
@@ -65,7 +70,7 @@ int main(int argc, char** argv) {
       const GoldenResult result = run(c);
       const char* outcomes[] = {"passed ", "FAILED ", "skipped"};
       ++counts[result.outcome];
-      std::cout << outcomes[result.outcome] << ' ' << c.name() << ": " << result.line << '\n';
+      std::cout << outcomes[result.outcome] << ' ' << c.title() << ": " << result.line << '\n';
       for (const std::string& failure : result.failures) std::cout << "        " << failure << '\n';
     }
   } catch (const std::exception& error) {

@@ -15,6 +15,7 @@ namespace mblm::testing {
 namespace {
 
 constexpr double loss_bound = 1e-5, rate_bound = 1e-6, norm_bound = 1e-5, weight_bound = 1e-5, generation_bound = 1e-4;
+constexpr double bfloat16_loss_bound = 2e-2;
 
 struct Recipe {
   std::int64_t steps, accumulate, batch;
@@ -75,11 +76,11 @@ void compare_generation(GoldenResult& result, const Model& model, const Safetens
 
 }  // namespace
 
-GoldenResult run_training_case(const std::filesystem::path& folder) {
+GoldenResult run_training_case(const std::filesystem::path& folder, DType precision) {
   GoldenResult result;
   const Recipe recipe = read_recipe(folder / "meta.json");
   Model model(read_model_config(folder / "model.yaml", BlockRegistry()));
-  model.allocate();
+  model.allocate({}, precision);
   load_parameters(model, folder / "weights.safetensors");
   const SafetensorsFile expected(folder / "case.safetensors");
   const HostArray batches = to_host(expected.tensor("batches"));
@@ -97,11 +98,14 @@ GoldenResult run_training_case(const std::filesystem::path& folder) {
     runner.optimizer_step(rates.back());
     norms.push_back(runner.adam().gradient_norm());
   }
-  compare(result, "losses", losses, to_host(expected.tensor("losses")), loss_bound);
+  const bool narrow = precision == DType::BFloat16;
+  compare(result, "losses", losses, to_host(expected.tensor("losses")), narrow ? bfloat16_loss_bound : loss_bound);
   compare(result, "rates", rates, to_host(expected.tensor("learning_rates")), rate_bound);
-  compare(result, "norms", norms, to_host(expected.tensor("gradient_norms")), norm_bound);
-  compare_weights(result, model, expected);
-  compare_generation(result, model, expected);
+  if (!narrow) {
+    compare(result, "norms", norms, to_host(expected.tensor("gradient_norms")), norm_bound);
+    compare_weights(result, model, expected);
+    compare_generation(result, model, expected);
+  }
   if (!result.failures.empty()) result.outcome = GoldenResult::Failed;
   return result;
 }

@@ -199,6 +199,27 @@ TEST_CASE("the same seed trains the same model, whatever the number of threads")
   CHECK(weights("c", "2", "6") != first);
 }
 
+TEST_CASE("in bfloat16 a run trains, is evaluated, generates and embeds, and its checkpoints serve either precision") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  const std::string narrow = train(config, {"--precision", "bfloat16"}), wide = train(config, {"io.run_id=2", "train.precision=float32"});
+  CHECK(contains(read_file(narrow + "/config.yaml"), "precision: bfloat16"));
+  CHECK(read_file(narrow + "/checkpoints/best.safetensors").size() == read_file(wide + "/checkpoints/best.safetensors").size());
+  CHECK(read_file(narrow + "/checkpoints/best.safetensors") != read_file(wide + "/checkpoints/best.safetensors"));
+  std::vector<std::string> evaluations;
+  for (const char* precision : {"float32", "bfloat16"}) {
+    const ProgramResult result = run_program({"eval", narrow, "--precision", precision, "--json"});
+    CHECK(result.status == 0);
+    evaluations.push_back(result.out);
+    CHECK(run_program({"generate", wide, "--precision", precision, "--tokens", "5"}).out.size() == 5);
+    CHECK(run_program({"embed", wide, "--precision", precision}, "some text").status == 0);
+  }
+  CHECK(evaluations[0] != evaluations[1]);
+  const ProgramResult wrong = run_program({"eval", narrow, "--precision", "float16"});
+  CHECK(wrong.status == 2);
+  CHECK(contains(wrong.err, "float16"));
+}
+
 TEST_CASE("an interrupted run ends its step and keeps its checkpoints") {
   check_stop(SIGINT, "SIGINT");
   check_stop(SIGTERM, "SIGTERM");

@@ -358,11 +358,14 @@ TEST_CASE("rows that a state counts and a table does not have are an error") {
 }
 
 TEST_CASE("stopped at any question, also within a validation, a run ends the same") {
+  std::string precision;
+  SUBCASE("in float32") { precision = "float32"; }
+  SUBCASE("in bfloat16") { precision = "bfloat16"; }
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto config = [&](const std::string& id) {
     return read_run_config(file, BlockRegistry(), joined(fields, {"io.run_id=" + id, "train.target_elements=24", "io.validate_amount=3",
-                                                                  "train.batch_size=3"}));
+                                                                  "train.batch_size=3", "train.precision=" + precision}));
   };
   const fs::path whole = Trainer(config("whole"), DatasetRegistry()).run().folder;
   const std::map<std::string, std::string> outcome = outcome_of(whole);

@@ -47,7 +47,7 @@ bool Adam::step(double learning_rate, bool loss_is_finite) {
   const bool finite = finite_.item() != 0;
   if (!finite) return false;
   ++steps_;
-  parameters_.values_changed();
+  parameters_.values_and_copy_changed();
   return true;
 }
 

@@ -67,7 +67,6 @@ std::vector<NamedTensor> StepRunner::state() {
                                  {"first_moment", adam_.first_moment()},
                                  {"second_moment", adam_.second_moment()},
                                  {"gradient_norm", adam_.norm()}};
-  if (parameters.bfloat16_values().defined()) state.push_back({"bfloat16_values", parameters.bfloat16_values()});
   if (gradients_used_) return state;
   state.push_back({"gradients", parameters.gradients()});
   state.push_back({"group_loss", group_loss_});

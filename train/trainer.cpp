@@ -37,6 +37,12 @@ const RunConfig& checked(const RunConfig& config) {
   return config;
 }
 
+// The precision is written down: a run that goes on elsewhere keeps it.
+RunConfig with_precision(RunConfig config, Device device) {
+  config.train.precision = name_of(precision_named(config.train.precision, device));
+  return config;
+}
+
 }  // namespace
 
 Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets) {
@@ -65,14 +71,14 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
 }
 
 Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options)
-    : config_(checked(config)),
+    : config_(with_precision(checked(config), options.device)),
       options_(std::move(options)),
       schedule_(config.train, config.input_seq_len),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
       data_(open_data(config, datasets)),
       start_(open_start(config, options_)),
-      model_(make_model(config, start_, options_.device)),
+      model_(make_model(config_, start_, options_.device)),
       steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
       folder_(make_folder()),
       best_(folder_.checkpoints(), config.io.num_models_to_save),
@@ -112,7 +118,7 @@ std::optional<CheckpointFile> Trainer::open_start(const RunConfig& config, const
 // of the vocabulary and forgets the rest.)
 std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
   auto model = std::make_unique<Model>(config.model);
-  model->allocate(device);
+  model->allocate(device, precision_named(config.train.precision, device));
   model->initialize(static_cast<std::uint64_t>(config.train.seed));
   if (start) load_parameters(*model, *start, {.extend_embeddings = config.resume->migrate_embeddings});
   return model;

@@ -1,0 +1,122 @@
+#include "ops/linear.h"
+
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "cpu/gemm.h"
+#include "engine/parallel.h"
+#include "engine/parameters.h"
+#include "ops/cast.h"
+#include "tests/op_case.h"
+
+namespace mblm::testing {
+namespace {
+
+Tensor random_tensor(const Shape& shape, unsigned seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(static_cast<std::size_t>(shape.numel()));
+  for (float& value : values) value = normal(random);
+  return from_values<float>(shape, values);
+}
+
+// The values that bfloat16 keeps of x, in float64.
+Tensor rounded(const Tensor& x) {
+  const NoGradScope no_grad;
+  return cast(cast(x, DType::BFloat16), DType::Float64);
+}
+
+struct Result {
+  Tensor y, dx, dweight, dbias;
+};
+
+Result differentiated(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& dy) {
+  const Tensor leaves[] = {x.as_leaf(), weight.as_leaf(), bias.as_leaf()};
+  const Tensor y = linear(leaves[0], leaves[1], leaves[2]);
+  const std::vector<Tensor> gradients = backward(std::span(&y, 1), std::span(&dy, 1), leaves);
+  return {y, gradients[0], gradients[1], gradients[2]};
+}
+
+double error(const Tensor& ours, const Tensor& truth) { return relative_error(to_host(ours), to_host(truth)); }
+
+}  // namespace
+
+TEST_CASE("linear: with a bfloat16 weight the products are those of rounded factors, summed in float32") {
+  struct {
+    std::int64_t rows, in, out;
+  } sizes[] = {{1, 1, 1}, {3, 5, 7}, {33, 31, 65}, {1025, 96, 40}, {300, 1023, 33}};
+  for (const auto& [rows, in, out] : sizes) {
+    CAPTURE(rows);
+    const Tensor x = random_tensor(Shape{rows, in}, 1), weight = random_tensor(Shape{out, in}, 2), bias = random_tensor(Shape{out}, 3),
+                 dy = random_tensor(Shape{rows, out}, 4);
+    const Result ours = differentiated(x, cast(weight, DType::BFloat16), bias, dy);
+    const Result truth = differentiated(rounded(x), rounded(weight), cast(bias, DType::Float64), rounded(dy));
+    for (const Tensor& tensor : {ours.y, ours.dx, ours.dweight, ours.dbias}) CHECK(tensor.dtype() == DType::Float32);
+    CHECK(error(ours.y, truth.y) <= 2e-6);
+    CHECK(error(ours.dx, truth.dx) <= 2e-6);
+    CHECK(error(ours.dweight, truth.dweight) <= 2e-6);
+    const Tensor exact_dy = cast(dy, DType::Float64);  // no factor of a product: not rounded
+    CHECK(error(ours.dbias, differentiated(rounded(x), rounded(weight), cast(bias, DType::Float64), exact_dy).dbias) <= 2e-6);
+  }
+}
+
+TEST_CASE("linear: the gradient of a bfloat16 copy is added to the float32 arena") {
+  const auto gradient_after = [](int passes) {
+    ParameterStore store;
+    Parameter& weight = store.add("weight", Shape{24, 40}, Init::normal());
+    store.allocate({}, DType::Float32, true);
+    store.initialize(5);
+    CHECK(weight.factor().dtype() == DType::BFloat16);
+    CHECK(error(weight.factor(), weight.value()) <= 4e-3);
+    const Tensor x = random_tensor(Shape{50, 40}, 1), dy = random_tensor(Shape{50, 24}, 2);
+    for (int i = 0; i < passes; ++i) {
+      const Tensor y = linear(x, weight.factor());
+      backward(std::span(&y, 1), std::span(&dy, 1));
+    }
+    return to_host(weight.gradient());
+  };
+  HostArray twice = gradient_after(1);
+  for (double& value : twice.v) value *= 2;
+  CHECK(relative_error(gradient_after(2), twice) <= 1e-6);
+}
+
+TEST_CASE("linear: mixed products have the same bits with 1, 2, 3 and 8 threads") {
+  const int before = thread_count();
+  const Tensor x = random_tensor(Shape{1030, 130}, 1), weight = cast(random_tensor(Shape{270, 130}, 2), DType::BFloat16), bias = random_tensor(Shape{270}, 3),
+               dy = random_tensor(Shape{1030, 270}, 4);
+  std::vector<std::vector<double>> first;
+  for (const int threads : {1, 2, 3, 8}) {
+    CAPTURE(threads);
+    set_thread_count(threads);
+    const Result r = differentiated(x, weight, bias, dy);
+    const std::vector<std::vector<double>> values{to_host(r.y).v, to_host(r.dx).v, to_host(r.dweight).v, to_host(r.dbias).v};
+    if (first.empty()) first = values;
+    CHECK(values == first);
+  }
+  set_thread_count(before);
+}
+
+TEST_CASE("linear: other mixtures of element types are refused") {
+  const Tensor x = random_tensor(Shape{2, 3}, 1), weight = random_tensor(Shape{4, 3}, 2);
+  CHECK_THROWS_AS(linear(cast(x, DType::Float64), weight), DTypeError);
+  CHECK_THROWS_AS(linear(cast(x, DType::Float64), cast(weight, DType::BFloat16)), DTypeError);
+  CHECK_THROWS_AS(linear(x, cast(weight, DType::Float64)), DTypeError);
+  CHECK_THROWS_AS(linear(x, cast(weight, DType::BFloat16), cast(random_tensor(Shape{4}, 3), DType::BFloat16)), DTypeError);
+}
+
+TEST_CASE("gemm_bfloat16: the way through float32 copies gives the same product") {
+  const std::int64_t M = 17, N = 19, K = 23;
+  for (const bool transpose_a : {false, true}) {
+    for (const bool transpose_b : {false, true}) {
+      const Tensor a = cast(random_tensor(transpose_a ? Shape{K, M} : Shape{M, K}, 1), DType::BFloat16);
+      const Tensor b = cast(random_tensor(transpose_b ? Shape{N, K} : Shape{K, N}, 2), DType::BFloat16);
+      Tensor ours = zeros(Shape{M, N}, DType::Float32), wide = zeros(Shape{M, N}, DType::Float32);
+      gemm_bfloat16(transpose_a, transpose_b, M, N, K, a.data<bfloat16>(), a.size(1), b.data<bfloat16>(), b.size(1), ours.data<float>(), N);
+      widening_gemm(transpose_a, transpose_b, M, N, K, a.data<bfloat16>(), a.size(1), b.data<bfloat16>(), b.size(1), wide.data<float>(), N);
+      CHECK(error(ours, wide) <= 1e-6);
+    }
+  }
+}
+
+}  // namespace mblm::testing
