@@ -23,7 +23,7 @@ std::optional<int> number_in_environment(const char* name) {
 std::filesystem::path module_file() {
   Dl_info info{};
   if (dladdr(reinterpret_cast<const void*>(&open_communicator), &info) == 0 || info.dli_fname == nullptr) return {};
-  return std::filesystem::path(info.dli_fname).parent_path() / "libmblm_mpi.so";
+  return (std::filesystem::path(info.dli_fname).parent_path() / "libmblm_mpi.so").lexically_normal();
 }
 
 // The parts of MPI find each other's symbols in the process: the module's are global.
