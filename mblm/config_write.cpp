@@ -46,7 +46,6 @@ struct NotActing {
 };
 constexpr NotActing not_acting[] = {
     {"train", "cuda_graphs"},
-    {"io", "enabled_loss_log_for_gpus"},
     {"io", "tensorboard"},
 };
 

@@ -1,9 +1,9 @@
 // The program mblm: reads the command line, runs the command, tells what went wrong in one line.
 #include <xmmintrin.h>
 
-#include <algorithm>
 #include <csignal>
 #include <new>
+#include <string_view>
 
 #include "engine/error.h"
 #include "mblm/program.h"
@@ -17,8 +17,7 @@ void flush_tiny_numbers_to_zero() {
   _mm_setcsr(_mm_getcsr() | flush_results | zero_inputs);
 }
 
-int failed(std::string message) {
-  std::replace(message.begin(), message.end(), '\n', ' ');
+int failed(std::string_view message) {
   mblm::write_note(message);
   return 1;
 }

@@ -49,6 +49,7 @@
 #include "train/best_checkpoints.h"
 #include "train/byte_sequences.h"
 #include "train/byte_stream.h"
+#include "train/communicator.h"
 #include "train/dataset.h"
 #include "train/evaluate.h"
 #include "train/optimizer.h"
@@ -57,3 +58,4 @@
 #include "train/schedule.h"
 #include "train/step_runner.h"
 #include "train/trainer.h"
+#include "train/workers.h"

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -36,7 +37,9 @@ void write_output(std::string_view text) {
 }
 
 void write_note(std::string_view text) {
-  const std::string line = concat_text("mblm: ", text, "\n");
+  std::string line = concat_text("mblm: ", text);
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  line += '\n';
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // in one piece; nobody to tell if it fails
 }
 

@@ -27,7 +27,7 @@ struct BrokenPipe {};
 
 // Writes to standard output at once. Throws BrokenPipe, or FileError when it cannot be written.
 void write_output(std::string_view text);
-// One line on standard error: `mblm: TEXT`.
+// One line on standard error: `mblm: TEXT`, of as many as there are.
 void write_note(std::string_view text);
 
 // All bytes of a file, or of standard input where none is named. Throws FileError.

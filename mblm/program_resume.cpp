@@ -6,18 +6,23 @@
 #include "mblm/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_train.h"
+#include "mblm/program_workers.h"
 #include "train/run_folder.h"
 
 namespace mblm {
 
 int run(const ResumeCommand& command) {
-  const RunConfig config = read_config_of_run(command.run, BlockRegistry(), with_compute_options(command.overrides, command.compute));
-  ProgressLine line(STDERR_FILENO);
-  const InterruptScope interrupt;
-  TrainerOptions options = trainer_options(config, command.compute, line);
-  options.resume_folder = command.run;
-  Trainer trainer(config, DatasetRegistry(), std::move(options));
-  return run_to_end(trainer, line);
+  return run_with_workers([&](Communicator* communicator) {
+    const Workers workers(communicator);
+    const RunConfig config = workers.together(
+        [&] { return read_config_of_run(command.run, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
+    ProgressLine line(STDERR_FILENO);
+    const InterruptScope interrupt;
+    TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
+    options.resume_folder = command.run;
+    Trainer trainer(config, DatasetRegistry(), std::move(options));
+    return run_to_end(trainer, line, workers);
+  });
 }
 
 }  // namespace mblm

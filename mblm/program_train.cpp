@@ -1,17 +1,21 @@
 // mblm train: runs a configuration.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <iomanip>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "engine/parallel.h"
 #include "mblm/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_progress.h"
 #include "mblm/program_train.h"
+#include "mblm/program_workers.h"
 
 namespace mblm {
 namespace {
@@ -25,10 +29,12 @@ void tell_loss(ProgressLine& line, const char* what, const std::optional<double>
   if (loss) line.note(concat_text(what, ": loss ", std::setprecision(5), *loss, ", ", *loss / std::log(2.0), " bits per byte"));
 }
 
-int stopped(const TrainingResult& result) {
-  const int signal = InterruptScope::signal();
-  write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; go on with: mblm resume ",
-                         result.folder.string()));
+int stopped(const TrainingResult& result, const Workers& workers) {
+  const std::vector<int> signals = workers.exchange_values(InterruptScope::signal());
+  const int signal = *std::max_element(signals.begin(), signals.end());
+  if (workers.is_first())
+    write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; go on with",
+                           workers.is_alone() ? "" : concat_text(" ", workers.size(), " workers"), ": mblm resume ", result.folder.string()));
   return 128 + signal;
 }
 
@@ -40,8 +46,9 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
   return overrides;
 }
 
-TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line) {
-  TrainerOptions options{.device = open_device(config.train.device, compute)};
+TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
+  set_thread_count(threads_of_worker(Workers(communicator)));
+  TrainerOptions options{.device = open_device(config.train.device, compute), .communicator = communicator};
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };
@@ -50,10 +57,11 @@ TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& co
   return options;
 }
 
-int run_to_end(Trainer& trainer, ProgressLine& line) {
+int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   const TrainingResult result = trainer.run();
   line.finish();
-  if (result.stopped) return stopped(result);
+  if (result.stopped) return stopped(result, workers);
+  if (!workers.is_first()) return 0;
   const std::int64_t skipped = result.state.skipped_steps;
   if (skipped > 0) line.note(concat_text(skipped, " of ", result.state.steps, " optimizer steps were skipped: their loss or gradient was not finite"));
   tell_loss(line, "validation", result.validation_loss);
@@ -63,14 +71,19 @@ int run_to_end(Trainer& trainer, ProgressLine& line) {
 }
 
 int run(const TrainCommand& command) {
-  const RunConfig config = read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute));
-  for (const std::string& field : fields_not_acting(config)) write_note("not yet acting: " + field);
-  ProgressLine line(STDERR_FILENO);
-  const InterruptScope interrupt;
-  TrainerOptions options = trainer_options(config, command.compute, line);
-  options.job_id = environment("JOB_ID");
-  Trainer trainer(config, DatasetRegistry(), std::move(options));
-  return run_to_end(trainer, line);
+  return run_with_workers([&](Communicator* communicator) {
+    const Workers workers(communicator);
+    const RunConfig config = workers.together(
+        [&] { return read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
+    if (workers.is_first())
+      for (const std::string& field : fields_not_acting(config)) write_note("not yet acting: " + field);
+    ProgressLine line(STDERR_FILENO);
+    const InterruptScope interrupt;
+    TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
+    options.job_id = environment("JOB_ID");
+    Trainer trainer(config, DatasetRegistry(), std::move(options));
+    return run_to_end(trainer, line, workers);
+  });
 }
 
 }  // namespace mblm

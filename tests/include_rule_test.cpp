@@ -1,8 +1,8 @@
 // The source files against the plan of the house:
 //   engine <- ops <- mblm <- train <- the program (mblm/main.cpp, mblm/program*, mblm/progress_line.*)
-// cpu and cuda see ops and engine and are seen by nobody but tests and bench, which see everything. The examples see what a
-// program outside sees: mblm/mblm.h, which includes all that is installed, and each other. A vendor's headers are included
-// in one folder.
+// cpu and cuda see ops and engine, mpi sees train and engine; they are seen by nobody but tests and bench, which see everything.
+// The examples see what a program outside sees: mblm/mblm.h, which includes all that is installed, and each other. A vendor's
+// headers are included in one folder.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t longest_file = 600;  // lines
 
-const std::vector<std::string> folders = {"engine", "ops", "cpu", "cuda", "mblm", "train", "examples", "tests", "bench"};
+const std::vector<std::string> folders = {"engine", "ops", "cpu", "cuda", "mblm", "train", "mpi", "examples", "tests", "bench"};
 
 const std::map<std::string, std::set<std::string>> seen_from = {
     {"engine", {"engine"}},
@@ -29,6 +29,7 @@ const std::map<std::string, std::set<std::string>> seen_from = {
     {"mblm", {"mblm", "ops", "engine"}},
     {"program", {"program", "train", "mblm", "ops", "engine"}},
     {"train", {"train", "mblm", "ops", "engine"}},
+    {"mpi", {"train", "engine"}},
     {"umbrella", {"train", "mblm", "ops", "engine"}},
     {"examples", {"examples", "umbrella"}},
     {"tests", {"tests", "examples", "umbrella", "program", "train", "mblm", "cuda", "cpu", "ops", "engine"}},
@@ -41,6 +42,7 @@ struct Vendor {
 };
 const std::vector<Vendor> vendors = {
     {{"cpu"}, {"Eigen/", "unsupported/Eigen", "dnnl", "oneapi/dnnl"}},
+    {{"mpi"}, {"mpi.h"}},
     {{"cuda"}, {"cuda",    "cublas",         "cudnn",          "cufft",
               "curand",  "cusolver",       "cusparse",       "nccl",
               "nvtx",    "nvrtc",          "nvml",           "cub/",
@@ -164,6 +166,9 @@ TEST_CASE("the check finds made-up violations") {
   CHECK(refused("cpu/x.cpp", "#include <cuda_runtime.h>"));
   CHECK(refused("ops/x.cpp", "#include <omp.h>"));
   CHECK(refused("cuda/x.cu", "#include <dnnl.hpp>"));
+  CHECK(refused("train/x.cpp", "#include <mpi.h>"));
+  CHECK(refused("train/x.cpp", "#include \"mpi/x.h\""));
+  CHECK(refused("mpi/x.cpp", "#include \"mblm/model.h\""));
   CHECK(refused("mblm/model.cpp", "#include \"train/trainer.h\""));
   CHECK(refused("mblm/model.cpp", "#include \"mblm/program_train.h\""));
   CHECK(refused("mblm/model.cpp", "#include \"cpu/kernel.h\""));
@@ -185,6 +190,8 @@ TEST_CASE("the check lets good includes pass") {
   CHECK(allowed("ops/x.cpp", "#include <vector>"));
   CHECK(allowed("cpu/x.cpp", "#include <Eigen/Dense>"));
   CHECK(allowed("cuda/x.cu", "#include <cublasLt.h>"));
+  CHECK(allowed("mpi/x.cpp", "#include <mpi.h>"));
+  CHECK(allowed("mpi/x.cpp", "#include \"train/communicator.h\""));
   CHECK(allowed("mblm/main.cpp", "#include \"train/trainer.h\""));
   CHECK(allowed("mblm/program_train.cpp", "#include \"mblm/program_train.h\""));
   CHECK(allowed("tests/x.cpp", "#include \"cpu/simd_math.h\""));

@@ -4,6 +4,9 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <span>
+#include <sstream>
+#include <vector>
 
 #include "engine/autograd.h"
 #include "train/prefetch.h"
@@ -51,17 +54,90 @@ std::int64_t correct_predictions(const Model::Loss& loss, const Tensor& labels) 
   return count_likeliest(loss.logits, wanted);
 }
 
-void count_answers(Evaluation& to, const Model::Loss& loss, const Batch& batch) {
+using Answers = std::map<std::string, AnswerScore>;
+
+void count_answers(Answers& to, const Model::Loss& loss, const Batch& batch) {
   const std::int64_t length = batch.ids.size(1);
   const Tensor logits = loss.logits.reshape(Shape{batch.ids.numel(), loss.logits.size(2)});
   for (std::int64_t i = 0; i < std::ssize(batch.answers); ++i) {
     const auto& [kind, first, count] = batch.answers[static_cast<std::size_t>(i)];
     const std::int64_t row = i * length + first;
     const std::span<const std::int64_t> ids(batch.ids.data<std::int64_t>() + row, static_cast<std::size_t>(count));
-    AnswerScore& score = to.answers[kind];
+    AnswerScore& score = to[kind];
     ++score.answers;
     score.correct += count_likeliest(logits.slice(row, row + count), ids) == count;
   }
+}
+
+// What a batch tells; workers exchange it byte by byte.
+struct BatchResult {
+  double loss = 0, nats = 0;
+  std::int64_t sequences = 0, bytes = 0, correct = 0;
+  std::int64_t words = 0;                        // one that goes on from the batch before included
+  bool begins_in_word = false, ends_in_word = false;
+};
+
+void count_words(const Tensor& ids, BatchResult& result) {
+  bool in_word = false;
+  const std::span<const std::int64_t> all(ids.data<std::int64_t>(), static_cast<std::size_t>(ids.numel()));
+  for (const std::int64_t id : all) {
+    result.words += !is_space(id) && !in_word;
+    in_word = !is_space(id);
+  }
+  result.begins_in_word = !is_space(all.front());
+  result.ends_in_word = in_word;
+}
+
+BatchResult evaluate_batch(const Model& model, const Batch& batch, Answers& answers) {
+  const Model::Loss loss = batch_loss(model, batch);
+  BatchResult result{.loss = loss.loss.item(),
+                     .nats = sum_of(loss.elements),
+                     .sequences = batch.ids.size(0),
+                     .bytes = static_cast<std::int64_t>(loss.count.item())};
+  if (model.config().is_masked()) result.correct = correct_predictions(loss, batch.labels);
+  else count_answers(answers, loss, batch);
+  count_words(batch.ids, result);
+  return result;
+}
+
+void add(Evaluation& sum, const BatchResult& batch, bool in_word) {
+  ++sum.batches;
+  sum.sequences += batch.sequences;
+  sum.sum_of_batch_losses += batch.loss;
+  sum.nats += batch.nats;
+  sum.bytes += batch.bytes;
+  sum.correct += batch.correct;
+  sum.words += batch.words - (in_word && batch.begins_in_word);
+}
+
+// `ANSWERS CORRECT LENGTH KIND` for each kind.
+std::string text_of(const Answers& answers) {
+  std::ostringstream text;
+  for (const auto& [kind, score] : answers) text << score.answers << ' ' << score.correct << ' ' << kind.size() << ' ' << kind;
+  return std::move(text).str();
+}
+
+void add(Answers& sum, const std::string& text) {
+  std::istringstream in(text);
+  AnswerScore score;
+  for (std::size_t length = 0; in >> score.answers >> score.correct >> length;) {
+    std::string kind(length, ' ');
+    in.ignore().read(kind.data(), static_cast<std::streamsize>(length));
+    sum[kind].answers += score.answers;
+    sum[kind].correct += score.correct;
+  }
+}
+
+// The batches that the workers were dealt, in their own order.
+Evaluation sum_in_order(const std::vector<std::vector<BatchResult>>& dealt) {
+  Evaluation sum;
+  bool in_word = false;
+  for (std::size_t i = 0; i / dealt.size() < dealt[i % dealt.size()].size(); ++i) {
+    const BatchResult& batch = dealt[i % dealt.size()][i / dealt.size()];
+    add(sum, batch, in_word);
+    in_word = batch.ends_in_word;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -80,34 +156,27 @@ double Evaluation::word_perplexity() const { return std::exp(nats / static_cast<
 
 Evaluation evaluate(const Model& model, const Dataset& dataset, const EvaluationOptions& options) {
   const NoGradScope no_grad;
+  const Workers& workers = options.workers;
   const std::int64_t size = dataset.size(0), batches = std::min(options.max_batches, (size + options.batch_size - 1) / options.batch_size);
-  Evaluation result;
-  bool in_word = false;
-  Prefetcher ahead(dataset, [&options, size, batches, i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
-    if (i == batches) return {};
-    const std::int64_t first = i++ * options.batch_size;
+  Prefetcher ahead(dataset, [&options, size, batches, i = std::int64_t{workers.rank()}]() mutable -> std::optional<BatchPlace> {
+    if (i >= batches) return {};
+    const std::int64_t first = i * options.batch_size;
+    i += options.workers.size();
     return BatchPlace{0, first, std::min(options.batch_size, size - first), options.shuffle};
   });
-  for (; result.batches < batches; ++result.batches) {
-    if (options.should_stop && options.should_stop()) {
-      result.stopped = true;
-      return result;
-    }
-    const Batch batch = ahead.next().value();
-    const Model::Loss loss = batch_loss(model, batch);
-    result.sequences += batch.ids.size(0);
-    result.sum_of_batch_losses += loss.loss.item();
-    result.nats += sum_of(loss.elements);
-    result.bytes += static_cast<std::int64_t>(loss.count.item());
-    if (model.config().is_masked()) result.correct += correct_predictions(loss, batch.labels);
-    else count_answers(result, loss, batch);
-    for (const std::int64_t id : std::span(batch.ids.data<std::int64_t>(), static_cast<std::size_t>(batch.ids.numel()))) {
-      result.words += !is_space(id) && !in_word;
-      in_word = !is_space(id);
-    }
-    if (options.on_progress) options.on_progress(result.batches + 1, batches);
+  std::vector<BatchResult> results;
+  Answers answers;
+  bool stopped = false;
+  for (std::int64_t i = workers.rank(); i < batches; i += workers.size()) {
+    stopped = workers.is_alone() && options.should_stop && options.should_stop();
+    if (stopped) break;
+    results.push_back(evaluate_batch(model, ahead.next().value(), answers));
+    if (options.on_progress) options.on_progress(i + 1, batches);
   }
-  return result;
+  Evaluation sum = sum_in_order(workers.exchange_lists(results));
+  for (const std::string& text : workers.exchange(text_of(answers))) add(sum.answers, text);
+  sum.stopped = stopped;
+  return sum;
 }
 
 }  // namespace mblm

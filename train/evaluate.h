@@ -10,6 +10,7 @@
 
 #include "mblm/model.h"
 #include "train/dataset.h"
+#include "train/workers.h"
 
 namespace mblm {
 
@@ -17,8 +18,9 @@ struct EvaluationOptions {
   std::int64_t batch_size = 1;
   std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
   std::optional<RandomKey> shuffle = {};
-  std::function<bool()> should_stop = {};  // asked before each batch; may be empty
-  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch; may be empty
+  Workers workers = Workers();             // batch i is worker (i mod W)'s
+  std::function<bool()> should_stop = {};  // asked before each batch of a worker that is alone; may be empty
+  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch of this worker; may be empty
 };
 
 // How many answers a model would give right.
@@ -47,7 +49,8 @@ struct Evaluation {
   double word_perplexity() const;  // exp(nats / words)
 };
 
-// The whole of epoch 0, the last batch shorter where sequences are left over. Needs no gradients, and has no dropout.
+// The whole of epoch 0, the last batch shorter where sequences are left over. Needs no gradients, and has no dropout. Sums go
+// in the order of the batches: the same bits on each worker, and with any number of them.
 Evaluation evaluate(const Model& model, const Dataset& dataset, const EvaluationOptions& options);
 
 }  // namespace mblm

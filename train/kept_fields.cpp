@@ -42,22 +42,23 @@ std::map<std::string, std::string> fields_of(const std::string& yaml) {
 
 }  // namespace
 
-std::string kept_fields(const RunConfig& config) {
+std::string kept_fields(const RunConfig& config, int workers) {
   const YamlValue all = parse_yaml(to_yaml(config), "config");
   YamlValue kept;
   kept.add("params", *all.find("params"));
   kept.add("train", selected(*all.find("train"), [](const std::string& name) { return !is_in(free_of_train, name); }));
   kept.add("io", selected(*all.find("io"), [](const std::string& name) { return is_in(kept_of_io, name); }));
+  kept.add("num_workers", yaml_of(std::int64_t{workers}));
   return write_yaml(kept);
 }
 
-std::vector<std::string> differing_fields(const std::string& before, const std::string& now) {
+std::string differing_fields(const std::string& before, const std::string& now) {
   std::map<std::string, std::string> old_fields = fields_of(before), new_fields = fields_of(now);
   for (const auto& [path, text] : old_fields) new_fields.try_emplace(path, "none");
-  std::vector<std::string> differing;
+  std::string differing;
   for (const auto& [path, text] : new_fields) {
     const std::string& old_text = old_fields.try_emplace(path, "none").first->second;
-    if (old_text != text) differing.push_back(concat_text(path, " (", old_text, ", now ", text, ")"));
+    if (old_text != text) differing += concat_text(differing.empty() ? "" : ", ", path, " (", old_text, ", now ", text, ")");
   }
   return differing;
 }

@@ -67,46 +67,45 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 }
 
 RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
-    : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))),
-      lock_(lock_file(path_), path_),
-      loss_(path_ / "loss.csv"),
-      time_memory_(path_ / "timemem.csv"),
-      log_(path_ / "train.log") {
-  loss_.append(loss_header);
-  time_memory_.append(time_memory_header);
+    : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))), files_(path_) {
+  files_->loss.append(loss_header);
+  files_->time_memory.append(time_memory_header);
 }
 
-RunFolder::RunFolder(std::filesystem::path path)
-    : path_(checked_folder(std::move(path))),
-      lock_(lock_file(path_), path_),
-      loss_(path_ / "loss.csv"),
-      time_memory_(path_ / "timemem.csv"),
-      log_(path_ / "train.log") {}
+RunFolder::RunFolder(std::filesystem::path path) : path_(checked_folder(std::move(path))), files_(path_) {}
+
+RunFolder::Files::Files(const std::filesystem::path& run)
+    : lock(lock_file(run), run), loss(run / "loss.csv"), time_memory(run / "timemem.csv"), log(run / "train.log") {}
 
 void RunFolder::write(const LossRow& row) {
-  loss_.append(to_csv(row));
+  if (!files_) return;
+  files_->loss.append(to_csv(row));
   ++rows_.loss;
 }
 
 void RunFolder::write(const TimeMemoryRow& row) {
-  time_memory_.append(to_csv(row));
+  if (!files_) return;
+  files_->time_memory.append(to_csv(row));
   ++rows_.time_memory;
 }
 
 void RunFolder::flush() {
-  loss_.flush();
-  time_memory_.flush();
-  log_.flush();
+  if (!files_) return;
+  files_->loss.flush();
+  files_->time_memory.flush();
+  files_->log.flush();
 }
 
 void RunFolder::go_back_to(RowCounts rows) {
-  loss_.keep_lines(1 + rows.loss);
-  time_memory_.keep_lines(1 + rows.time_memory);
+  if (!files_) return;
+  files_->loss.keep_lines(1 + rows.loss);
+  files_->time_memory.keep_lines(1 + rows.time_memory);
   rows_ = rows;
   for (const std::filesystem::path& folder : {path_, checkpoints(), states()}) remove_unfinished_files(folder);
 }
 
 void RunFolder::write_config(const RunConfig& config, const RunSummary& summary) {
+  if (!files_) return;
   std::string devices;
   for (const std::string& device : summary.devices) devices += (devices.empty() ? "" : ", ") + quoted(device);
   write_file_atomically(path_ / "config.yaml",
@@ -131,6 +130,8 @@ RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockReg
   return config;
 }
 
-void RunFolder::log(std::string_view line) { log_.append(concat_text(format_now(), " ", line, "\n")); }
+void RunFolder::log(std::string_view line) {
+  if (files_) files_->log.append(concat_text(format_now(), " ", line, "\n"));
+}
 
 }  // namespace mblm

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mblm/config.h"
@@ -42,6 +44,8 @@ class RunFolder {
   RunFolder(const IoConfig& config, const std::string& run_id);
   // Opens the folder of a run that goes on. Throws FileError when it is none, or when another program works on it.
   explicit RunFolder(std::filesystem::path path);
+  // The folder for a worker that does not write: all that changes it does nothing.
+  static RunFolder for_reading(std::filesystem::path path) { return RunFolder(std::move(path), std::nullopt); }
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
@@ -62,9 +66,15 @@ class RunFolder {
   void log(std::string_view line);
 
  private:
+  struct Files {
+    RunLock lock;
+    AppendFile loss, time_memory, log;
+    explicit Files(const std::filesystem::path& run);
+  };
+  RunFolder(std::filesystem::path path, std::nullopt_t) : path_(std::move(path)) {}
+
   std::filesystem::path path_;
-  RunLock lock_;
-  AppendFile loss_, time_memory_, log_;
+  std::optional<Files> files_;  // none: nothing is written
   RowCounts rows_;
 };
 

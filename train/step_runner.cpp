@@ -56,19 +56,23 @@ void StepRunner::backward(const Tensor& loss) {
   mblm::backward(loss, {}, 1.0 / static_cast<double>(accumulate_));
 }
 
-bool StepRunner::optimizer_step(double learning_rate) {
+bool StepRunner::optimizer_step(double learning_rate, double loss) {
   gradients_used_ = true;
-  return adam_.step(learning_rate, std::isfinite(group_loss()));
+  return adam_.step(learning_rate, std::isfinite(loss));
+}
+
+std::vector<NamedTensor> StepRunner::state_between_groups() {
+  const ParameterStore& parameters = model_.parameters();
+  return {{"values", parameters.values()},
+          {"first_moment", adam_.first_moment()},
+          {"second_moment", adam_.second_moment()},
+          {"gradient_norm", adam_.norm()}};
 }
 
 std::vector<NamedTensor> StepRunner::state() {
-  const ParameterStore& parameters = model_.parameters();
-  std::vector<NamedTensor> state{{"values", parameters.values()},
-                                 {"first_moment", adam_.first_moment()},
-                                 {"second_moment", adam_.second_moment()},
-                                 {"gradient_norm", adam_.norm()}};
+  std::vector<NamedTensor> state = state_between_groups();
   if (gradients_used_) return state;
-  state.push_back({"gradients", parameters.gradients()});
+  state.push_back({"gradients", model_.parameters().gradients()});
   state.push_back({"group_loss", group_loss_});
   return state;
 }

@@ -11,7 +11,8 @@
 
 namespace mblm {
 
-// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches
+// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches (with
+// several workers those of all: each adds its own, and the gradients are summed before the step)
 //   for (const Batch& batch : group) runner.micro_step(batch, context);
 //   runner.optimizer_step(learning_rate);
 class StepRunner {
@@ -25,8 +26,9 @@ class StepRunner {
   Tensor forward(const Batch& batch, const ForwardContext& context);
   void backward(const Tensor& loss);
 
-  // False when a loss of the group or the gradient was not finite: then the parameters are as they were.
-  bool optimizer_step(double learning_rate);
+  // False when `loss`, that of the group, or the gradient was not finite: then the parameters are as they were.
+  bool optimizer_step(double learning_rate, double loss);
+  bool optimizer_step(double learning_rate) { return optimizer_step(learning_rate, group_loss()); }
   // Sum of the losses of the group's micro-steps so far, or of the last group. Waits for the device.
   double group_loss() const { return group_loss_.item(); }
 
@@ -34,6 +36,7 @@ class StepRunner {
 
   // All that the next step needs, as views: parameters, moments, and within a group the gradients and losses so far.
   std::vector<NamedTensor> state();
+  std::vector<NamedTensor> state_between_groups();  // parameters and moments
   // Goes on from such a state after `adam_steps` steps of Adam. Throws FileError when the model is another; then nothing is
   // changed.
   void restore(const SafetensorsFile& state, std::int64_t adam_steps);

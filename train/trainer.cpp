@@ -45,8 +45,9 @@ RunConfig with_precision(RunConfig config, Device device) {
 
 }  // namespace
 
-Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets) {
+Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers) {
   const auto open = [&](Split split) {
+    const bool is_shared = split == Split::Train;
     return datasets.make(config.io.dataset_id, {.path = config.io.dataset_dir,
                                                 .arguments = config.io.dataset_args,
                                                 .split = split,
@@ -54,7 +55,9 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
                                                 .num_tokens = config.model.num_tokens,
                                                 .pad_token_id = config.model.pad_token_id,
                                                 .masking = masking_of(config),
-                                                .seed = static_cast<std::uint64_t>(config.train.seed)});
+                                                .seed = static_cast<std::uint64_t>(config.train.seed),
+                                                .worker = is_shared ? workers.rank() : 0,
+                                                .workers = is_shared ? workers.size() : 1});
   };
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
   require<ConfigError>(data.train->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
@@ -70,30 +73,29 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
   return data;
 }
 
-Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options)
+Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options) try
     : config_(with_precision(checked(config), options.device)),
       options_(std::move(options)),
-      schedule_(config.train, config.input_seq_len),
+      workers_(options_.communicator),
+      schedule_(config.train, config.input_seq_len, workers_.size()),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
-      data_(open_data(config, datasets)),
+      data_(open_data(config, datasets, workers_)),
       start_(open_start(config, options_)),
       model_(make_model(config_, start_, options_.device)),
-      steps_(*model_, config.train.gradient_accumulate_every, config.train.gradient_clipping.value_or(0)),
-      folder_(make_folder()),
+      steps_(*model_, config.train.gradient_accumulate_every * workers_.size(), config.train.gradient_clipping.value_or(0)),
+      folder_(open_folder()),
       best_(folder_.checkpoints(), config.io.num_models_to_save),
       states_(folder_.states()) {
   summary_.parameter_count = model_->parameters().count();
+  summary_.num_workers = workers_.size();
   const DeviceInfo device = info_of(options_.device);
-  summary_.devices = {concat_text(options_.device, ": ", device.description)};
+  summary_.devices = workers_.exchange(concat_text(options_.device, ": ", device.description));
   device_memory_ = device.memory_bytes;
-  if (options_.resume_folder.empty()) begin();
-  else go_on();
-}
-
-RunFolder Trainer::make_folder() const {
-  if (!options_.resume_folder.empty()) return RunFolder(options_.resume_folder);
-  return RunFolder(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()));
+  if (workers_.is_first()) options_.resume_folder.empty() ? begin() : go_on();
+  share_start();
+} catch (const std::exception& error) {
+  Workers(options.communicator).fail(error);
 }
 
 void Trainer::begin() {
@@ -136,7 +138,7 @@ void Trainer::start_from_checkpoint() {
   if (start_) log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
   if (start_ && start_->loss) save_if_best(*start_->loss);
   start_.reset();
-  save_state();
+  write_state();
 }
 
 TrainingResult Trainer::run() {
@@ -145,10 +147,12 @@ TrainingResult Trainer::run() {
   state_saved_ = Clock::now();
   TrainingResult result;
   try {
-    loop();
-    finish(result);
-    summary_.training_end = format_now('T');
-    write_config();
+    workers_.together([&] {
+      loop();
+      finish(result);
+      summary_.training_end = format_now('T');
+      write_config();
+    });
   } catch (const std::exception& error) {
     note_error(error.what());
     throw;
@@ -163,11 +167,12 @@ void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // it was stopped half-way
   Prefetcher batches(*data_.train, places());
   while (state_.micro_step < schedule_.micro_steps() && !asked_to_stop()) {
-    if (config_.train.save_state_every > 0 && seconds_since(state_saved_) >= config_.train.save_state_every) save_state();
+    if (state_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
     const Tensor loss = micro_step(batches);
     if (contains(logging_points_, index)) {
-      write_row(training_row().with_loss("train", loss.item()));
+      pending_rows_.push_back(training_row().with_loss("train", loss.item()));
+      if (workers_.is_alone()) write_pending_rows();
       log(concat_text("micro-step ", index + 1, ": training loss ", shortest_text(loss.item())));
     }
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
@@ -176,11 +181,12 @@ void Trainer::loop() {
     report_progress(loss);
   }
   log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
+  write_pending_rows();
   save_state();
 }
 
 bool Trainer::asked_to_stop() {
-  stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
+  if (workers_.is_alone()) stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
   return stopped_;
 }
 
@@ -188,7 +194,10 @@ bool Trainer::asked_to_stop() {
 Tensor Trainer::micro_step(Prefetcher& batches) {
   const std::uint64_t seed = static_cast<std::uint64_t>(config_.train.seed);
   const Batch batch = batches.next().value();
-  const ForwardContext context{.training = true, .seed = seed, .micro_step = static_cast<std::uint32_t>(cumulative_batch())};
+  const ForwardContext context{.training = true,
+                               .seed = seed,
+                               .micro_step = static_cast<std::uint32_t>(cumulative_batch()),
+                               .first_sequence = workers_.rank() * config_.train.batch_size};
   const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
   state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
   return loss;
@@ -212,10 +221,12 @@ Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& conte
 }
 
 void Trainer::optimizer_step() {
-  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps));
+  const double loss = exchange_news();
+  workers_.sum(model_->parameters().gradients());
+  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps), loss);
   ++state_.steps;
   if (!finite) {
-    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1, ": ", nonfinite_text());
+    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1, ": ", nonfinite_text(loss));
     require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
     ++state_.skipped_steps;
     log(message + "; skipped");
@@ -259,7 +270,7 @@ Prefetcher::NextPlace Trainer::places() const {
 }
 
 Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
-  EvaluationOptions options{.batch_size = config_.train.batch_size, .should_stop = options_.callbacks.should_stop};
+  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_, .should_stop = options_.callbacks.should_stop};
   if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
   if (config_.train.shuffle_eval && split == Split::Validation)
     options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};
@@ -280,6 +291,7 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
 
 // After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
 void Trainer::validate() {
+  write_pending_rows();
   state_.validation_due = 1;
   const Evaluation evaluation = run_evaluation(*data_.validation, Split::Validation);
   if (evaluation.stopped) return;
@@ -290,10 +302,11 @@ void Trainer::validate() {
   log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), answers_text(evaluation)));
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
           ": expected a finite loss, found ", loss);
-  if (std::isfinite(loss)) {
+  by_first([&] {
+    if (!std::isfinite(loss)) return;
     save_if_best(loss);
     log_sample();
-  }
+  });
   write_config();
 }
 
@@ -304,15 +317,18 @@ void Trainer::save_if_best(double loss) {
 // The best state comes back and is tested.
 void Trainer::finish(TrainingResult& result) {
   if (!best_.list().empty()) result.validation_loss = best_.list().front().loss;
+  result.validation_loss = workers_.exchange_values(result.validation_loss).front();
   if (stopped_) {
     log(concat_text("stopped after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
     return;
   }
-  best_.remove_others();
-  if (!best_.list().empty()) {
+  by_first([&] {
+    best_.remove_others();
+    if (best_.list().empty()) return;
     load_parameters(*model_, best_.path_of(best_.list().front()));
     log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));
-  }
+  });
+  share_parameters();
   if (data_.test == nullptr) return;
   const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
   if (evaluation.stopped) return;

@@ -22,16 +22,20 @@
 #include "train/schedule.h"
 #include "train/state_folder.h"
 #include "train/step_runner.h"
+#include "train/workers.h"
 
 namespace mblm {
 
-// Each may be empty. They are called from the thread that runs the training.
+// Each may be empty. They are called from the thread that runs the training; of several workers only the first one tells
+// anything, but each is asked whether to stop.
 struct TrainerCallbacks {
   std::function<void(const TrainingProgress&)> on_progress = {};
   double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
   std::function<void(const std::string& line)> on_log = {};  // what train.log gets
   std::function<void(const std::string& warning)> on_warning = {};
-  std::function<bool()> should_stop = {};               // asked before each micro-step, and between batches of a validation
+  // Asked before each micro-step, and between batches of a validation; several workers are asked at each optimizer step, and
+  // stop together as soon as one of them says so.
+  std::function<bool()> should_stop = {};
 };
 
 struct TrainerOptions {
@@ -40,6 +44,7 @@ struct TrainerOptions {
   std::filesystem::path resume_folder = {};  // of the run that goes on, whose config is that of read_config_of_run; empty: a new run
   Renames rename_modules = {};  // of the tensors of resume.checkpoint_file, where resume.rename_modules is set
   TrainerCallbacks callbacks = {};
+  Communicator* communicator = nullptr;  // with the other workers of the run; must live as long as the trainer
 };
 
 struct TrainingResult {
@@ -50,6 +55,9 @@ struct TrainingResult {
   std::optional<double> test_loss;        // at the end, where the data set has a test split
 };
 
+// With a communicator each worker has a trainer, with the same config and options. A worker has its own share of the training data;
+// the gradient of a step is the mean over the workers of each one's own mean. Batches of the other splits are dealt to them. The
+// first worker alone writes and reads the run's folder. What fails on one worker is thrown on all of them, as a WorkerError.
 class Trainer {
  public:
   // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
@@ -73,25 +81,34 @@ class Trainer {
   struct Data {
     std::unique_ptr<Dataset> train, validation, test;  // no test split: null
   };
-  static Data open_data(const RunConfig& config, const DatasetRegistry& datasets);
+  static Data open_data(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers);
 
   static std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options);
   static std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device);
 
+  void check_alike() const;
+  RunFolder open_folder() const;
   RunFolder make_folder() const;
 
   void begin();
   void start_from_checkpoint();
   void go_on();
   void check_state(const RunState& state, const std::filesystem::path& file) const;
+  void write_state();
   void save_state();
+  void share_start();
+  void share_parameters();
+  void by_first(const std::function<void()>& write);
+  double exchange_news();
 
   void loop();
   bool asked_to_stop();
+  bool state_is_due();
+  bool state_time_is_over() const;
   Tensor micro_step(Prefetcher& batches);
   Tensor timed_micro_step(const Batch& batch, const ForwardContext& context);
   void optimizer_step();
-  std::string nonfinite_text() const;
+  std::string nonfinite_text(double loss) const;
   void advance();
   void skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const;
   Prefetcher::NextPlace places() const;
@@ -106,6 +123,8 @@ class Trainer {
   void log(const std::string& line);
   void log_sample();
   LossRow training_row() const;
+  std::vector<int> logged_ranks() const;
+  void write_pending_rows();
   void write_row(LossRow row);
   void write_row(TimeMemoryRow row);
   void write_config();
@@ -114,6 +133,7 @@ class Trainer {
 
   const RunConfig config_;
   const TrainerOptions options_;
+  const Workers workers_;
   const Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   Data data_;
@@ -129,7 +149,9 @@ class Trainer {
   std::chrono::steady_clock::time_point state_saved_;  // or when the run began
   TrainingState state_;
   std::int64_t first_batch_ = 0;  // micro-batches before this run: of the run that it goes on from
+  std::vector<LossRow> pending_rows_;  // of this worker's training losses
   bool stopped_ = false;
+  bool state_due_ = false;  // as the workers have agreed
 };
 
 }  // namespace mblm

@@ -10,6 +10,7 @@
 namespace mblm {
 
 void Trainer::log(const std::string& line) {
+  if (!workers_.is_first()) return;
   folder_.log(line);
   if (options_.callbacks.on_log) options_.callbacks.on_log(line);
 }
@@ -31,7 +32,8 @@ void Trainer::log_sample() {
 
 // The place of the micro-step that was just done.
 LossRow Trainer::training_row() const {
-  return {.elements_seen = state_.elements,
+  return {.timestamp = format_now(),
+          .elements_seen = state_.elements,
           .epoch = state_.epoch,
           .batch = state_.batch,
           .cum_batch = cumulative_batch(),
@@ -40,10 +42,38 @@ LossRow Trainer::training_row() const {
           .avg_grad_clipped = state_.avg_grad_clipped};
 }
 
+// The workers that have rows of their own, in order.
+std::vector<int> Trainer::logged_ranks() const {
+  const std::vector<std::int64_t>& wanted = config_.io.enabled_loss_log_for_gpus;
+  std::vector<int> ranks;
+  for (int rank = 0; rank < workers_.size(); ++rank)
+    if (std::find(wanted.begin(), wanted.end(), rank) != wanted.end()) ranks.push_back(rank);
+  return ranks;
+}
+
+// All workers have rows of the same micro-steps, which differ in the loss alone.
+void Trainer::write_pending_rows() {
+  if (pending_rows_.empty()) return;
+  std::vector<double> own;
+  for (const LossRow& row : pending_rows_) own.push_back(row.loss);
+  const std::vector<std::vector<double>> losses = workers_.exchange_lists(own);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    for (const int rank : logged_ranks()) {
+      pending_rows_[i].gpu_rank = rank;
+      pending_rows_[i].loss = losses[static_cast<std::size_t>(rank)][i];
+      folder_.write(pending_rows_[i]);
+    }
+  }
+  pending_rows_.clear();
+}
+
+// A row of what all workers have in common.
 void Trainer::write_row(LossRow row) {
   row.timestamp = format_now();
-  const std::vector<std::int64_t>& ranks = config_.io.enabled_loss_log_for_gpus;
-  if (std::find(ranks.begin(), ranks.end(), row.gpu_rank) != ranks.end()) folder_.write(row);
+  for (const int rank : logged_ranks()) {
+    row.gpu_rank = rank;
+    folder_.write(row);
+  }
 }
 
 void Trainer::write_row(TimeMemoryRow row) {
@@ -81,7 +111,7 @@ void Trainer::note_error(const char* message) noexcept {
 
 void Trainer::report_progress(const Tensor& loss) {
   const bool last = state_.micro_step == schedule_.micro_steps();
-  if (!options_.callbacks.on_progress || !(last || clock_->due())) return;
+  if (!workers_.is_first() || !options_.callbacks.on_progress || !(last || clock_->due())) return;
   TrainingProgress progress{.step = state_.steps,
                             .steps = schedule_.steps(),
                             .micro_step = state_.micro_step,
@@ -90,7 +120,7 @@ void Trainer::report_progress(const Tensor& loss) {
                             .learning_rate = schedule_.learning_rate(state_.steps)};
   progress.bits_per_byte = progress.loss / std::numbers::ln2;
   if (state_.steps > 0) progress.gradient_norm = steps_.adam().gradient_norm();
-  clock_->report(progress, config_.train.batch_size * config_.input_seq_len);
+  clock_->report(progress, config_.train.batch_size * config_.input_seq_len * workers_.size());
   options_.callbacks.on_progress(progress);
 }
 

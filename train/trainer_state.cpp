@@ -5,26 +5,21 @@
 #include "train/trainer.h"
 
 namespace mblm {
-namespace {
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
-  return text;
-}
-
-}  // namespace
 
 void Trainer::save_state() {
+  by_first([this] { write_state(); });
+  state_saved_ = std::chrono::steady_clock::now();
+}
+
+void Trainer::write_state() {
   folder_.flush();  // the rows that the state counts are on disk before it
   states_.save({.training = state_,
                 .first_batch = first_batch_,
                 .sequences = data_.train->size(0),
                 .rows = folder_.rows(),
                 .best = best_.list(),
-                .config = kept_fields(config_)},
+                .config = kept_fields(config_, workers_.size())},
                steps_.state());
-  state_saved_ = std::chrono::steady_clock::now();
   log(concat_text("the state after micro-step ", state_.micro_step, " is saved"));
 }
 
@@ -53,8 +48,8 @@ void Trainer::go_on() {
 }
 
 void Trainer::check_state(const RunState& state, const std::filesystem::path& file) const {
-  const std::vector<std::string> differing = differing_fields(state.config, kept_fields(config_));
-  require<ConfigError>(differing.empty(), folder_.path().string(), ": expected the fields that the run has kept so far, found others: ", joined(differing));
+  const std::string differing = differing_fields(state.config, kept_fields(config_, workers_.size()));
+  require<ConfigError>(differing.empty(), folder_.path().string(), ": expected the fields that the run has kept so far, found others: ", differing);
   require<FileError>(data_.train->size(0) == state.sequences, config_.io.dataset_dir, ": expected the training data that the run has used so far, of ",
                      state.sequences, " sequences, found ", data_.train->size(0));
   require<FileError>(state.training.micro_step <= schedule_.micro_steps(), file.string(), ": expected at most ", schedule_.micro_steps(),
@@ -62,9 +57,8 @@ void Trainer::check_state(const RunState& state, const std::filesystem::path& fi
 }
 
 // What went wrong in the group of micro-steps that is over.
-std::string Trainer::nonfinite_text() const {
+std::string Trainer::nonfinite_text(double loss) const {
   const std::string parameter = first_nonfinite_gradient(model_->parameters());
-  const double loss = steps_.group_loss();
   std::string text = std::isfinite(loss) ? "expected a finite gradient, found another" : concat_text("expected a finite loss, found ", loss);
   if (parameter.empty()) return text;
   text += std::isfinite(loss) ? "" : ", and its gradient";

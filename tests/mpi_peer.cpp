@@ -1,0 +1,68 @@
+// What tests/mpi_test.cpp runs under mpirun:
+//   mpi_peer sum                              sums and broadcasts of many sizes; fails where one is wrong
+//   mpi_peer train CONFIG [FIELD=VALUE ...]   trains on the data set `dealt`; fails where the workers end with other models
+#include <iostream>
+#include <string>
+
+#include "engine/error.h"
+#include "engine/random.h"
+#include "tests/dealt_dataset.h"
+#include "train/trainer.h"
+
+namespace {
+
+using namespace mblm;
+
+// Values whose sum depends on the order.
+std::vector<float> values_of(int rank, std::size_t size) {
+  std::vector<float> values(size);
+  for (std::size_t i = 0; i < size; ++i) {
+    const double value = random_uniform(RandomKey{7, 1, static_cast<std::uint32_t>(rank)}, i) - 0.5;
+    values[i] = static_cast<float>(value * (i % 3 == 0 ? 1e6 : 1));
+  }
+  return values;
+}
+
+void check_size(Communicator& communicator, std::size_t size) {
+  std::vector<float> values = values_of(communicator.rank(), size), wanted = values_of(0, size);
+  communicator.sum(values);
+  for (int rank = 1; rank < communicator.size(); ++rank) {
+    const std::vector<float> other = values_of(rank, size);
+    for (std::size_t i = 0; i < size; ++i) wanted[i] += other[i];
+  }
+  require(values == wanted, "sum: other bits for ", size, " values");
+  std::vector<float> own = values_of(communicator.rank(), size);
+  communicator.broadcast(std::as_writable_bytes(std::span(own)));
+  require(own == values_of(0, size), "broadcast: other values of ", size);
+}
+
+void check_sums(Communicator& communicator) {
+  const std::size_t chunks = (std::size_t{1} << 18) * static_cast<std::size_t>(communicator.size());
+  for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1023}, chunks - 1, chunks, 2 * chunks + 5}) check_size(communicator, size);
+  const std::string own(static_cast<std::size_t>(3 * communicator.rank()), 'x');
+  const std::vector<std::string> parts = communicator.gather(own);
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) require(parts[rank].size() == 3 * rank, "gather: other bytes of ", rank);
+}
+
+void train(Communicator* communicator, const std::string& file, const Overrides& overrides) {
+  Trainer trainer(read_run_config(file, BlockRegistry(), overrides), testing::dealt_registry(), {.communicator = communicator});
+  trainer.run();
+  const std::vector<float> values = trainer.model().parameters().values().to_vector<float>();
+  for (const std::vector<float>& other : Workers(communicator).exchange_lists(values)) require(other == values, "train: other models");
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::vector<std::string> words(arguments + 1, arguments + count);
+  try {
+    const std::unique_ptr<Communicator> communicator = open_communicator();
+    require(communicator != nullptr, "expected workers, found none");
+    if (words.at(0) == "sum") check_sums(*communicator);
+    else train(communicator.get(), words.at(1), Overrides(words.begin() + 2, words.end()));
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "mpi_peer: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,70 @@
+#include "train/communicator.h"
+
+#include <dlfcn.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include "engine/error.h"
+
+namespace mblm {
+namespace {
+
+std::optional<int> number_in_environment(const char* name) {
+  const char* text = std::getenv(name);
+  int number = 0;
+  if (text == nullptr || std::from_chars(text, text + std::strlen(text), number).ec != std::errc()) return {};
+  return number;
+}
+
+std::filesystem::path module_file() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&open_communicator), &info) == 0 || info.dli_fname == nullptr) return {};
+  return (std::filesystem::path(info.dli_fname).parent_path() / "libmblm_mpi.so").lexically_normal();
+}
+
+// The parts of MPI find each other's symbols in the process: the module's are global.
+void* open_module(const std::filesystem::path& file) {
+  std::error_code ignored;
+  require(std::filesystem::exists(file, ignored), "mpi: expected the module ", file.string(),
+          ", since a launcher has started this process, found none; build with -Dmpi=enabled");
+  void* module = dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  require(module != nullptr, "mpi: cannot open the module: ", module == nullptr ? dlerror() : "");
+  return module;
+}
+
+}  // namespace
+
+// In the order in which they hide each other: mpirun within a step of Slurm counts its own processes. A step of srun that has
+// no MPI support sets neither of the first three: its processes would not know of each other.
+LaunchedProcess launched_process() {
+  struct Launcher {
+    const char *rank, *size;
+  };
+  constexpr Launcher launchers[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                    {"PMI_RANK", "PMI_SIZE"},
+                                    {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"},
+                                    {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
+  for (const Launcher& launcher : launchers) {
+    const std::optional<int> rank = number_in_environment(launcher.rank), size = number_in_environment(launcher.size);
+    if (rank && size) return {.is_launched = *size > 1, .rank = *rank, .size = *size};
+  }
+  const std::optional<int> rank = number_in_environment("PMIX_RANK");
+  return {.is_launched = rank.has_value(), .rank = rank.value_or(0)};
+}
+
+std::unique_ptr<Communicator> open_communicator() {
+  const LaunchedProcess process = launched_process();
+  if (!process.is_launched) return nullptr;
+  void* open = dlsym(open_module(module_file()), "mblm_open_communicator");
+  require(open != nullptr, "mpi: expected mblm_open_communicator in ", module_file().string(), ", found none");
+  std::unique_ptr<Communicator> communicator(reinterpret_cast<Communicator* (*)()>(open)());
+  require(process.size == 0 || communicator->size() == process.size, "mpi: expected ", process.size, " workers, as the launcher says, found ",
+          communicator->size(), "; under Slurm: srun --mpi=pmix");
+  return communicator;
+}
+
+}  // namespace mblm

@@ -1,0 +1,45 @@
+#include "train/workers.h"
+
+#include <new>
+
+namespace mblm {
+namespace {
+
+// The first byte of what is exchanged.
+constexpr char content = 'c', failure = 'f';
+
+bool is_failure(const std::string& part) { return part.front() == failure; }
+
+// That of the first worker that has one. What all have, and the first worker's own (who sees to the run's folder), is told as it is.
+std::string failure_text(const std::vector<std::string>& parts) {
+  const auto first = std::find_if(parts.begin(), parts.end(), is_failure);
+  return concat_text(first == parts.begin() ? "" : concat_text("worker ", first - parts.begin(), ": "), first->substr(1));
+}
+
+}  // namespace
+
+std::vector<std::string> Workers::exchange(const std::string& bytes) const {
+  if (is_alone()) return {bytes};
+  std::vector<std::string> parts = communicator_->gather(content + bytes);
+  if (std::any_of(parts.begin(), parts.end(), is_failure)) throw WorkerError(failure_text(parts));
+  for (std::string& part : parts) part.erase(0, 1);
+  return parts;
+}
+
+void Workers::sum(const Tensor& tensor) const {
+  if (is_alone()) return;
+  communicator_->sum(std::span(Tensor(tensor).data<float>(), static_cast<std::size_t>(tensor.numel())));
+}
+
+void Workers::broadcast(const Tensor& tensor) const {
+  if (is_alone()) return;
+  communicator_->broadcast(std::span(static_cast<std::byte*>(tensor.raw()), tensor.bytes()));
+}
+
+void Workers::fail(const std::exception& error) const {
+  if (is_alone() || dynamic_cast<const WorkerError*>(&error) != nullptr) throw;
+  const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+  throw WorkerError(failure_text(communicator_->gather(concat_text(failure, no_memory ? "not enough memory" : error.what()))));
+}
+
+}  // namespace mblm
