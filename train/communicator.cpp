@@ -26,12 +26,11 @@ std::filesystem::path module_file() {
   return (std::filesystem::path(info.dli_fname).parent_path() / "libmblm_mpi.so").lexically_normal();
 }
 
-// The parts of MPI find each other's symbols in the process: the module's are global.
 void* open_module(const std::filesystem::path& file) {
   std::error_code ignored;
   require(std::filesystem::exists(file, ignored), "mpi: expected the module ", file.string(),
           ", since a launcher has started this process, found none; build with -Dmpi=enabled");
-  void* module = dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  void* module = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   require(module != nullptr, "mpi: cannot open the module: ", module == nullptr ? dlerror() : "");
   return module;
 }
