@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 
 namespace mblm {
@@ -25,12 +24,23 @@ void handle(void (*handler)(int)) {
 
 }  // namespace
 
-InterruptScope::InterruptScope() {
+InterruptScope::InterruptScope() : listener_([this] { is_over_.wait(false); }) {
   noted = 0;
   handle(note_signal);
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, &before_);
 }
 
-InterruptScope::~InterruptScope() { handle(SIG_DFL); }
+InterruptScope::~InterruptScope() {
+  handle(SIG_DFL);
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  is_over_ = true;
+  is_over_.notify_one();
+  listener_.join();
+}
 
 int InterruptScope::signal() { return noted; }
 

@@ -1,9 +1,16 @@
 // SIGINT and SIGTERM as a wish to stop, for work that has something to bring to an end first.
 #pragma once
 
+#include <signal.h>
+
+#include <atomic>
+#include <thread>
+
 namespace mblm {
 
-// While it lives, the first SIGINT or SIGTERM is only noted. A second one ends the program at once.
+// While it lives, the first SIGINT or SIGTERM is only noted. A second one ends the program at once. They come to a thread
+// of its own, not to the calling thread and those that it starts meanwhile: oneDNN's products (2.6.3, AVX2 and up) have numbers
+// below the stack pointer where the system puts a handler's frame, and write past their memory when a handler interrupts them.
 class InterruptScope {
  public:
   InterruptScope();
@@ -12,6 +19,11 @@ class InterruptScope {
   InterruptScope& operator=(const InterruptScope&) = delete;
 
   static int signal();  // the signal that came, 0 for none
+
+ private:
+  sigset_t before_{};  // the signals that the calling thread did not get
+  std::atomic<bool> is_over_ = false;
+  std::thread listener_;
 };
 
 }  // namespace mblm
