@@ -1,6 +1,7 @@
 #include "engine/parallel.h"
 
 #include <omp.h>
+#include <signal.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -47,11 +48,29 @@ struct Job {
   }
 };
 
+// Threads that are started while it lives run no signal handlers: these belong to the program's own threads.
+class HandlersHeldOff {
+ public:
+  HandlersHeldOff() {
+    sigset_t signals;
+    sigfillset(&signals);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&signals, fault);
+    pthread_sigmask(SIG_BLOCK, &signals, &before_);
+  }
+  ~HandlersHeldOff() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  HandlersHeldOff(const HandlersHeldOff&) = delete;
+  HandlersHeldOff& operator=(const HandlersHeldOff&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 // The threads that help one calling thread. The caller works too and waits for tiles that are being worked on, not for
 // threads: on a machine with other work a thread that is not running delays nobody, where a barrier of all would.
 class Workers {
  public:
   explicit Workers(int helpers) {
+    const HandlersHeldOff inherited;
     for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { serve(); });
   }
   ~Workers() {

@@ -87,8 +87,11 @@ int main(int count, char** arguments) {
   options.callbacks.on_progress = [](const TrainingProgress& progress) {
     std::cerr << "step " << progress.step << ", loss " << progress.loss << '\n';
   };
+  const InterruptScope interrupt;
+  options.callbacks.should_stop = [] { return InterruptScope::signal() != 0; };
   Trainer trainer(config_for(count > 1 ? arguments[1] : "runs"), datasets, options);
   const TrainingResult result = trainer.run();
+  if (result.stopped) return 128 + InterruptScope::signal();
   std::cout << result.folder.string() << ": validation loss " << *result.validation_loss << '\n';
 
   const std::string prompt = "2+2=04\n3+4=";

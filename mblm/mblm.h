@@ -52,6 +52,7 @@
 #include "train/communicator.h"
 #include "train/dataset.h"
 #include "train/evaluate.h"
+#include "train/interrupt.h"
 #include "train/optimizer.h"
 #include "train/progress.h"
 #include "train/run_folder.h"

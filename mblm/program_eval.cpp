@@ -132,6 +132,7 @@ std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_ma
 int run(const EvalCommand& command) {
   const std::unique_ptr<Model> model = open_model(command.model, command.compute);
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
+  for (const std::string& warning : dataset->warnings()) write_note("warning: " + warning);
   const Evaluation result = run_evaluation(*model, *dataset);
   require<ValueError>(result.bytes > 0, command.model.model, ": no byte of the ", command.split, " split counts, all are padding", model->config().is_masked() ? " or not masked" : "");
   const bool is_masked = model->config().is_masked();

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "mblm/interrupt.h"
+#include "train/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_train.h"
 #include "mblm/program_workers.h"

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/parallel.h"
-#include "mblm/interrupt.h"
+#include "train/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_progress.h"
 #include "mblm/program_train.h"

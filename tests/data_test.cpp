@@ -1,6 +1,7 @@
 // The data sets of plain text: what they cut, and what they say about files that will not do.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <numeric>
@@ -39,7 +40,7 @@ std::string counting(std::size_t size) {
 
 }  // namespace
 
-TEST_CASE("a stream joins the files in order of their names' bytes") {
+TEST_CASE("a stream joins the files in order of their paths' bytes") {
   const TemporaryFolder folder;
   folder.write("b.txt", "bb");
   folder.write("a.txt", "a");
@@ -47,7 +48,7 @@ TEST_CASE("a stream joins the files in order of their names' bytes") {
   folder.write("10.txt", "1");
   folder.write("9.txt", "9999");
   folder.write("9.empty", "");
-  std::filesystem::create_directory(folder / "a_folder");
+  std::filesystem::create_directory(folder / "no_file_in_it");
   const ByteStream stream(folder.path());
   CHECK(stream.size() == 11);
   for (std::int64_t begin = 0; begin <= 11; ++begin) {
@@ -60,6 +61,42 @@ TEST_CASE("a stream joins the files in order of their names' bytes") {
   std::vector<std::uint8_t> beyond(2);
   CHECK_THROWS_AS(stream.read(10, beyond), ValueError);
   CHECK(stream.describe(7) == (folder / "B.txt").string() + ": offset 2");
+}
+
+TEST_CASE("a stream goes through the folders below, and tells what it leaves out") {
+  const TemporaryFolder folder, elsewhere;
+  folder.write("b.txt", "4");
+  folder.write("a/z/deep.txt", "1");
+  folder.write("a/z.txt", "0");
+  folder.write("a_first", "3");
+  folder.write("a/zz", "2");
+  folder.write("a/.hidden", ".");
+  folder.write("a/none", "");
+  folder.write("c/none", "");
+  folder.write(".git/index", "not read");
+  elsewhere.write("linked", "5");
+  std::filesystem::create_directory_symlink(elsewhere.path(), folder / "c/link");
+  REQUIRE(::mkfifo((folder / "c/pipe").c_str(), 0600) == 0);
+  const ByteStream stream(folder.path());
+  std::string text(static_cast<std::size_t>(stream.size()), ' ');
+  stream.read(0, std::span(reinterpret_cast<std::uint8_t*>(text.data()), text.size()));
+  CHECK(text == ".012345");
+  const std::string path = folder.path().string();
+  CHECK(stream.warnings() == std::vector<std::string>{path + ": 2 left out (empty), such as " + path + "/a/none",
+                                                      path + ": 1 left out (hidden folder), such as " + path + "/.git",
+                                                      path + ": 1 left out (not a regular file), such as " + path + "/c/pipe"});
+  CHECK(ByteStream(folder / "a/z").warnings().empty());
+}
+
+TEST_CASE("a stream refuses links that do not end") {
+  const TemporaryFolder folder;
+  folder.write("a/b/file", "text");
+  std::filesystem::create_directory_symlink(folder / "a", folder / "a/b/back");
+  const std::string link = (folder / "a/b/back").string(), outer = (folder / "a").string();
+  CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": expected a folder, found a link to " + outer + ", which it lies in");
+  std::filesystem::remove(link);
+  std::filesystem::create_symlink("nowhere", link);
+  CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": cannot be read: No such file or directory");
 }
 
 TEST_CASE("a stream may have more files than a process may hold open") {

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <thread>
 
-#include "mblm/interrupt.h"
+#include "train/interrupt.h"
 
 namespace mblm::testing {
 namespace {

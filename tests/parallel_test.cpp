@@ -2,6 +2,7 @@
 #include "engine/parallel.h"
 
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include <atomic>
 #include <stdexcept>
@@ -86,6 +87,25 @@ TEST_CASE("several threads are at work at once") {
     while (arrived < 2) std::this_thread::yield();  // ends only when both tiles run
   });
   CHECK(arrived == 2);
+  set_thread_count(before);
+}
+
+TEST_CASE("threads that help run no signal handlers") {
+  const int before = thread_count();
+  set_thread_count(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> arrived = 0, open_to_signals = 0, open_to_faults = 0;
+  parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
+    ++arrived;
+    while (arrived < 2) std::this_thread::yield();
+    if (std::this_thread::get_id() == caller) return;
+    sigset_t blocked;
+    pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGALRM, SIGPROF, SIGCHLD}) open_to_signals += sigismember(&blocked, signal) == 0;
+    open_to_faults += sigismember(&blocked, SIGSEGV) == 0;
+  });
+  CHECK(open_to_signals == 0);
+  CHECK(open_to_faults == 1);
   set_thread_count(before);
 }
 

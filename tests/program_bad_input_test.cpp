@@ -102,6 +102,23 @@ TEST_CASE("data that is missing, empty, too short or has no text") {
   check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
 }
 
+TEST_CASE("what a folder of text holds and is left out is told once") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder), text = (folder / "text").string();
+  std::filesystem::rename(folder / "text/train", folder / "text/all");  // one tree, not folders of splits
+  folder.write("text/deep/down/none.txt", "");
+  const ProgramResult result = run_program({"train", config});
+  INFO(result.err);
+  CHECK(result.status == 0);
+  const std::string warning = "mblm: warning: " + text + ": 1 left out (empty), such as " + text + "/deep/down/none.txt\n";
+  const std::size_t at = result.err.find(warning);
+  CHECK(at != std::string::npos);
+  CHECK(result.err.find("left out", at + warning.size()) == std::string::npos);
+  const ProgramResult eval = run_program({"eval", folder / "runs/tiny_1"});
+  CHECK(eval.status == 0);
+  CHECK(eval.err == warning);
+}
+
 TEST_CASE("a split that is missing") {
   for (const char* split : {"train", "validation"}) {
     const TemporaryFolder folder;

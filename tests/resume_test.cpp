@@ -226,6 +226,20 @@ TEST_CASE("a run that started from a checkpoint goes on like any other") {
   CHECK(contains(read_file(reference.run("1") / "config.yaml"), "resumed_from: " + first.run("whole").string()));
 }
 
+TEST_CASE("a file that gets shorter during the run ends it with one line, and costs nothing once it is back") {
+  const Reference& reference = common_reference();
+  const fs::path file = reference.folder / "text/train/a.txt";
+  const std::string text = read_file(file);
+  RunningProgram program(reference.train("shrunk", {"train.save_state_every=0.000001"}));
+  REQUIRE(wait_until(program, [&] { return saved_micro_steps(reference.run("shrunk")) >= 5; }));
+  fs::resize_file(file, 10);
+  const ProgramResult result = program.wait();
+  write_file(file, text);
+  CHECK(result.status == 1);
+  CHECK(result.err == concat_text("mblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file became shorter while in use\n"));
+  reference.check_end("shrunk", reference.resume("shrunk"));
+}
+
 TEST_CASE("one program at a time works on a run") {
   const Reference& reference = common_reference();
   RunningProgram program(reference.train("locked", {"train.target_elements=1_000_000_000"}));

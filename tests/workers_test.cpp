@@ -316,20 +316,31 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
   };
   CHECK(all_are(train(config("whole"), 2), ""));
   const std::map<std::string, std::string> outcome = outcome_of(folder / "runs/tiny_whole");
-  for (int step = 1; step <= 6; ++step) {
-    CAPTURE(step);
-    const std::string id = std::to_string(step);
+  // Validations come after micro-steps 1, 5, 10, 15 and 20, of which 15 ends a group.
+  int question = 1, steps_stopped = 0, validations_stopped = 0;
+  for (int ended = 0; ended == 0; ++question) {
+    CAPTURE(question);
+    const std::string id = std::to_string(question);
     const fs::path run = folder / ("runs/tiny_" + id);
-    std::atomic<int> stopped = 0;
+    std::atomic<int> stopped = 0, done = 0;
+    std::atomic<std::int64_t> micro_step = 0, validation_due = 0;
     const std::vector<std::string> errors = run_workers(2, [&](Communicator& communicator) {
       int asked = 0;
       TrainerOptions options{.communicator = &communicator};
-      options.callbacks.should_stop = [&] { return communicator.rank() == 1 && ++asked == step; };
+      options.callbacks.should_stop = [&] { return communicator.rank() == 1 && ++asked == question; };
       const TrainingResult result = Trainer(config(id), DatasetRegistry(), options).run();
-      stopped += result.stopped && result.state.micro_step == 3 * step;
+      ++(result.stopped ? stopped : done);
+      micro_step = result.state.micro_step;
+      validation_due = result.state.validation_due;
     });
     CHECK(all_are(errors, ""));
-    CHECK(stopped == 2);
+    REQUIRE((stopped == 2 || done == 2));
+    ended = done;
+    if (ended != 0) continue;
+    CHECK(micro_step % 3 == 0);
+    CHECK((validation_due == 0 || micro_step == 15));
+    validations_stopped += validation_due == 1;
+    ++steps_stopped;
     const std::string before = read_file(run / "loss.csv");
     const auto go_on = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
     const std::vector<std::string> refused = go_on(3);
@@ -338,6 +349,8 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
     CHECK(all_are(go_on(2), ""));
     check_same(run, outcome);
   }
+  CHECK(steps_stopped >= 6);
+  CHECK(validations_stopped >= 2);
 }
 
 }  // namespace mblm::testing

@@ -20,6 +20,7 @@ class ByteSequences : public Dataset {
   std::int64_t size(std::int64_t epoch) const override;
   std::int64_t length() const override { return length_; }
   void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  std::vector<std::string> warnings() const override { return stream_->warnings(); }
 
  private:
   void check_bytes(std::int64_t num_tokens) const;

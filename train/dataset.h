@@ -42,6 +42,9 @@ class Dataset {
   // empty). Throws FileError, ValueError for an id outside the vocabulary. Several threads may read at once.
   virtual void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const = 0;
 
+  // What a person should know of the files, such as what was left out: a line each, beginning with the path.
+  virtual std::vector<std::string> warnings() const { return {}; }
+
   // For a masked language model: the sequences have mask tokens, and labels that say what belongs there.
   virtual bool has_labels() const { return false; }
   // Writes the labels of sequence `index`: ids, or no_label (mblm/model.h). Only called where there are labels.

@@ -167,9 +167,10 @@ Evaluation evaluate(const Model& model, const Dataset& dataset, const Evaluation
   std::vector<BatchResult> results;
   Answers answers;
   bool stopped = false;
-  for (std::int64_t i = workers.rank(); i < batches; i += workers.size()) {
-    stopped = workers.is_alone() && options.should_stop && options.should_stop();
-    if (stopped) break;
+  for (std::int64_t first = 0; first < batches && !stopped; first += workers.size()) {
+    stopped = options.should_stop && workers.any(options.should_stop());
+    const std::int64_t i = first + workers.rank();
+    if (stopped || i >= batches) continue;
     results.push_back(evaluate_batch(model, ahead.next().value(), answers));
     if (options.on_progress) options.on_progress(i + 1, batches);
   }

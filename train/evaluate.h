@@ -19,7 +19,7 @@ struct EvaluationOptions {
   std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
   std::optional<RandomKey> shuffle = {};
   Workers workers = Workers();             // batch i is worker (i mod W)'s
-  std::function<bool()> should_stop = {};  // asked before each batch of a worker that is alone; may be empty
+  std::function<bool()> should_stop = {};  // asked before each batch, all workers stop when one says so; may be empty, on all of them
   std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch of this worker; may be empty
 };
 

@@ -20,6 +20,7 @@ class MaskedDataset final : public Dataset {
   std::int64_t length() const override { return original_->length(); }
   bool has_loss_mask() const override { return original_->has_loss_mask(); }
   void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  std::vector<std::string> warnings() const override { return original_->warnings(); }
   bool has_labels() const override { return true; }
   void read_labels(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> labels) const override;
 

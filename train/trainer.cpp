@@ -93,6 +93,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   summary_.devices = workers_.exchange(concat_text(options_.device, ": ", device.description));
   device_memory_ = device.memory_bytes;
   if (workers_.is_first()) options_.resume_folder.empty() ? begin() : go_on();
+  warn_of_data();
   share_start();
 } catch (const std::exception& error) {
   Workers(options.communicator).fail(error);
@@ -185,8 +186,10 @@ void Trainer::loop() {
   save_state();
 }
 
+bool Trainer::wants_to_stop() const { return options_.callbacks.should_stop && options_.callbacks.should_stop(); }
+
 bool Trainer::asked_to_stop() {
-  if (workers_.is_alone()) stopped_ = stopped_ || (options_.callbacks.should_stop && options_.callbacks.should_stop());
+  if (workers_.is_alone()) stopped_ = stopped_ || wants_to_stop();
   return stopped_;
 }
 
@@ -270,7 +273,9 @@ Prefetcher::NextPlace Trainer::places() const {
 }
 
 Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
-  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_, .should_stop = options_.callbacks.should_stop};
+  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
+  // Within a group each of several workers has gradients of its own, which no state holds.
+  if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0) options.should_stop = [this] { return wants_to_stop(); };
   if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
   if (config_.train.shuffle_eval && split == Split::Validation)
     options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};

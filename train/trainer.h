@@ -33,8 +33,8 @@ struct TrainerCallbacks {
   double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
   std::function<void(const std::string& line)> on_log = {};  // what train.log gets
   std::function<void(const std::string& warning)> on_warning = {};
-  // Asked before each micro-step, and between batches of a validation; several workers are asked at each optimizer step, and
-  // stop together as soon as one of them says so.
+  // Asked before each micro-step, and between the batches of a validation. Several workers are asked at each optimizer step, and in
+  // validations that come after one; they stop together as soon as one of them says so.
   std::function<bool()> should_stop = {};
 };
 
@@ -102,6 +102,7 @@ class Trainer {
   double exchange_news();
 
   void loop();
+  bool wants_to_stop() const;
   bool asked_to_stop();
   bool state_is_due();
   bool state_time_is_over() const;
@@ -121,6 +122,8 @@ class Trainer {
   void save_if_best(double loss);
 
   void log(const std::string& line);
+  void warn(const std::string& warning);
+  void warn_of_data();
   void log_sample();
   LossRow training_row() const;
   std::vector<int> logged_ranks() const;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <set>
 
 #include "engine/pool.h"
 #include "train/sample_text.h"
@@ -15,6 +16,21 @@ void Trainer::log(const std::string& line) {
   if (options_.callbacks.on_log) options_.callbacks.on_log(line);
 }
 
+void Trainer::warn(const std::string& warning) {
+  log("warning: " + warning);
+  if (workers_.is_first() && options_.callbacks.on_warning) options_.callbacks.on_warning(warning);
+}
+
+// Splits may share their files: each line is told once.
+void Trainer::warn_of_data() {
+  std::set<std::string> told;
+  for (const auto* split : {&data_.train, &data_.validation, &data_.test}) {
+    if (*split == nullptr) continue;
+    for (const std::string& warning : (*split)->warnings())
+      if (told.insert(warning).second) warn(warning);
+  }
+}
+
 // What the model writes now, for the eye: a function of the seed and the micro-step. It costs no more than a forward pass of a
 // micro-batch, and takes no part in anything else: no error of it ends a run.
 void Trainer::log_sample() {
@@ -23,7 +39,7 @@ void Trainer::log_sample() {
   std::string text;
   try {
     text = sample_text(*model_, *data_.validation, key, config_.train.batch_size * config_.input_seq_len);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     text = concat_text("none, ", error.what());
   }
   log(concat_text("micro-step ", state_.micro_step, ": sample ", text));

@@ -25,10 +25,7 @@ void Trainer::write_state() {
 
 // Nothing in the folder changes before all is checked.
 void Trainer::go_on() {
-  const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) {
-    log("warning: " + warning);
-    if (options_.callbacks.on_warning) options_.callbacks.on_warning(warning);
-  });
+  const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) { warn(warning); });
   const std::string folder = folder_.path().string();
   if (!saved) {
     require<FileError>(!config_.resume, folder, ": expected a state in state/, since the run started from a checkpoint, found none");

@@ -65,8 +65,7 @@ double Trainer::exchange_news() {
     double loss;
     bool stop, save;
   };
-  const bool stop = options_.callbacks.should_stop && options_.callbacks.should_stop();
-  const std::vector<News> all = workers_.exchange_values(News{steps_.group_loss(), stop, state_time_is_over()});
+  const std::vector<News> all = workers_.exchange_values(News{steps_.group_loss(), wants_to_stop(), state_time_is_over()});
   stopped_ = std::any_of(all.begin(), all.end(), [](const News& news) { return news.stop; });
   state_due_ = all.front().save;
   double loss = 0;

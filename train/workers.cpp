@@ -26,6 +26,11 @@ std::vector<std::string> Workers::exchange(const std::string& bytes) const {
   return parts;
 }
 
+bool Workers::any(bool value) const {
+  const std::vector<char> values = exchange_values(static_cast<char>(value));
+  return std::find(values.begin(), values.end(), true) != values.end();
+}
+
 void Workers::sum(const Tensor& tensor) const {
   if (is_alone()) return;
   communicator_->sum(std::span(Tensor(tensor).data<float>(), static_cast<std::size_t>(tensor.numel())));

@@ -44,6 +44,8 @@ class Workers {
     for (const std::vector<T>& list : exchange_lists(std::vector<T>{value})) values.push_back(list.front());
     return values;
   }
+  // Whether it is true on one of them.
+  bool any(bool value) const;
 
   // Sums a float32 tensor on the CPU over the workers, in place.
   void sum(const Tensor& tensor) const;

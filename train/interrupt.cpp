@@ -1,4 +1,4 @@
-#include "mblm/interrupt.h"
+#include "train/interrupt.h"
 
 #include <unistd.h>
 
