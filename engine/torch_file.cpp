@@ -1,5 +1,6 @@
 #include "engine/torch_file.h"
 
+#include <algorithm>
 #include <bit>
 #include <set>
 
@@ -17,6 +18,7 @@ static_assert(std::endian::native == std::endian::little, "elements are used as 
 
 constexpr const char* pickle_record = "data.pkl";
 constexpr const char* order_record = "byteorder";
+constexpr std::string_view legacy_start = "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";  // a pickled number
 
 // The folder in the zip file that everything is in, its name being free.
 std::string find_prefix(const std::string& path, const std::map<std::string, ZipRecord>& records) {
@@ -41,6 +43,9 @@ TorchFile::TorchFile(const std::filesystem::path& path) : path_(path) {
   const auto file = std::make_shared<const MappedFile>(path);
   // The mapping is read only; a Storage does not know such memory.
   contents_ = std::make_shared<Storage>(const_cast<std::byte*>(file->data()), file->size(), file);
+  const std::string_view start{reinterpret_cast<const char*>(file->data()), std::min(file->size(), legacy_start.size())};
+  require<FileError>(start != legacy_start, path.string(), ": expected a zip file, as torch.save writes it since PyTorch 1.6, found its older format; ",
+                     "torch.load and torch.save in a newer PyTorch turn it into one");
   records_ = list_zip_records(path.string(), {file->data(), file->size()});
   prefix_ = find_prefix(path.string(), records_);
   if (records_.count(prefix_ + order_record) != 0) {

@@ -30,7 +30,13 @@ std::string scalar_text(const YamlValue& value) {
   return means_something || is_safe_plain(value.text) ? value.text : in_quotes(value.text);
 }
 
-std::string key_text(const std::string& key) { return is_safe_plain(key) ? key : in_quotes(key); }
+constexpr std::size_t longest_simple_key = 1024;  // with its quotes; a longer one must be marked as a key
+
+// `KEY:`, or a marked key and the `:` on a line of its own.
+std::string key_text(const std::string& key, std::size_t indent) {
+  const std::string text = is_safe_plain(key) ? key : in_quotes(key);
+  return text.size() <= longest_simple_key ? text + ":" : concat_text("? ", text, "\n", std::string(indent, ' '), ":");
+}
 
 // What follows `key:` or `-` on its line and below it; `indent` is that of the lines below.
 void write(std::string& out, const YamlValue& value, std::size_t indent);
@@ -38,7 +44,7 @@ void write(std::string& out, const YamlValue& value, std::size_t indent);
 void write_map(std::string& out, const YamlValue& map, std::size_t indent, bool first_on_line) {
   for (std::size_t i = 0; i < map.items.size(); ++i) {
     if (i > 0 || !first_on_line) out.append(indent, ' ');
-    out += key_text(map.keys[i]) + ":";
+    out += key_text(map.keys[i], indent);
     write(out, map.items[i], indent + 2);
   }
 }

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "mblm/yaml.h"
 #include "tests/config_text.h"
 #include "tests/temporary_folder.h"
 
@@ -276,6 +277,27 @@ TEST_CASE("fields of a masked language model belong to one") {
   CHECK(error_with("- attn_head_dims: 8", "- block_type: transformerEncoder\n      attn_head_dims: 8") ==
         "13: params.block[1].block_type: expected a block that sees no later tokens, got transformerEncoder: it is for masked language models "
         "(mask_token_id, mblm_config)");
+}
+
+TEST_CASE("keys of any length are written so that they can be read") {
+  for (const std::size_t length : {1021, 1022, 1023, 1024, 1025, 1026, 5000}) {
+    for (const char* key_sign : {"k", "'"}) {  // plain, in quotes
+      CAPTURE(length);
+      const std::string key(length, *key_sign);
+      YamlValue inner, list, outer;
+      inner.add(key, yaml_of(std::int64_t{1}));
+      inner.add("a" + key, YamlValue{});
+      list.kind = YamlValue::Kind::List;
+      list.items = {inner, inner};
+      outer.add(key, list);
+      outer.add("b", inner);
+      const YamlValue again = parse_yaml(write_yaml(outer), "written");
+      CHECK(again.keys == outer.keys);
+      CHECK(again.find("b")->keys == inner.keys);
+      CHECK(again.items[0].items[1].keys == inner.keys);
+      CHECK(to_integer(again.items[0].items[1].items[0]) == 1);
+    }
+  }
 }
 
 TEST_CASE("a masked language model has its fields under mblm_config") {

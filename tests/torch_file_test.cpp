@@ -298,7 +298,10 @@ TEST_CASE("zip files of another form") {
   CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage}, {"a/byteorder", "big"}}) == "expected the byte order little, found \"big\"");
   CHECK(message({}) == "expected a zip file with a record data.pkl, as torch.save writes it, found none");
   CHECK(message({{"data.pkl", pickle}}) == "expected a zip file with a record data.pkl, as torch.save writes it, found none");
-  CHECK(refusal(folder, "\x80\x02}.").starts_with("expected a whole zip file"));  // as torch.save wrote before version 1.6
+  CHECK(refusal(folder, "\x80\x02}.").starts_with("expected a whole zip file"));
+  const std::string legacy("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q", 25);  // as torch.save wrote before version 1.6
+  CHECK(refusal(folder, legacy).starts_with("expected a zip file, as torch.save writes it since PyTorch 1.6, found its older format"));
+  CHECK(refusal(folder, legacy.substr(0, 14)).starts_with("expected a whole zip file"));
   CHECK(refusal(folder, "").starts_with("expected a whole zip file"));
   std::string beyond = zip_bytes({{"a/data.pkl", pickle}, {"a/data/0", storage}});
   const std::string size = little_endian(16, 4) + little_endian(16, 4), larger = little_endian(1 << 20, 4) + little_endian(1 << 20, 4);
