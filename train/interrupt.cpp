@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 
 namespace mblm {
@@ -24,7 +25,11 @@ void handle(void (*handler)(int)) {
 
 }  // namespace
 
-InterruptScope::InterruptScope() : listener_([this] { is_over_.wait(false); }) {
+InterruptScope::InterruptScope()
+    : listener_([this] {
+        std::unique_lock lock(mutex_);
+        ended_.wait(lock, [this] { return is_over_; });
+      }) {
   noted = 0;
   handle(note_signal);
   sigset_t signals;
@@ -37,8 +42,11 @@ InterruptScope::InterruptScope() : listener_([this] { is_over_.wait(false); }) {
 InterruptScope::~InterruptScope() {
   handle(SIG_DFL);
   pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  is_over_ = true;
-  is_over_.notify_one();
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  ended_.notify_one();
   listener_.join();
 }
 

@@ -3,7 +3,8 @@
 
 #include <signal.h>
 
-#include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
 namespace mblm {
@@ -25,8 +26,10 @@ class InterruptScope {
 
  private:
   sigset_t before_{};  // the signals that the calling thread did not get
-  std::atomic<bool> is_over_ = false;
-  std::thread listener_;
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  bool is_over_ = false;
+  std::thread listener_;  // waits; handlers run in it
 };
 
 }  // namespace mblm
