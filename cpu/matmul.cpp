@@ -1,4 +1,6 @@
-#include "cpu/matmul.h"
+#include "ops/matmul.h"
+
+#include <vector>
 
 #include "cpu/gemm.h"
 #include "cpu/kernel.h"
@@ -6,13 +8,35 @@
 namespace mblm {
 namespace {
 
+struct Sizes {
+  std::int64_t batch, M, N, K;
+  std::int64_t a_columns, b_columns;  // of the matrices as they lie in memory
+  std::int64_t a_step, b_step;        // between matrices of the batch; 0: one for all
+};
+
+Sizes sizes_of(const Tensor& a, const Tensor& b, const Tensor& c, const MatmulFlags& flags) {
+  Sizes s{};
+  s.batch = c.rank() > 2 ? c.size(0) : 1;
+  s.M = c.size(-2);
+  s.N = c.size(-1);
+  s.K = flags.transpose_a ? a.size(-2) : a.size(-1);
+  s.a_columns = a.size(-1);
+  s.b_columns = b.size(-1);
+  s.a_step = a.rank() > 2 ? s.M * s.K : 0;
+  s.b_step = b.rank() > 2 ? s.K * s.N : 0;
+  return s;
+}
+
 struct TileSize {
   std::int64_t rows, columns;
 };
 
+// The next multiple of `unit`, at least one.
+std::int64_t round_up(std::int64_t n, std::int64_t unit) { return std::max(unit, (n + unit - 1) / unit * unit); }
+
 // Tiles of c: 256 rows by all columns, halved along the longer side until there is work for 16 threads or a tile is down to
 // 2^20 multiplications, where starting threads costs as much. A function of the shape only.
-TileSize tile_of(const MatmulSizes& s) {
+TileSize tile_of(const Sizes& s) {
   TileSize tile{std::min<std::int64_t>(256, round_up(s.M, 32)), round_up(s.N, 64)};
   while (s.batch * tile_count(s.M, tile.rows) * tile_count(s.N, tile.columns) < 16 && tile.rows * tile.columns * s.K > (1 << 20)) {
     if (tile.columns > tile.rows && tile.columns > 64)
@@ -27,7 +51,7 @@ TileSize tile_of(const MatmulSizes& s) {
 
 // Calls f(matrix of the batch, first row, rows, first column, columns) for each tile of c.
 template <class F>
-void for_each_tile(const MatmulSizes& s, F&& f) {
+void for_each_tile(const Sizes& s, F&& f) {
   const TileSize tile = tile_of(s);
   const std::int64_t down = tile_count(s.M, tile.rows), across = tile_count(s.N, tile.columns);
   parallel_tiles(s.batch * down * across, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
@@ -36,11 +60,15 @@ void for_each_tile(const MatmulSizes& s, F&& f) {
   });
 }
 
-// A tile before the product is added to it: bias + beta c in the place of c, where beta = 0 does not read c.
-template <class T>
-void start_tile(T* c, std::int64_t c_step, const T* bias, float beta, std::int64_t rows, std::int64_t columns) {
-  for (std::int64_t i = 0; i < rows; ++i, c += c_step)
-    for (std::int64_t j = 0; j < columns; ++j) c[j] = beta == 0 ? bias[j] : bias[j] + static_cast<T>(beta) * c[j];
+// The tile before the product is added to it: bias + beta c, where beta = 0 does not read c.
+template <class To, class From, class B>
+void start_tile(To* tile, std::int64_t tile_stride, const From* c, std::int64_t c_stride, const B* bias, float beta, std::int64_t rows,
+                std::int64_t columns) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < columns; ++j) {
+      const To start = bias == nullptr ? To(0) : static_cast<To>(bias[j]);
+      tile[i * tile_stride + j] = beta == 0 ? start : start + static_cast<To>(beta) * static_cast<To>(c[i * c_stride + j]);
+    }
 }
 
 // One matrix for the whole batch and many rows of c: b^T is copied once, where the tiles would turn it around again and again.
@@ -69,22 +97,57 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
     multiply<T>(a, transposed<T>(b), bias, c, {flags.transpose_a, false, flags.beta});
     return;
   }
-  const MatmulSizes s = sizes_of(a, b, c, flags);
+  const Sizes s = sizes_of(a, b, c, flags);
   const T *pa = a.data<T>(), *pb = b.data<T>(), *pbias = bias.defined() ? bias.data<T>() : nullptr;
   T* pc = c.data<T>();
   for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     const T* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
     const T* tb = pb + matrix * s.b_step + (flags.transpose_b ? column * s.b_columns : column);
     T* tc = pc + (matrix * s.M + row) * s.N + column;
-    if (pbias != nullptr) start_tile(tc, s.N, pbias + column, flags.beta, rows, columns);
+    if (pbias != nullptr) start_tile(tc, s.N, tc, s.N, pbias + column, flags.beta, rows, columns);
     gemm<T>(flags.transpose_a, flags.transpose_b, rows, columns, s.K, T(1), ta, s.a_columns, tb, s.b_columns,
             pbias != nullptr ? T(1) : static_cast<T>(flags.beta), tc, s.N);
   });
 }
 
+// Sums are float32: in c itself, or for a bfloat16 c in a tile of float32 that is rounded at the end.
+template <class C, class B>
+void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
+  const Sizes s = sizes_of(a, b, c, flags);
+  const bfloat16 *pa = a.data<bfloat16>(), *pb = b.data<bfloat16>();
+  const B* pbias = bias.defined() ? bias.data<B>() : nullptr;
+  C* pc = c.data<C>();
+  for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
+    const bfloat16* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
+    const bfloat16* tb = pb + matrix * s.b_step + (flags.transpose_b ? column * s.b_columns : column);
+    C* tc = pc + (matrix * s.M + row) * s.N + column;
+    const auto add_product = [&](float* tile, std::int64_t stride) {
+      const bool add = pbias != nullptr || flags.beta != 0;
+      if (add) start_tile(tile, stride, tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
+      gemm_bfloat16(flags.transpose_a, flags.transpose_b, rows, columns, s.K, ta, s.a_columns, tb, s.b_columns, add, tile, stride);
+    };
+    if constexpr (std::is_same_v<C, float>) {
+      add_product(tc, s.N);
+    } else {
+      Tensor sums = empty(Shape{rows, columns}, DType::Float32);
+      const float* from = sums.data<float>();
+      add_product(sums.data<float>(), columns);
+      for (std::int64_t i = 0; i < rows; ++i)
+        for (std::int64_t j = 0; j < columns; ++j) tc[i * s.N + j] = bfloat16(from[i * columns + j]);
+    }
+  });
+}
+
 void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
-  if (a.dtype() == DType::BFloat16) return multiply_bfloat16(a, b, bias, c, flags);
-  for_real_type("matmul", a.dtype(), [&]<class T>() { multiply<T>(a, b, bias, c, flags); });
+  if (a.dtype() != DType::BFloat16) {
+    for_real_type("matmul", a.dtype(), [&]<class T>() { multiply<T>(a, b, bias, c, flags); });
+    return;
+  }
+  const bool narrow_c = c.dtype() == DType::BFloat16, narrow_bias = bias.defined() && bias.dtype() == DType::BFloat16;
+  if (narrow_c && narrow_bias) multiply_bfloat16<bfloat16, bfloat16>(a, b, bias, c, flags);
+  if (narrow_c && !narrow_bias) multiply_bfloat16<bfloat16, float>(a, b, bias, c, flags);
+  if (!narrow_c && narrow_bias) multiply_bfloat16<float, bfloat16>(a, b, bias, c, flags);
+  if (!narrow_c && !narrow_bias) multiply_bfloat16<float, float>(a, b, bias, c, flags);
 }
 
 const bool added = matmul_kernel.add(DeviceKind::Cpu, {DType::Float32, DType::Float64, DType::BFloat16}, run);

@@ -1,0 +1,119 @@
+#include "cpu/gemm.h"
+#include "engine/tensor.h"
+#ifdef MBLM_ONEDNN
+#include <dnnl.hpp>
+#include <map>
+#include <mutex>
+
+#include "cpu/one_thread.h"
+#include "engine/error.h"
+#endif
+
+namespace mblm {
+
+namespace {
+
+// op(a) as it lies in memory, in float32 and without gaps. Exact.
+Tensor widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+  Tensor wide = empty(Shape{rows, columns}, DType::Float32);
+  float* to = wide.data<float>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+#pragma omp simd
+    for (std::int64_t j = 0; j < columns; ++j) to[i * columns + j] = static_cast<float>(x[i * stride + j]);
+  }
+  return wide;
+}
+
+}  // namespace
+
+void widening_gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {
+  const std::int64_t a_columns = transpose_a ? M : K, b_columns = transpose_b ? K : N;
+  const Tensor wide_a = widened(a, transpose_a ? K : M, a_columns, lda), wide_b = widened(b, transpose_b ? N : K, b_columns, ldb);
+  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, wide_a.data<float>(), a_columns, wide_b.data<float>(), b_columns, add ? 1.0f : 0.0f, c, ldc);
+}
+
+#ifdef MBLM_ONEDNN
+namespace {
+
+using dnnl::memory;
+
+struct Problem {
+  bool transpose_a, transpose_b, add;
+  std::int64_t M, N, K, lda, ldb, ldc;
+  auto operator<=>(const Problem&) const = default;
+};
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+memory::desc matrix(std::int64_t rows, std::int64_t columns, memory::data_type type, bool transposed, std::int64_t stride) {
+  return {{rows, columns}, type, transposed ? memory::dims{1, stride} : memory::dims{stride, 1}};
+}
+
+dnnl::matmul::primitive_desc describe(const Problem& p) {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // the library's own is shared by the threads that run the primitive
+  if (p.add) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    attributes.set_post_ops(sum);
+  }
+  const auto type = memory::data_type::bf16;
+  const dnnl::matmul::desc product(matrix(p.M, p.K, type, p.transpose_a, p.lda), matrix(p.K, p.N, type, p.transpose_b, p.ldb),
+                                   matrix(p.M, p.N, memory::data_type::f32, false, p.ldc));
+  return {product, attributes, cpu_engine()};
+}
+
+struct Compiled {
+  dnnl::matmul::primitive_desc description;
+  dnnl::matmul primitive;  // none where the library has no such product for this processor: below AVX-512
+  explicit Compiled(const Problem& p) {
+    try {
+      description = describe(p);
+      primitive = dnnl::matmul(description);
+    } catch (const dnnl::error& error) {
+      require(error.status == dnnl_unimplemented, "gemm_bfloat16: oneDNN failed with status ", static_cast<int>(error.status));
+    }
+  }
+};
+
+// Making a primitive compiles code: one per problem, kept for the life of the process.
+const Compiled& compiled(const Problem& problem) {
+  static std::mutex mutex;
+  static std::map<Problem, Compiled> all;
+  const std::lock_guard lock(mutex);
+  const auto found = all.find(problem);
+  return found != all.end() ? found->second : all.emplace(problem, problem).first->second;
+}
+
+}  // namespace
+
+void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {
+  if (M == 0 || N == 0) return;
+  if (K == 0) return widening_gemm(transpose_a, transpose_b, M, N, K, a, lda, b, ldb, add, c, ldc);
+  const OneThread one_thread;
+  const Compiled& product = compiled({transpose_a, transpose_b, add, M, N, K, lda, ldb, ldc});
+  if (!product.primitive) return widening_gemm(transpose_a, transpose_b, M, N, K, a, lda, b, ldb, add, c, ldc);
+  const auto argument = [](const memory::desc& description, const void* data) { return memory(description, cpu_engine(), const_cast<void*>(data)); };
+  const Tensor scratch = empty(Shape{static_cast<std::int64_t>(product.description.scratchpad_desc().get_size())}, DType::UInt8);
+  dnnl::stream stream(cpu_engine());
+  product.primitive.execute(stream, {{DNNL_ARG_SRC, argument(product.description.src_desc(), a)},
+                                     {DNNL_ARG_WEIGHTS, argument(product.description.weights_desc(), b)},
+                                     {DNNL_ARG_DST, argument(product.description.dst_desc(), c)},
+                                     {DNNL_ARG_SCRATCHPAD, argument(product.description.scratchpad_desc(), scratch.raw())}});
+}
+
+#else
+
+void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
+                   const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {
+  widening_gemm(transpose_a, transpose_b, M, N, K, a, lda, b, ldb, add, c, ldc);
+}
+
+#endif
+
+}  // namespace mblm
