@@ -109,7 +109,8 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
   if (!config.model.is_masked() && config.train.masking_proba)
     train.fail("masking_proba", "expected none, the model is no masked language model (mask_token_id, mblm_config)");
   if (!is_device(config.train.device)) train.fail("device", "expected auto, cpu, cuda or cuda:N, got " + in_quotes(config.train.device));
-  if (config.io.name_model.empty()) io.fail("name_model", "expected a name, got \"\"");
+  const std::string& model = config.io.name_model;
+  if (model.empty() || model.front() == '/') io.fail("name_model", "expected a name that a folder's can begin with, got " + in_quotes(model));
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
 }
 

@@ -34,6 +34,7 @@ struct Conversion {
   void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, std::string& to) const {
     if (value.kind != YamlValue::Kind::Scalar) mismatch(name, wish_of(field, name), value);
+    if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a byte of zero, which would end a path", value);
     to = value.text;
   }
   void convert(const YamlValue& value, const std::string& name, PositionKind& to) const {

@@ -3,10 +3,10 @@
 
 #include <utility>
 
-#include "train/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_train.h"
 #include "mblm/program_workers.h"
+#include "train/interrupt.h"
 #include "train/run_folder.h"
 
 namespace mblm {

@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "engine/parallel.h"
-#include "train/interrupt.h"
 #include "mblm/program.h"
 #include "mblm/program_progress.h"
 #include "mblm/program_train.h"
 #include "mblm/program_workers.h"
+#include "train/interrupt.h"
 
 namespace mblm {
 namespace {

@@ -212,6 +212,9 @@ TEST_CASE("an output folder that cannot be one") {
   check_refused(folder, {"train", config, "io.output_dir=" + (folder / "occupied").string()}, {folder / "occupied"});
   std::filesystem::create_directories(folder / "runs/tiny_1");
   check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // somebody's run is there
+  const std::string longer(300, 'a');
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new/deep").string(), "io.name_model=" + longer}, {longer, "cannot make the run's folder: "});
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new").string() + "/" + longer}, {longer, "cannot make the output folder: "});
   check_refused(folder, {"train", config, "io.output_dir=/proc/runs"}, {"/proc/runs: cannot make the output folder: "});  // also for root
 }
 

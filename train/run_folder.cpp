@@ -14,12 +14,36 @@ namespace {
 
 std::filesystem::path lock_file(const std::filesystem::path& run) { return run / "state" / "lock"; }
 
+// The output folder that a run's is in. What is made of it goes again with the folders that are not used.
+class OutputFolder {
+ public:
+  explicit OutputFolder(const std::filesystem::path& path) : path_(path) {
+    std::error_code error;
+    for (std::filesystem::path missing = path; !missing.empty() && !std::filesystem::exists(missing, error); missing = missing.parent_path()) ++made_;
+    std::filesystem::create_directories(path, error);
+    if (!error) return;
+    remove();
+    throw_file_error(path, "cannot make the output folder", error.value());
+  }
+  void remove() const {
+    std::error_code error;
+    std::filesystem::path made = path_;
+    for (int i = 0; i < made_; ++i, made = made.parent_path()) std::filesystem::remove(made, error);
+  }
+
+ private:
+  std::filesystem::path path_;
+  int made_ = 0;
+};
+
 std::filesystem::path make_folder(const std::filesystem::path& path) {
+  const OutputFolder output(path.parent_path());
   std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
-  if (error) throw_file_error(path.parent_path(), "cannot make the output folder", error.value());
   const bool made = std::filesystem::create_directory(path, error);
-  if (error) throw_file_error(path, "cannot make the run's folder", error.value());
+  if (error) {
+    output.remove();
+    throw_file_error(path, "cannot make the run's folder", error.value());
+  }
   const std::string holder = made ? "" : RunLock::holder(lock_file(path));
   require<FileError>(holder.empty(), path.string(), ": expected a new folder for the run, found one that process ", holder, " works on");
   require<FileError>(made, path.string(), ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
