@@ -2,6 +2,7 @@
 
 // g++ 12 takes the undefined lanes of its own AVX-512 intrinsics for variables of ours.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
 #ifdef MBLM_ONEDNN
