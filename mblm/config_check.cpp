@@ -109,8 +109,9 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
   if (!config.model.is_masked() && config.train.masking_proba)
     train.fail("masking_proba", "expected none, the model is no masked language model (mask_token_id, mblm_config)");
   if (!is_device(config.train.device)) train.fail("device", "expected auto, cpu, cuda or cuda:N, got " + in_quotes(config.train.device));
-  const std::string& model = config.io.name_model;
-  if (model.empty() || model.front() == '/') io.fail("name_model", "expected a name that a folder's can begin with, got " + in_quotes(model));
+  const std::string& name = config.io.name_model;
+  if (name.empty()) io.fail("name_model", "expected a name, got \"\"");
+  if (name.front() == '/') io.fail("name_model", "expected a name within io.output_dir, got " + in_quotes(name));
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
 }
 

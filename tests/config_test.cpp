@@ -219,8 +219,8 @@ TEST_CASE("values out of range") {
   for (const char* device : {"auto", "cpu", "cuda", "cuda:0", "cuda:12"})
     CHECK(parsed(with("batch_size: 2", std::string("batch_size: 2\n  device: ") + device)).train.device == device);
   CHECK(error_with("expand: 2", "expand: 2\n      dropout: 1") == "12: params.block[0].dropout: expected a number in [0, 1), got 1");
-  CHECK(error_with("name_model: small", "name_model: \"\"") == "23: io.name_model: expected a name that a folder's can begin with, got \"\"");
-  CHECK(error_with("name_model: small", "name_model: /small") == "23: io.name_model: expected a name that a folder's can begin with, got \"/small\"");
+  CHECK(error_with("name_model: small", "name_model: \"\"") == "23: io.name_model: expected a name, got \"\"");
+  CHECK(error_with("name_model: small", "name_model: /small") == "23: io.name_model: expected a name within io.output_dir, got \"/small\"");
   CHECK(error_with("name_model: small", "name_model: \"a\\0b\"") ==
         "23: io.name_model: expected text without a byte of zero, which would end a path, got \"a\\u0000b\"");
   CHECK(error_with("output_dir: runs", "output_dir: ''") == "24: io.output_dir: expected a folder, got \"\"");

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -18,21 +19,46 @@ bool comes_to_this_thread(int signal) {
   return sigismember(&blocked, signal) == 0;
 }
 
+std::atomic<int> handled = 0;
+extern "C" void handle_here(int) { ++handled; }
+
 }  // namespace
 
-TEST_CASE("a signal is noted, by another thread than those that compute") {
+TEST_CASE("a program's own handlers come back") {
+  struct sigaction own {}, before {};
+  own.sa_handler = handle_here;
   for (const int signal : {SIGINT, SIGTERM}) {
+    handled = 0;
+    sigaction(signal, &own, &before);
     {
       const InterruptScope interrupt;
-      CHECK(InterruptScope::signal() == 0);
-      CHECK_FALSE(comes_to_this_thread(signal));
-      std::thread([&] { CHECK_FALSE(comes_to_this_thread(signal)); }).join();
-      kill(getpid(), signal);
-      const auto start = std::chrono::steady_clock::now();
-      while (InterruptScope::signal() == 0 && std::chrono::steady_clock::now() - start < std::chrono::seconds(10)) std::this_thread::yield();
-      CHECK(InterruptScope::signal() == signal);
     }
-    CHECK(comes_to_this_thread(signal));
+    raise(signal);
+    CHECK(handled == 1);
+    sigaction(signal, &before, nullptr);
+  }
+}
+
+TEST_CASE("a signal is noted, by another thread than those that compute") {
+  for (const bool comes_before : {true, false}) {
+    for (const int signal : {SIGINT, SIGTERM}) {
+      sigset_t signals, before;
+      sigemptyset(&signals);
+      sigaddset(&signals, signal);
+      pthread_sigmask(comes_before ? SIG_UNBLOCK : SIG_BLOCK, &signals, &before);
+      {
+        const InterruptScope interrupt;
+        CHECK(InterruptScope::signal() == 0);
+        CHECK_FALSE(comes_to_this_thread(signal));
+        std::thread([&] { CHECK_FALSE(comes_to_this_thread(signal)); }).join();
+        kill(getpid(), signal);
+        const auto start = std::chrono::steady_clock::now();
+        while (InterruptScope::signal() == 0 && std::chrono::steady_clock::now() - start < std::chrono::seconds(10)) std::this_thread::yield();
+        CHECK(InterruptScope::signal() == signal);
+      }
+      CHECK(comes_to_this_thread(signal) == comes_before);
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
   }
 }
 

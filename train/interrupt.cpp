@@ -15,33 +15,31 @@ extern "C" void note_signal(int signal) {
   if (noted.exchange(signal) != 0) _exit(128 + signal);
 }
 
-void handle(void (*handler)(int)) {
-  struct sigaction action {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;  // a write in progress goes on
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
 }  // namespace
 
-InterruptScope::InterruptScope()
-    : listener_([this] {
-        std::unique_lock lock(mutex_);
-        ended_.wait(lock, [this] { return is_over_; });
-      }) {
+InterruptScope::InterruptScope() {
   noted = 0;
-  handle(note_signal);
+  struct sigaction action {};
+  action.sa_handler = note_signal;
+  action.sa_flags = SA_RESTART;  // a write in progress goes on
+  sigaction(SIGINT, &action, &interrupt_before_);
+  sigaction(SIGTERM, &action, &terminate_before_);
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &signals, &before_);
+  pthread_sigmask(SIG_BLOCK, &signals, &blocked_before_);
+  listener_ = std::thread([this, signals] {
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [this] { return is_over_; });
+  });
 }
 
 InterruptScope::~InterruptScope() {
-  handle(SIG_DFL);
-  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  sigaction(SIGINT, &interrupt_before_, nullptr);
+  sigaction(SIGTERM, &terminate_before_, nullptr);
+  pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
   {
     const std::lock_guard lock(mutex_);
     is_over_ = true;

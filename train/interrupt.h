@@ -9,8 +9,9 @@
 
 namespace mblm {
 
-// While it lives, the first SIGINT or SIGTERM is only noted; a second one ends the program at once. The library itself makes
-// none. Make it in the thread that trains, and let TrainerCallbacks::should_stop ask signal().
+// While it lives, the first SIGINT or SIGTERM is only noted; a second one ends the program at once. Afterwards handlers are those
+// from before. The library itself makes none. Make one at a time, in the thread that trains, and let TrainerCallbacks::should_stop
+// ask signal().
 // The signals come to a thread of its own, not to the calling thread and those that it starts meanwhile: oneDNN's products (2.6.3,
 // AVX2 and up) have numbers below the stack pointer where the system puts a handler's frame, and write past their memory when a
 // handler interrupts them. Handlers of a program's own, for any signal, must be kept from a thread that computes in the same way:
@@ -25,7 +26,8 @@ class InterruptScope {
   static int signal();  // the signal that came, 0 for none
 
  private:
-  sigset_t before_{};  // the signals that the calling thread did not get
+  sigset_t blocked_before_{};  // the signals that the calling thread did not get
+  struct sigaction interrupt_before_{}, terminate_before_{};
   std::mutex mutex_;
   std::condition_variable ended_;
   bool is_over_ = false;
