@@ -13,7 +13,7 @@
 #include <thread>
 
 #include "tests/temporary_folder.h"
-#include "train/prefetch.h"
+#include "train/data/prefetch.h"
 
 namespace {
 

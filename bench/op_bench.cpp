@@ -39,14 +39,14 @@ Peaks measure_peaks() {
   constexpr std::int64_t size = 1536, elements = 1 << 26;
   Tensor a = empty(Shape{size, size}, DType::Float32), b = empty(Shape{size, size}, DType::Float32);
   for (Tensor* x : {&a, &b})
-    for (std::int64_t i = 0; i < x->numel(); ++i) x->data<float>()[i] = static_cast<float>((i * 7919) % 1000) * 1e-3f - 0.5f;
+    for (std::int64_t i = 0; i < x->numel(); ++i) x->host_data<float>()[i] = static_cast<float>((i * 7919) % 1000) * 1e-3f - 0.5f;
   Peaks peaks;
-  peaks.flops = 2.0 * size * size * size / best_seconds(8, [&] { benchmark::DoNotOptimize(matmul(a, b).raw()); });
+  peaks.flops = 2.0 * size * size * size / best_seconds(8, [&] { benchmark::DoNotOptimize(matmul(a, b).host_bytes().data()); });
   const Tensor from = zeros(Shape{elements}, DType::Float32);
   Tensor to = zeros(Shape{elements}, DType::Float32);
   peaks.bytes = 8.0 * elements / best_seconds(5, [&] {
     parallel_tiles(elements, 1 << 20, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      std::memcpy(to.data<float>() + begin, from.data<float>() + begin, static_cast<std::size_t>(end - begin) * 4);
+      std::memcpy(to.host_data<float>() + begin, from.host_data<float>() + begin, static_cast<std::size_t>(end - begin) * 4);
     });
   });
   return peaks;

@@ -27,7 +27,7 @@ TileSums sum_tile(const T* x, std::int64_t begin, std::int64_t end) {
 void norm_of(const Tensor& x, Tensor& norm, Tensor& finite) {
   for_real_type("global_norm", x.dtype(), [&]<class T>() {
     std::vector<TileSums> tiles(static_cast<std::size_t>(tile_count(x.numel(), elementwise_tile)));
-    const T* px = x.data<T>();
+    const T* px = data<T>(x);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
       tiles[static_cast<std::size_t>(tile)] = sum_tile(px, begin, end);
     });
@@ -36,8 +36,8 @@ void norm_of(const Tensor& x, Tensor& norm, Tensor& finite) {
       total.square += tile.square;
       total.residue += tile.residue;
     }
-    *norm.data<double>() = std::sqrt(total.square);
-    *finite.data<std::uint8_t>() = total.residue == 0 ? 1 : 0;
+    *data<double>(norm) = std::sqrt(total.square);
+    *data<std::uint8_t>(finite) = total.residue == 0 ? 1 : 0;
   });
 }
 
@@ -75,12 +75,12 @@ void step_tile(const Factors<T>& f, std::int64_t begin, std::int64_t end, const 
 
 void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const Tensor& norm,
           const Tensor& finite, const AdamOptions& options) {
-  if (*finite.data<std::uint8_t>() == 0) return;
+  if (*data<std::uint8_t>(finite) == 0) return;
   for_real_type("adam_step", values.dtype(), [&]<class T>() {
-    const Factors<T> factors(options, *norm.data<double>());
-    const T* g = gradients.data<T>();
-    T *w = values.data<T>(), *m = first_moment.data<T>(), *v = second_moment.data<T>();
-    bfloat16* copy = bfloat16_copy.defined() ? bfloat16_copy.data<bfloat16>() : nullptr;
+    const Factors<T> factors(options, *data<double>(norm));
+    const T* g = data<T>(gradients);
+    T *w = data<T>(values), *m = data<T>(first_moment), *v = data<T>(second_moment);
+    bfloat16* copy = bfloat16_copy.defined() ? data<bfloat16>(bfloat16_copy) : nullptr;
     parallel_tiles(values.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       step_tile(factors, begin, end, g, w, m, v);
       if (copy == nullptr) return;  // else convert while the tile is in the L2 cache, as bits: struct assignments do not vectorise

@@ -17,8 +17,8 @@ std::int64_t first_visible(const std::uint8_t* key_mask, std::int64_t keys) {
 template <class T>
 AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std::int64_t b, std::int64_t h) {
   const std::int64_t tokens = qkv.size(1), row = qkv.size(2), width = row / (3 * options.heads);
-  const T* q = qkv.data<T>() + b * tokens * row + h * width;
-  const std::uint8_t* key_mask = options.key_mask.defined() ? options.key_mask.data<std::uint8_t>() + b * tokens : nullptr;
+  const T* q = data<T>(qkv) + b * tokens * row + h * width;
+  const std::uint8_t* key_mask = options.key_mask.defined() ? data<std::uint8_t>(options.key_mask) + b * tokens : nullptr;
   AttentionHead<T> head{};
   head.q = q;
   head.k = q + row / 3;
@@ -52,7 +52,7 @@ std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
 template <class T, class F>
 void run_forward(F&& head, std::int64_t heads, std::int64_t queries, std::int64_t keys, Tensor& y, T* log_sum_exp) {
   const std::int64_t batch = y.size(0), width = y.size(2) / heads;
-  T* py = y.data<T>();
+  T* py = data<T>(y);
   if (keys <= short_keys) {
     parallel_tiles(batch * heads, pairs_per_tile(queries, width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t pair = begin; pair < end; ++pair) {
@@ -72,7 +72,7 @@ void run_forward(F&& head, std::int64_t heads, std::int64_t queries, std::int64_
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
   for_real_type("attention_forward", qkv.dtype(), [&]<class T>() {
     run_forward<T>([&](std::int64_t b, std::int64_t h) { return head_of<T>(qkv, options, b, h); }, options.heads, qkv.size(1), qkv.size(1), y,
-                   log_sum_exp.data<T>());
+                   data<T>(log_sum_exp));
   });
 }
 
@@ -81,10 +81,10 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
   for_real_type("attention_backward", qkv.dtype(), [&]<class T>() {
     const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
     const bool is_short = tokens <= short_keys;
-    const T *py = y.data<T>(), *pdy = dy.data<T>(), *lse = log_sum_exp.data<T>();
-    T* pd = dqkv.data<T>();
+    const T *py = data<T>(y), *pdy = data<T>(dy), *lse = data<T>(log_sum_exp);
+    T* pd = data<T>(dqkv);
     Tensor deltas = is_short ? Tensor{} : empty_like(log_sum_exp);
-    T* delta = is_short ? nullptr : deltas.data<T>();
+    T* delta = is_short ? nullptr : data<T>(deltas);
     parallel_tiles(batch * heads, is_short ? pairs_per_tile(tokens, width) : 1, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t pair = begin; pair < end; ++pair) {
         const std::int64_t b = pair / heads, h = pair % heads;
@@ -104,8 +104,8 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
 template <class T>
 void append(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length) {
   const std::int64_t tokens = qkv.size(1), width = k.size(2), capacity = k.size(1);
-  const T* from = qkv.data<T>();
-  T *pk = k.data<T>(), *pv = v.data<T>();
+  const T* from = data<T>(qkv);
+  T *pk = data<T>(k), *pv = data<T>(v);
   parallel_tiles(qkv.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t to = (row / tokens * capacity + length + row % tokens) * width;
@@ -119,7 +119,7 @@ void cached(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length, const 
   for_real_type("attention_cached", qkv.dtype(), [&]<class T>() {
     append<T>(qkv, k, v, length);
     const std::int64_t tokens = qkv.size(1), width = k.size(2) / options.heads, keys = length + tokens;
-    const T *pk = k.data<T>(), *pv = v.data<T>();
+    const T *pk = data<T>(k), *pv = data<T>(v);
     Tensor log_sum_exp = empty(Shape{qkv.size(0), options.heads, tokens}, qkv.dtype());
     const auto head = [&](std::int64_t b, std::int64_t h) {
       AttentionHead<T> one = head_of<T>(qkv, options, b, h);
@@ -130,7 +130,7 @@ void cached(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length, const 
       one.offset = length;
       return one;
     };
-    run_forward<T>(head, options.heads, tokens, keys, y, log_sum_exp.data<T>());
+    run_forward<T>(head, options.heads, tokens, keys, y, data<T>(log_sum_exp));
   });
 }
 

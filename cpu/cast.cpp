@@ -31,8 +31,8 @@ inline void convert(const From& from, To& to) {
 void cast_elements(const Tensor& x, Tensor& y) {
   for_floating_type("cast", x.dtype(), [&]<class From>() {
     for_floating_type("cast", y.dtype(), [&]<class To>() {
-      const From* in = x.data<From>();
-      To* out = y.data<To>();
+      const From* in = data<From>(x);
+      To* out = data<To>(y);
       parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
         for (std::int64_t i = begin; i < end; ++i) convert(in[i], out[i]);
@@ -44,8 +44,8 @@ void cast_elements(const Tensor& x, Tensor& y) {
 // The factor is rounded to the element type.
 void scale_elements(const Tensor& x, double factor, Tensor& y) {
   for_real_type("scale", x.dtype(), [&]<class T>() {
-    const T *in = x.data<T>(), f = static_cast<T>(factor);
-    T* out = y.data<T>();
+    const T *in = data<T>(x), f = static_cast<T>(factor);
+    T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = f * in[i];

@@ -19,11 +19,11 @@ class Convolution {
         width(weight.size(2)),
         taps_(empty(Shape{width, channels}, input.dtype())),
         zero_(zeros(Shape{channels}, input.dtype())),
-        x_(input.data<T>()),
-        bias_(bias_of.data<T>()),
-        window_(window.defined() ? window.data<T>() : nullptr) {
-    const T* w = weight.data<T>();
-    T* out = taps_.template data<T>();
+        x_(data<T>(input)),
+        bias_(data<T>(bias_of)),
+        window_(window.defined() ? data<T>(window) : nullptr) {
+    const T* w = data<T>(weight);
+    T* out = data<T>(taps_);
     for (std::int64_t c = 0; c < channels; ++c)
       for (std::int64_t k = 0; k < width; ++k) out[k * channels + c] = w[c * width + k];
   }
@@ -31,10 +31,10 @@ class Convolution {
   // What stands at token t >= 1 - W of a sequence; before token 0 the window, or zeros.
   const T* row(std::int64_t sequence, std::int64_t t) const {
     if (t >= 0) return x_ + (sequence * tokens + t) * channels;
-    return window_ == nullptr ? zero_.template data<T>() : window_ + (sequence * (width - 1) + width - 1 + t) * channels;
+    return window_ == nullptr ? data<T>(zero_) : window_ + (sequence * (width - 1) + width - 1 + t) * channels;
   }
 
-  const T* tap(std::int64_t k) const { return taps_.template data<T>() + k * channels; }
+  const T* tap(std::int64_t k) const { return data<T>(taps_) + k * channels; }
 
   // sum[i] = the convolution at token t, channel begin + i, for i < count.
   void at(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
@@ -68,7 +68,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
   for_real_type("causal_conv1d_forward", x.dtype(), [&]<class T>() {
     const Convolution<T> conv(x, weight, bias, window);
     const std::int64_t channels = conv.channels;
-    T* py = y.data<T>();
+    T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(channels), [&](std::int64_t first, std::int64_t last, std::int64_t) {
       for (std::int64_t row = first; row < last; ++row) {
         for (std::int64_t begin = 0; begin < channels; begin += block_channels) {
@@ -82,7 +82,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
       }
     });
     if (!last_window.defined()) return;
-    T* to = last_window.data<T>();
+    T* to = data<T>(last_window);
     for (std::int64_t sequence = 0; sequence < x.size(0); ++sequence)
       for (std::int64_t t = conv.tokens - conv.width + 1; t < conv.tokens; ++t, to += channels) std::copy_n(conv.row(sequence, t), channels, to);
   });
@@ -186,16 +186,16 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     const std::int64_t tile_rows = std::max<std::int64_t>(64, tile_count(rows, 64));
     Tensor partials = zeros(Shape{tile_count(rows, tile_rows), (width + 1) * channels}, x.dtype()),
            sums = empty(Shape{width + 1, channels}, x.dtype());
-    const T* pdy = dy.data<T>();
-    T *pdx = out.dx.data<T>(), *pdwindow = out.dwindow.defined() ? out.dwindow.data<T>() : nullptr, *pp = partials.data<T>(), *ps = sums.data<T>();
+    const T* pdy = data<T>(dy);
+    T *pdx = data<T>(out.dx), *pdwindow = out.dwindow.defined() ? data<T>(out.dwindow) : nullptr, *pp = data<T>(partials), *ps = data<T>(sums);
     if (pdwindow != nullptr) std::fill_n(pdwindow, out.dwindow.numel(), T(0));
     parallel_tiles(rows, tile_rows, [&](std::int64_t first, std::int64_t last, std::int64_t tile) {
       BackwardTile<T>(conv, pdy, pdx, pdwindow, pp + tile * (width + 1) * channels, first, last).run();
     });
-    if (dlast_window.defined()) add_last_window(conv, x.size(0), dlast_window.data<T>(), pdx, pdwindow);
+    if (dlast_window.defined()) add_last_window(conv, x.size(0), data<T>(dlast_window), pdx, pdwindow);
     add_partials(partials, ps, 0.0f);
-    add_transposed(ps, channels, width, out.dweight.data<T>(), out.beta_weight);
-    add_transposed(ps + width * channels, channels, 1, out.dbias.data<T>(), out.beta_bias);
+    add_transposed(ps, channels, width, data<T>(out.dweight), out.beta_weight);
+    add_transposed(ps + width * channels, channels, 1, data<T>(out.dbias), out.beta_bias);
   });
 }
 

@@ -70,10 +70,10 @@ void forward(const Tensor& logits, const Tensor& targets, std::int64_t ignored_i
   for_real_type("cross_entropy_forward", logits.dtype(), [&]<class T>() {
     const std::int64_t rows = targets.numel(), width = logits.shape().last(), tile_rows = rows_per_tile(width);
     std::vector<Sums> tiles(static_cast<std::size_t>(tile_count(rows, tile_rows)));
-    const T *x = logits.data<T>(), *w = weights.defined() ? weights.data<T>() : nullptr;
-    const std::int64_t* t = targets.data<std::int64_t>();
-    T* e = elements.data<T>();
-    double* l = log_sum_exp.data<double>();
+    const T *x = data<T>(logits), *w = weights.defined() ? data<T>(weights) : nullptr;
+    const std::int64_t* t = data<std::int64_t>(targets);
+    T* e = data<T>(elements);
+    double* l = data<double>(log_sum_exp);
     parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
       tiles[static_cast<std::size_t>(tile)] = forward_rows(x, t, ignored_id, w, begin, end, width, e, l);
     });
@@ -82,8 +82,8 @@ void forward(const Tensor& logits, const Tensor& targets, std::int64_t ignored_i
       total.loss += tile.loss;
       total.count += tile.count;
     }
-    *loss.data<T>() = total.count == 0 ? T(0) : static_cast<T>(total.loss / static_cast<double>(total.count));
-    *count.data<std::int64_t>() = total.count;
+    *data<T>(loss) = total.count == 0 ? T(0) : static_cast<T>(total.loss / static_cast<double>(total.count));
+    *data<std::int64_t>(count) = total.count;
   });
 }
 
@@ -99,12 +99,12 @@ void backward_row(const T* x, std::int64_t width, std::int64_t target, double lo
 void backward(const Tensor& logits, const Tensor& targets, const Tensor& weights, const Tensor& log_sum_exp, const Tensor& count, const Tensor& dloss,
               Tensor& dlogits) {
   for_real_type("cross_entropy_backward", logits.dtype(), [&]<class T>() {
-    const std::int64_t rows = targets.numel(), width = logits.shape().last(), elements = *count.data<std::int64_t>();
-    const double share = elements == 0 ? 0.0 : static_cast<double>(*dloss.data<T>()) / static_cast<double>(elements);
-    const T *x = logits.data<T>(), *w = weights.defined() ? weights.data<T>() : nullptr;
-    const std::int64_t* t = targets.data<std::int64_t>();
-    const double* l = log_sum_exp.data<double>();
-    T* dx = dlogits.data<T>();
+    const std::int64_t rows = targets.numel(), width = logits.shape().last(), elements = *data<std::int64_t>(count);
+    const double share = elements == 0 ? 0.0 : static_cast<double>(*data<T>(dloss)) / static_cast<double>(elements);
+    const T *x = data<T>(logits), *w = weights.defined() ? data<T>(weights) : nullptr;
+    const std::int64_t* t = data<std::int64_t>(targets);
+    const double* l = data<double>(log_sum_exp);
+    T* dx = data<T>(dlogits);
     parallel_tiles(rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         if (l[row] == infinity) {

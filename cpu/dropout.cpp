@@ -43,8 +43,8 @@ void drop(const Tensor& x, double p, const RandomKey& key, std::uint64_t first_e
   for_real_type("dropout", x.dtype(), [&]<class T>() {
     const std::uint32_t threshold = dropout_threshold(p);
     const T factor = static_cast<T>(1 / (1 - p));
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       drop_tile(in, out, begin, end, key, first_element, threshold, factor);
     });

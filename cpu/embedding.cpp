@@ -8,9 +8,9 @@ namespace {
 // Copies a row per position.
 void forward(const Tensor& ids, const Tensor& table, Tensor& y) {
   const std::int64_t bytes = bytes_of(table, table.size(1));
-  const std::int64_t* id = ids.data<std::int64_t>();
-  const char* from = static_cast<const char*>(table.raw());
-  char* to = static_cast<char*>(y.raw());
+  const std::int64_t* id = data<std::int64_t>(ids);
+  const char* from = static_cast<const char*>(raw(table));
+  char* to = static_cast<char*>(raw(y));
   parallel_tiles(ids.numel(), std::max<std::int64_t>(1, copy_tile_bytes / std::max<std::int64_t>(1, bytes)),
                  [&](std::int64_t begin, std::int64_t end, std::int64_t) {
                    for (std::int64_t i = begin; i < end; ++i) std::memcpy(to + i * bytes, from + id[i] * bytes, static_cast<std::size_t>(bytes));
@@ -26,9 +26,9 @@ void backward(const Tensor& ids, const Tensor& dy, std::int64_t frozen_row, Tens
   for_real_type("embedding_backward", dy.dtype(), [&]<class T>() {
     const std::int64_t positions = ids.numel(), rows = dtable.size(0), width = dtable.size(1);
     Tensor sums = empty(dtable.shape(), dtable.dtype());
-    const std::int64_t* id = ids.data<std::int64_t>();
-    const T* d = dy.data<T>();
-    T *table = dtable.data<T>(), *scratch = sums.data<T>();
+    const std::int64_t* id = data<std::int64_t>(ids);
+    const T* d = data<T>(dy);
+    T *table = data<T>(dtable), *scratch = data<T>(sums);
     parallel_tiles(width, tile_columns, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       const std::int64_t columns = end - begin;
       T* sum = scratch + rows * begin;

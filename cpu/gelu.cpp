@@ -22,8 +22,8 @@ inline T normal_density(T x) {
 
 void forward(const Tensor& x, Tensor& y) {
   for_real_type("gelu_forward", x.dtype(), [&]<class T>() {
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = in[i] * normal_distribution(in[i]);
@@ -34,8 +34,8 @@ void forward(const Tensor& x, Tensor& y) {
 // dx = dy (Phi(x) + x Phi'(x))
 void backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
   for_real_type("gelu_backward", x.dtype(), [&]<class T>() {
-    const T *in = x.data<T>(), *d = dy.data<T>();
-    T* out = dx.data<T>();
+    const T *in = data<T>(x), *d = data<T>(dy);
+    T* out = data<T>(dx);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = d[i] * (normal_distribution(in[i]) + in[i] * normal_density(in[i]));

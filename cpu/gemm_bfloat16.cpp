@@ -1,5 +1,5 @@
 #include "cpu/gemm.h"
-#include "engine/tensor.h"
+#include "engine/kernel_data.h"
 #ifdef MBLM_ONEDNN
 #include <dnnl.hpp>
 #include <map>
@@ -16,7 +16,7 @@ namespace {
 // op(a) as it lies in memory, in float32 and without gaps. Exact.
 Tensor widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   Tensor wide = empty(Shape{rows, columns}, DType::Float32);
-  float* to = wide.data<float>();
+  float* to = data<float>(wide);
   for (std::int64_t i = 0; i < rows; ++i) {
 #pragma omp simd
     for (std::int64_t j = 0; j < columns; ++j) to[i * columns + j] = static_cast<float>(x[i * stride + j]);
@@ -30,7 +30,7 @@ void widening_gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
                    const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {
   const std::int64_t a_columns = transpose_a ? M : K, b_columns = transpose_b ? K : N;
   const Tensor wide_a = widened(a, transpose_a ? K : M, a_columns, lda), wide_b = widened(b, transpose_b ? N : K, b_columns, ldb);
-  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, wide_a.data<float>(), a_columns, wide_b.data<float>(), b_columns, add ? 1.0f : 0.0f, c, ldc);
+  gemm<float>(transpose_a, transpose_b, M, N, K, 1.0f, data<float>(wide_a), a_columns, data<float>(wide_b), b_columns, add ? 1.0f : 0.0f, c, ldc);
 }
 
 #ifdef MBLM_ONEDNN
@@ -104,7 +104,7 @@ void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
   product.primitive.execute(stream, {{DNNL_ARG_SRC, argument(product.description.src_desc(), a)},
                                      {DNNL_ARG_WEIGHTS, argument(product.description.weights_desc(), b)},
                                      {DNNL_ARG_DST, argument(product.description.dst_desc(), c)},
-                                     {DNNL_ARG_SCRATCHPAD, argument(product.description.scratchpad_desc(), scratch.raw())}});
+                                     {DNNL_ARG_SCRATCHPAD, argument(product.description.scratchpad_desc(), raw(scratch))}});
 }
 
 #else

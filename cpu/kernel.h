@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/kernel.h"
+#include "engine/kernel_data.h"
 #include "engine/parallel.h"
 
 namespace mblm {
@@ -35,7 +36,7 @@ inline std::int64_t rows_per_partial(std::int64_t rows, std::int64_t width) { re
 template <class T>
 void add_partials(const Tensor& partials, T* out, float beta) {
   const std::int64_t tiles = partials.size(0), width = partials.size(1);
-  const T* p = partials.data<T>();
+  const T* p = data<T>(partials);
   parallel_tiles(width, 1024, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     if (beta == 0) std::fill(out + begin, out + end, T(0));
     for (std::int64_t tile = 0; tile < tiles; ++tile) {

@@ -27,8 +27,8 @@ T squared_distance(const T* x, T mean, std::int64_t n) {
 void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, Tensor& y, Tensor& statistics) {
   for_real_type("layer_norm_forward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.shape().last();
-    const T *px = x.data<T>(), *g = weight.data<T>(), *b = bias.data<T>();
-    T *py = y.data<T>(), *s = statistics.data<T>();
+    const T *px = data<T>(x), *g = data<T>(weight), *b = data<T>(bias);
+    T *py = data<T>(y), *s = data<T>(statistics);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const T* in = px + row * width;
@@ -69,15 +69,15 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, c
   for_real_type("layer_norm_backward", x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.shape().rows(), width = x.shape().last(), tile_rows = rows_per_partial(rows, width);
     Tensor weight_partials = zeros(Shape{tile_count(rows, tile_rows), width}, x.dtype()), bias_partials = zeros_like(weight_partials);
-    const T *px = x.data<T>(), *g = weight.data<T>(), *s = statistics.data<T>(), *pdy = dy.data<T>();
-    T *pdx = dx.data<T>(), *dg = weight_partials.data<T>(), *db = bias_partials.data<T>();
+    const T *px = data<T>(x), *g = data<T>(weight), *s = data<T>(statistics), *pdy = data<T>(dy);
+    T *pdx = data<T>(dx), *dg = data<T>(weight_partials), *db = data<T>(bias_partials);
     parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
       for (std::int64_t row = begin; row < end; ++row)
         backward_row(px + row * width, g, s[2 * row], s[2 * row + 1], pdy + row * width, width, pdx + row * width, dg + tile * width,
                      db + tile * width);
     });
-    add_partials(weight_partials, dweight.data<T>(), beta_weight);
-    add_partials(bias_partials, dbias.data<T>(), beta_bias);
+    add_partials(weight_partials, data<T>(dweight), beta_weight);
+    add_partials(bias_partials, data<T>(dbias), beta_bias);
   });
 }
 

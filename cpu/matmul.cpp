@@ -81,8 +81,8 @@ template <class T>
 Tensor transposed(const Tensor& x) {
   const std::int64_t rows = x.size(0), columns = x.size(1), block = 32;
   Tensor y = empty(Shape{columns, rows}, x.dtype());
-  const T* from = x.data<T>();
-  T* to = y.data<T>();
+  const T* from = data<T>(x);
+  T* to = data<T>(y);
   parallel_tiles(rows, block, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t first = 0; first < columns; first += block)
       for (std::int64_t j = first; j < std::min(columns, first + block); ++j)
@@ -98,8 +98,8 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
     return;
   }
   const Sizes s = sizes_of(a, b, c, flags);
-  const T *pa = a.data<T>(), *pb = b.data<T>(), *pbias = bias.defined() ? bias.data<T>() : nullptr;
-  T* pc = c.data<T>();
+  const T *pa = data<T>(a), *pb = data<T>(b), *pbias = bias.defined() ? data<T>(bias) : nullptr;
+  T* pc = data<T>(c);
   for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     const T* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
     const T* tb = pb + matrix * s.b_step + (flags.transpose_b ? column * s.b_columns : column);
@@ -114,9 +114,9 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
 template <class C, class B>
 void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   const Sizes s = sizes_of(a, b, c, flags);
-  const bfloat16 *pa = a.data<bfloat16>(), *pb = b.data<bfloat16>();
-  const B* pbias = bias.defined() ? bias.data<B>() : nullptr;
-  C* pc = c.data<C>();
+  const bfloat16 *pa = data<bfloat16>(a), *pb = data<bfloat16>(b);
+  const B* pbias = bias.defined() ? data<B>(bias) : nullptr;
+  C* pc = data<C>(c);
   for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     const bfloat16* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
     const bfloat16* tb = pb + matrix * s.b_step + (flags.transpose_b ? column * s.b_columns : column);
@@ -130,8 +130,8 @@ void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Ten
       add_product(tc, s.N);
     } else {
       Tensor sums = empty(Shape{rows, columns}, DType::Float32);
-      const float* from = sums.data<float>();
-      add_product(sums.data<float>(), columns);
+      const float* from = data<float>(sums);
+      add_product(data<float>(sums), columns);
       for (std::int64_t i = 0; i < rows; ++i)
         for (std::int64_t j = 0; j < columns; ++j) tc[i * s.N + j] = bfloat16(from[i * columns + j]);
     }

@@ -12,8 +12,8 @@ namespace {
 void forward(const Tensor& x, const Tensor& weight, RmsForm form, double eps, Tensor& y, Tensor& factor) {
   for_real_type("rms_norm_forward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.shape().last();
-    const T *px = x.data<T>(), *g = weight.data<T>();
-    T *py = y.data<T>(), *f = factor.data<T>();
+    const T *px = data<T>(x), *g = data<T>(weight);
+    T *py = data<T>(y), *f = data<T>(factor);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const T* in = px + row * width;
@@ -37,8 +37,8 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& factor, const
   for_real_type("rms_norm_backward", x.dtype(), [&]<class T>() {
     const std::int64_t rows = x.shape().rows(), width = x.shape().last(), tile_rows = rows_per_partial(rows, width);
     Tensor partials = zeros(Shape{tile_count(rows, tile_rows), width}, x.dtype());
-    const T *px = x.data<T>(), *g = weight.data<T>(), *f = factor.data<T>(), *pdy = dy.data<T>();
-    T *pdx = dx.data<T>(), *pp = partials.data<T>();
+    const T *px = data<T>(x), *g = data<T>(weight), *f = data<T>(factor), *pdy = data<T>(dy);
+    T *pdx = data<T>(dx), *pp = data<T>(partials);
     parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
       T* dg = pp + tile * width;
       for (std::int64_t row = begin; row < end; ++row) {
@@ -56,7 +56,7 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& factor, const
         }
       }
     });
-    add_partials(partials, dweight.data<T>(), beta);
+    add_partials(partials, data<T>(dweight), beta);
   });
 }
 

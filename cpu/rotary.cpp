@@ -59,10 +59,10 @@ void run(const Tensor& x, const RotaryOptions& options, Tensor& y) {
   for_real_type("rotary", x.dtype(), [&]<class T>() {
     const std::int64_t tokens = x.size(1), width = x.size(2), d = options.head_dim, half = d / 2, rotated = options.rotated_heads * d;
     Tensor table = empty(Shape{2, tokens, half}, x.dtype());
-    T *cosines = table.data<T>(), *sines = cosines + tokens * half;
+    T *cosines = data<T>(table), *sines = cosines + tokens * half;
     fill_table(options, tokens, cosines, sines);
-    const T* px = x.data<T>();
-    T* py = y.data<T>();
+    const T* px = data<T>(x);
+    T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const T *in = px + row * width, *c = cosines + row % tokens * half, *s = sines + row % tokens * half;

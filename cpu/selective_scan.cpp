@@ -42,8 +42,8 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   constexpr std::int64_t lanes = lane_count<T>;
   Tensor rates = zeros(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
   for (std::int64_t c = 0; c < sizes.channels; ++c) {
-    const T* from = a_log.data<T>() + c * sizes.states;
-    T* to = rates.data<T>() + c / lanes * sizes.states * lanes + c % lanes;
+    const T* from = data<T>(a_log) + c * sizes.states;
+    T* to = data<T>(rates) + c / lanes * sizes.states * lanes + c % lanes;
     T row[selective_scan_max_states];
 #pragma omp simd
     for (std::int64_t s = 0; s < sizes.states; ++s) row[s] = fast_exp(from[s]) * static_cast<T>(-1 / ln2);
@@ -126,15 +126,15 @@ class Forward {
   Forward(const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)
       : sizes_(in),
         rates_(grouped_rates<T>(in.a_log, sizes_)),
-        x_(in.x.data<T>()),
-        dt_(in.dt.data<T>()),
-        b_(in.b.data<T>()),
-        c_(in.c.data<T>()),
-        d_(in.d.data<T>()),
-        initial_(in.initial.defined() ? in.initial.data<T>() : nullptr),
-        y_(y.data<T>()),
-        chunk_states_(chunk_states.defined() ? chunk_states.data<T>() : nullptr),
-        final_(final_state.defined() ? final_state.data<T>() : nullptr) {}
+        x_(data<T>(in.x)),
+        dt_(data<T>(in.dt)),
+        b_(data<T>(in.b)),
+        c_(data<T>(in.c)),
+        d_(data<T>(in.d)),
+        initial_(in.initial.defined() ? data<T>(in.initial) : nullptr),
+        y_(data<T>(y)),
+        chunk_states_(chunk_states.defined() ? data<T>(chunk_states) : nullptr),
+        final_(final_state.defined() ? data<T>(final_state) : nullptr) {}
 
   // A tile is as many groups of channels of a sequence as give at least 512 tokens, so that short sequences share tiles.
   void run() {
@@ -168,7 +168,7 @@ class Forward {
     const Lanes<T> d = load_first(d_ + group * sizes_.lanes, width);
     ChunkRows<T> y;
     for (std::int64_t t = 0; t < rows; ++t) y[t] = d * in.x[t];
-    const T* rates = rates_.template data<T>() + group * states * sizes_.lanes;
+    const T* rates = data<T>(rates_) + group * states * sizes_.lanes;
     const std::int64_t next = offset + chunk * sizes_.channels, next_rows = k + 1 < sizes_.chunks ? sizes_.tokens_of(k + 1) : 0;
     for (std::int64_t s = 0; s < states; ++s) {
       prefetch_rows(x_ + next, sizes_.channels, next_rows, s, states);
@@ -269,18 +269,18 @@ class Backward {
         dc_(zeros(columns_shape(tiles_.blocks), dy.dtype())),
         da_(zeros(Shape{tiles_.ranges, rates_.numel()}, dy.dtype())),
         dd_(zeros(Shape{tiles_.ranges, sizes_.groups * sizes_.lanes}, dy.dtype())),
-        x_(in.x.data<T>()),
-        dt_(in.dt.data<T>()),
-        b_(in.b.data<T>()),
-        c_(in.c.data<T>()),
-        d_(in.d.data<T>()),
-        initial_(in.initial.defined() ? in.initial.data<T>() : nullptr),
-        chunk_states_(chunk_states.data<T>()),
-        dy_(dy.data<T>()),
-        dfinal_(dfinal.defined() ? dfinal.data<T>() : nullptr),
-        dx_(out.dx.data<T>()),
-        ddt_(out.ddt.data<T>()),
-        dinitial_(out.dinitial.defined() ? out.dinitial.data<T>() : nullptr) {}
+        x_(data<T>(in.x)),
+        dt_(data<T>(in.dt)),
+        b_(data<T>(in.b)),
+        c_(data<T>(in.c)),
+        d_(data<T>(in.d)),
+        initial_(in.initial.defined() ? data<T>(in.initial) : nullptr),
+        chunk_states_(data<T>(chunk_states)),
+        dy_(data<T>(dy)),
+        dfinal_(dfinal.defined() ? data<T>(dfinal) : nullptr),
+        dx_(data<T>(out.dx)),
+        ddt_(data<T>(out.ddt)),
+        dinitial_(out.dinitial.defined() ? data<T>(out.dinitial) : nullptr) {}
 
   void run() {
     parallel_tiles(tiles_.ranges * tiles_.blocks, 1, [&](std::int64_t tile, std::int64_t, std::int64_t) {
@@ -290,8 +290,8 @@ class Backward {
       for (std::int64_t sequence = first; sequence < last; ++sequence)
         for (std::int64_t group = begin; group < end; ++group) run_group(sequence, group, range, block);
     });
-    add_blocks(db_, out_.db.data<T>());
-    add_blocks(dc_, out_.dc.data<T>());
+    add_blocks(db_, data<T>(out_.db));
+    add_blocks(dc_, data<T>(out_.dc));
     add_ranges();
   }
 
@@ -318,16 +318,16 @@ class Backward {
       for (const T* from : {x_, dt_, dy_}) prefetch_rows(from + next, sizes_.channels, next_rows, s, sizes_.states);
       const T *b = b_ + token * sizes_.states + s, *c = c_ + token * sizes_.states + s;
       const std::int64_t rate_at = (group * sizes_.states + s) * sizes_.lanes;
-      const Lanes<T> rate = load(rates_.template data<T>() + rate_at);
+      const Lanes<T> rate = load(data<T>(rates_) + rate_at);
       past.compute(in, rows, rate, b, sizes_.states, load_state(state_before(sequence, group, k), sizes_.states, s, width));
       const Lanes<T> da = scan_state_back(in, rows, rate, b, c, sizes_.states, past, grad, dh[s]);
-      T* da_sum = da_.template data<T>() + range * rates_.numel() + rate_at;
+      T* da_sum = data<T>(da_) + range * rates_.numel() + rate_at;
       store<T>(da_sum, load(da_sum) + da);
       const std::int64_t partial = (((block * sizes_.sequences + sequence) * sizes_.chunks + k) * sizes_.states + s) * sizes_.padded_tokens;
-      add_lane_sums<T>(past.decay, rows, db_.template data<T>() + partial);
-      add_lane_sums<T>(past.h + 1, rows, dc_.template data<T>() + partial);
+      add_lane_sums<T>(past.decay, rows, data<T>(db_) + partial);
+      add_lane_sums<T>(past.h + 1, rows, data<T>(dc_) + partial);
     }
-    finish_chunk(in, grad, rows, group, dd_.template data<T>() + (range * sizes_.groups + group) * sizes_.lanes);
+    finish_chunk(in, grad, rows, group, data<T>(dd_) + (range * sizes_.groups + group) * sizes_.lanes);
     store_rows(grad.drive, rows, width, dx_ + offset, sizes_.channels);
     store_rows(grad.ddt, rows, width, ddt_ + offset, sizes_.channels);
   }
@@ -356,12 +356,12 @@ class Backward {
   void add_blocks(const Tensor& partials, T* out) const {
     const std::int64_t states = sizes_.states;
     Tensor sums = empty(columns_shape(1), partials.dtype());
-    add_partials(partials, sums.data<T>(), 0.0f);
+    add_partials(partials, data<T>(sums), 0.0f);
     parallel_tiles(sizes_.sequences * sizes_.chunks, rows_per_tile(sizes_.padded_tokens * states),
                    [&](std::int64_t begin, std::int64_t end, std::int64_t) {
                      for (std::int64_t i = begin; i < end; ++i) {
                        const std::int64_t k = i % sizes_.chunks, rows = sizes_.tokens_of(k);
-                       const T* from = sums.data<T>() + i * states * sizes_.padded_tokens;
+                       const T* from = data<T>(sums) + i * states * sizes_.padded_tokens;
                        T* to = out + (i / sizes_.chunks * sizes_.tokens + k * chunk) * states;
                        for (std::int64_t t = 0; t < rows; ++t)
                          for (std::int64_t s = 0; s < states; ++s) to[t * states + s] = from[s * sizes_.padded_tokens + t];
@@ -373,10 +373,10 @@ class Backward {
   void add_ranges() {
     constexpr std::int64_t lanes = lane_count<T>;
     Tensor da = empty(rates_.shape(), rates_.dtype()), dd = empty(Shape{sizes_.groups * lanes}, rates_.dtype());
-    add_partials(da_, da.data<T>(), 0.0f);
-    add_partials(dd_, dd.data<T>(), 0.0f);
-    const T *from_a = da.data<T>(), *rates = rates_.template data<T>(), *from_d = dd.data<T>();
-    T *to_a = out_.da_log.template data<T>(), *to_d = out_.dd.template data<T>();
+    add_partials(da_, data<T>(da), 0.0f);
+    add_partials(dd_, data<T>(dd), 0.0f);
+    const T *from_a = data<T>(da), *rates = data<T>(rates_), *from_d = data<T>(dd);
+    T *to_a = data<T>(out_.da_log), *to_d = data<T>(out_.dd);
     for (std::int64_t c = 0; c < sizes_.channels; ++c) {
       to_d[c] = (out_.beta_d == 0 ? T(0) : to_d[c]) + from_d[c];
       for (std::int64_t s = 0; s < sizes_.states; ++s) {

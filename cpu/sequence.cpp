@@ -27,9 +27,9 @@ void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64
 void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, Tensor& y) {
   for_real_type("stage_input_forward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.size(2), first = start.defined() ? 1 : 0, rows = y.size(1);
-    const T *ps = first == 1 ? start.data<T>() : nullptr, *px = x.data<T>();
-    const T *pp = positions.defined() ? positions.data<T>() : nullptr, *pa = above.defined() ? above.data<T>() : nullptr;
-    T* py = y.data<T>();
+    const T *ps = first == 1 ? data<T>(start) : nullptr, *px = data<T>(x);
+    const T *pp = positions.defined() ? data<T>(positions) : nullptr, *pa = above.defined() ? data<T>(above) : nullptr;
+    T* py = data<T>(y);
     parallel_tiles(y.size(0) * rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t b = row / rows, t = row % rows - first;
@@ -48,7 +48,7 @@ void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, 
 // Rows [from_begin, from_begin + count) of each batch to those from to_begin on: one run of bytes per batch.
 void copy(const Tensor& from, std::int64_t from_begin, Tensor& to, std::int64_t to_begin, std::int64_t count) {
   const std::int64_t row = std::accumulate(from.shape().begin() + 2, from.shape().end(), bytes_of(from, 1), std::multiplies<>());
-  copy_rows(static_cast<char*>(to.raw()) + to_begin * row, to.size(1) * row, static_cast<const char*>(from.raw()) + from_begin * row,
+  copy_rows(static_cast<char*>(raw(to)) + to_begin * row, to.size(1) * row, static_cast<const char*>(raw(from)) + from_begin * row,
             from.size(1) * row, from.size(0), count * row);
 }
 
@@ -72,8 +72,8 @@ constexpr std::int64_t tile_columns = 1024;
 void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
   for_real_type("sum_over_batch", dy.dtype(), [&]<class T>() {
     const std::int64_t batches = dy.size(0), stride = dy.size(1) * dy.size(2), width = out.numel();
-    const T* from = dy.data<T>() + first * dy.size(2);
-    T* to = out.data<T>();
+    const T* from = data<T>(dy) + first * dy.size(2);
+    T* to = data<T>(out);
     if (width >= wide_batch) {
       parallel_tiles(width, tile_columns, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
         if (beta == 0) std::fill(to + begin, to + end, T(0));
@@ -83,7 +83,7 @@ void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
     }
     const std::int64_t tile_rows = rows_per_partial(batches, width);
     Tensor partials = zeros(Shape{tile_count(batches, tile_rows), width}, dy.dtype());
-    T* sums = partials.data<T>();
+    T* sums = data<T>(partials);
     parallel_tiles(batches, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
       add_batches(from, stride, begin, end, width, sums + tile * width);
     });
@@ -106,7 +106,7 @@ PatchRows taken_rows(std::int64_t patch, std::int64_t patch_rows, std::int64_t f
 template <class F>
 void for_each_patch(const Tensor& x, const Tensor& y, std::int64_t first, F&& f) {
   const std::int64_t patches = x.size(1), patch_rows = x.size(2), row = bytes_of(x, x.size(3)), count = y.size(1);
-  char *px = static_cast<char*>(x.raw()), *py = static_cast<char*>(y.raw());
+  char *px = static_cast<char*>(raw(x)), *py = static_cast<char*>(raw(y));
   parallel_tiles(x.size(0) * patches, std::max<std::int64_t>(1, copy_tile_bytes / std::max<std::int64_t>(1, patch_rows * row)),
                  [&](std::int64_t begin, std::int64_t end, std::int64_t) {
                    for (std::int64_t i = begin; i < end; ++i) {

@@ -8,8 +8,8 @@ namespace {
 
 void forward(const Tensor& x, Tensor& y) {
   for_real_type("sigmoid_forward", x.dtype(), [&]<class T>() {
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = sigmoid(in[i]);
@@ -20,8 +20,8 @@ void forward(const Tensor& x, Tensor& y) {
 // dx = dy y (1 - y)
 void backward(const Tensor& y, const Tensor& dy, Tensor& dx) {
   for_real_type("sigmoid_backward", y.dtype(), [&]<class T>() {
-    const T *kept = y.data<T>(), *d = dy.data<T>();
-    T* out = dx.data<T>();
+    const T *kept = data<T>(y), *d = data<T>(dy);
+    T* out = data<T>(dx);
     parallel_tiles(y.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = d[i] * kept[i] * (T(1) - kept[i]);

@@ -23,24 +23,24 @@ inline T silu_slope(T x, T s) {
 
 void forward(const Tensor& x, Tensor& y) {
   for_real_type("silu_forward", x.dtype(), [&]<class T>() {
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
     for_each_element(x.numel(), [=](std::int64_t i) { out[i] = in[i] * sigmoid(in[i]); });
   });
 }
 
 void backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
   for_real_type("silu_backward", x.dtype(), [&]<class T>() {
-    const T *in = x.data<T>(), *d = dy.data<T>();
-    T* out = dx.data<T>();
+    const T *in = data<T>(x), *d = data<T>(dy);
+    T* out = data<T>(dx);
     for_each_element(x.numel(), [=](std::int64_t i) { out[i] = d[i] * silu_slope(in[i], sigmoid(in[i])); });
   });
 }
 
 void gate_forward(const Tensor& x, const Tensor& z, Tensor& y) {
   for_real_type("silu_gate_forward", x.dtype(), [&]<class T>() {
-    const T *in = x.data<T>(), *gate = z.data<T>();
-    T* out = y.data<T>();
+    const T *in = data<T>(x), *gate = data<T>(z);
+    T* out = data<T>(y);
     for_each_element(x.numel(), [=](std::int64_t i) { out[i] = in[i] * (gate[i] * sigmoid(gate[i])); });
   });
 }
@@ -48,8 +48,8 @@ void gate_forward(const Tensor& x, const Tensor& z, Tensor& y) {
 // dx = dy silu(z); dz = dy x silu'(z)
 void gate_backward(const Tensor& x, const Tensor& z, const Tensor& dy, Tensor& dx, Tensor& dz) {
   for_real_type("silu_gate_backward", x.dtype(), [&]<class T>() {
-    const T *in = x.data<T>(), *gate = z.data<T>(), *d = dy.data<T>();
-    T *out_x = dx.data<T>(), *out_z = dz.data<T>();
+    const T *in = data<T>(x), *gate = data<T>(z), *d = data<T>(dy);
+    T *out_x = data<T>(dx), *out_z = data<T>(dz);
     for_each_element(x.numel(), [=](std::int64_t i) {
       const T s = sigmoid(gate[i]);
       out_x[i] = d[i] * gate[i] * s;

@@ -9,8 +9,8 @@ namespace {
 void forward(const Tensor& x, const Tensor& bias, Tensor& y) {
   for_real_type("softplus_forward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.shape().last();
-    const T *px = x.data<T>(), *b = bias.data<T>();
-    T* py = y.data<T>();
+    const T *px = data<T>(x), *b = data<T>(bias);
+    T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const T* in = px + row * width;
@@ -26,8 +26,8 @@ void forward(const Tensor& x, const Tensor& bias, Tensor& y) {
 void backward(const Tensor& x, const Tensor& bias, const Tensor& dy, Tensor& dx) {
   for_real_type("softplus_backward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.shape().last();
-    const T *px = x.data<T>(), *b = bias.data<T>(), *pdy = dy.data<T>();
-    T* pdx = dx.data<T>();
+    const T *px = data<T>(x), *b = data<T>(bias), *pdy = data<T>(dy);
+    T* pdx = data<T>(dx);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const T *in = px + row * width, *d = pdy + row * width;

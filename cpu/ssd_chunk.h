@@ -9,7 +9,7 @@
 #include "cpu/gemm.h"
 #include "cpu/lower_triangle.h"
 #include "cpu/simd_math.h"
-#include "engine/tensor.h"
+#include "engine/kernel_data.h"
 #include "ops/ssd_scan.h"
 
 namespace mblm::ssd {
@@ -53,7 +53,7 @@ struct Borders {
 
 template <class T>
 Borders<T> borders(const Tensor& first, const Tensor& between, const Tensor& last) {
-  return {static_cast<T*>(first.raw()), static_cast<T*>(between.raw()), static_cast<T*>(last.raw()), between.defined() ? between.size(1) : 0};
+  return {static_cast<T*>(raw(first)), static_cast<T*>(raw(between)), static_cast<T*>(raw(last)), between.defined() ? between.size(1) : 0};
 }
 
 // Chunks that one sweep over the states covers before their outputs are computed: the states between are read while they

@@ -74,7 +74,7 @@ void run_chunks(const Forward<T>& f, std::int64_t begin, std::int64_t end) {
   if (n.chunks > 1 || f.h.last != nullptr) {
     parallel_tiles(n.batch * n.heads, 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
       Tensor weighted = empty(Shape{ssd_chunk, n.width}, dtype_of<T>);
-      f.sweep(unit / n.heads, unit % n.heads, begin, end, weighted.data<T>());
+      f.sweep(unit / n.heads, unit % n.heads, begin, end, data<T>(weighted));
     });
   }
   const std::int64_t count = end - begin;
@@ -90,13 +90,13 @@ void forward(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_
     if (!between.defined() && n.chunks > 1)
       between = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, x.dtype());
     const Forward<T> f{n,
-                       x.data<T>(),
-                       in.dt.data<T>(),
-                       in.a_log.data<T>(),
-                       in.b.data<T>(),
-                       in.c.data<T>(),
-                       in.d.data<T>(),
-                       y.data<T>(),
+                       data<T>(x),
+                       data<T>(in.dt),
+                       data<T>(in.a_log),
+                       data<T>(in.b),
+                       data<T>(in.c),
+                       data<T>(in.d),
+                       data<T>(y),
                        ssd::borders<T>(in.initial, between, final_state)};
     if (n.tokens == 1 && in.initial.defined() && final_state.defined()) {
       const std::int64_t heads_per_tile = std::max<std::int64_t>(1, elementwise_tile / n.head_state());

@@ -94,14 +94,14 @@ struct Backward {
       before += weight[j] * reach;
     }
     ssd::scale_rows(decay.q, n.width, weight, pdx, n.row(), pdx, n.row());
-    T* rows = s.scaled_rows.template data<T>();
+    T* rows = data<T>(s.scaled_rows);
     ssd::scale_rows(decay.q, n.width, weight, px, n.row(), rows, n.width);
     gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, dstate, n.states, T(1), pdb, n.states);
   }
 
   // y_i has from_start_i h C_i in it. log a_k is in from_start_i for i >= k.
   void from_state(const Decay<T>& decay, const T* pdy, const T* state, const T* pc, T* pdc, Scratch<T>& s) const {
-    T *rows = s.scaled_rows.template data<T>(), *dc_rows = s.state_rows.template data<T>();
+    T *rows = data<T>(s.scaled_rows), *dc_rows = data<T>(s.state_rows);
     ssd::scale_rows(decay.q, n.width, decay.from_start, pdy, n.row(), rows, n.width);
     gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, state, n.states, T(0), dc_rows, n.states);
     T after = 0;
@@ -159,7 +159,7 @@ void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
   if (n.chunks > 1 || f.dh.first != nullptr) {
     parallel_tiles(n.batch * n.heads, 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
       Tensor weighted = empty(Shape{ssd_chunk, n.width}, dtype_of<T>);
-      f.sweep(unit / n.heads, unit % n.heads, begin, end, weighted.data<T>());
+      f.sweep(unit / n.heads, unit % n.heads, begin, end, data<T>(weighted));
     });
   }
   const std::int64_t count = end - begin;
@@ -185,23 +185,23 @@ void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, c
     Tensor partials = empty(Shape{n.batch * n.chunks, 2, n.heads}, DType::Float64), dbetween;
     if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dy.dtype());
     const Backward<T> f{n,
-                        in.x.data<T>(),
-                        in.dt.data<T>(),
-                        in.a_log.data<T>(),
-                        in.b.data<T>(),
-                        in.c.data<T>(),
-                        in.d.data<T>(),
-                        dy.data<T>(),
+                        data<T>(in.x),
+                        data<T>(in.dt),
+                        data<T>(in.a_log),
+                        data<T>(in.b),
+                        data<T>(in.c),
+                        data<T>(in.d),
+                        data<T>(dy),
                         ssd::borders<T>(in.initial, chunk_states, {}),
                         ssd::borders<T>(out.dinitial, dbetween, dfinal),
-                        out.dx.data<T>(),
-                        out.ddt.data<T>(),
-                        out.db.data<T>(),
-                        out.dc.data<T>(),
-                        partials.data<double>()};
+                        data<T>(out.dx),
+                        data<T>(out.ddt),
+                        data<T>(out.db),
+                        data<T>(out.dc),
+                        data<double>(partials)};
     for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
-    add_weight_partials(partials.data<double>(), n.batch * n.chunks, n.heads, out.beta_a_log, out.da_log.data<T>());
-    add_weight_partials(partials.data<double>() + n.heads, n.batch * n.chunks, n.heads, out.beta_d, out.dd.data<T>());
+    add_weight_partials(data<double>(partials), n.batch * n.chunks, n.heads, out.beta_a_log, data<T>(out.da_log));
+    add_weight_partials(data<double>(partials) + n.heads, n.batch * n.chunks, n.heads, out.beta_d, data<T>(out.dd));
   });
 }
 

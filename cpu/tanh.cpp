@@ -8,8 +8,8 @@ namespace {
 
 void forward(const Tensor& x, Tensor& y) {
   for_real_type("tanh_forward", x.dtype(), [&]<class T>() {
-    const T* in = x.data<T>();
-    T* out = y.data<T>();
+    const T* in = data<T>(x);
+    T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = fast_tanh(in[i]);
@@ -20,8 +20,8 @@ void forward(const Tensor& x, Tensor& y) {
 // dx = dy (1 - y^2)
 void backward(const Tensor& y, const Tensor& dy, Tensor& dx) {
   for_real_type("tanh_backward", y.dtype(), [&]<class T>() {
-    const T *kept = y.data<T>(), *d = dy.data<T>();
-    T* out = dx.data<T>();
+    const T *kept = data<T>(y), *d = data<T>(dy);
+    T* out = data<T>(dx);
     parallel_tiles(y.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) out[i] = d[i] * (T(1) - kept[i] * kept[i]);

@@ -22,8 +22,8 @@ void copy_or_zero(const T* from, std::int64_t count, T* to) {
 void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
   for_real_type("token_shift_forward", x.dtype(), [&]<class T>() {
     const Sizes s(x);
-    const T *px = x.data<T>(), *before = previous.defined() ? previous.data<T>() : nullptr;
-    T *py = y.data<T>(), *after = last.defined() ? last.data<T>() : nullptr;
+    const T *px = data<T>(x), *before = previous.defined() ? data<T>(previous) : nullptr;
+    T *py = data<T>(y), *after = last.defined() ? data<T>(last) : nullptr;
     parallel_tiles(x.shape().rows(), rows_per_tile(s.width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t sequence = row / s.tokens, token = row % s.tokens;
@@ -39,8 +39,8 @@ void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
 void backward(const Tensor& dy, const Tensor& dlast, Tensor& dx, Tensor& dprevious) {
   for_real_type("token_shift_backward", dy.dtype(), [&]<class T>() {
     const Sizes s(dy);
-    const T *pdy = dy.data<T>(), *dafter = dlast.defined() ? dlast.data<T>() : nullptr;
-    T *pdx = dx.data<T>(), *dbefore = dprevious.defined() ? dprevious.data<T>() : nullptr;
+    const T *pdy = data<T>(dy), *dafter = dlast.defined() ? data<T>(dlast) : nullptr;
+    T *pdx = data<T>(dx), *dbefore = dprevious.defined() ? data<T>(dprevious) : nullptr;
     parallel_tiles(dy.shape().rows(), rows_per_tile(s.width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t sequence = row / s.tokens, token = row % s.tokens;

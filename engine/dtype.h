@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <ostream>
 #include <string_view>
+#include <type_traits>
 
 #ifdef __CUDACC__
 #define MBLM_HOST_DEVICE __host__ __device__
@@ -60,5 +61,33 @@ template <> struct DTypeOf<std::int32_t> { static constexpr DType value = DType:
 template <> struct DTypeOf<std::int64_t> { static constexpr DType value = DType::Int64; };
 template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::UInt8; };
 template <class T> inline constexpr DType dtype_of = DTypeOf<T>::value;
+
+// Calls f.operator()<T>() with the C++ type of `dtype`.
+template <class F>
+decltype(auto) visit_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Float64: return f.template operator()<double>();
+    case DType::BFloat16: return f.template operator()<bfloat16>();
+    case DType::Int32: return f.template operator()<std::int32_t>();
+    case DType::Int64: return f.template operator()<std::int64_t>();
+    case DType::UInt8: return f.template operator()<std::uint8_t>();
+    case DType::Float32: break;
+  }
+  return f.template operator()<float>();
+}
+
+// `value` as a To; bfloat16 is converted through float32.
+template <class To, class From>
+MBLM_HOST_DEVICE constexpr To element_cast(From value) {
+  if constexpr (std::is_same_v<From, bfloat16> && std::is_same_v<To, bfloat16>) {
+    return value;
+  } else if constexpr (std::is_same_v<From, bfloat16>) {
+    return static_cast<To>(static_cast<float>(value));
+  } else if constexpr (std::is_same_v<To, bfloat16>) {
+    return bfloat16(static_cast<float>(value));
+  } else {
+    return static_cast<To>(value);
+  }
+}
 
 }  // namespace mblm

@@ -1,9 +1,9 @@
 #include "engine/tensor.h"
 
-#include <cstring>
 #include <utility>
 
 #include "engine/autograd.h"
+#include "engine/kernel_data.h"
 #include "engine/pool.h"
 
 namespace mblm {
@@ -71,32 +71,31 @@ void Tensor::set_history(std::shared_ptr<Node> node, int output_index) {
 
 double Tensor::item() const {
   require<ShapeError>(defined() && numel() == 1, "item: expected one element, got shape ", shape_);
-  std::byte buffer[8];
-  to_host(buffer);
-  const auto as = [&]<class T>() {
-    T value;
-    std::memcpy(&value, buffer, sizeof value);
-    return value;
-  };
-  switch (dtype_) {
-    case DType::Float32: return as.operator()<float>();
-    case DType::Float64: return as.operator()<double>();
-    case DType::BFloat16: return static_cast<float>(as.operator()<bfloat16>());
-    case DType::Int32: return as.operator()<std::int32_t>();
-    case DType::Int64: return static_cast<double>(as.operator()<std::int64_t>());
-    case DType::UInt8: return as.operator()<std::uint8_t>();
-  }
-  return 0;
+  return to_vector_as<double>().front();
+}
+
+std::span<const std::byte> Tensor::host_bytes() const {
+  check_host();
+  return {static_cast<const std::byte*>(address()), bytes()};
 }
 
 void Tensor::to_host(void* out) const {
   require_defined("to_host", *this);
-  if (numel() > 0) runtime_of(device().kind).to_host(device().index, out, raw(), bytes());
+  if (numel() > 0) runtime_of(device().kind).to_host(device().index, out, address(), bytes());
 }
 
 void Tensor::from_host(const void* values) {
   require_defined("from_host", *this);
-  if (numel() > 0) runtime_of(device().kind).from_host(device().index, raw(), values, bytes());
+  if (numel() > 0) runtime_of(device().kind).from_host(device().index, address(), values, bytes());
+}
+
+std::span<std::byte> Tensor::host_bytes() {
+  check_host();
+  return {static_cast<std::byte*>(address()), bytes()};
+}
+
+void Tensor::check_host() const {
+  require<DeviceError>(device().kind == DeviceKind::Cpu, "tensor: expected elements on the CPU, they are on ", device());
 }
 
 void Tensor::check_dtype(DType wanted) const {
@@ -121,7 +120,7 @@ Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), x.dtype(), x.device
 
 void fill_zero(Tensor& x) {
   require_defined("fill_zero", x);
-  if (x.numel() > 0) runtime_of(x.device().kind).fill_zero(x.device().index, x.raw(), x.bytes());
+  if (x.numel() > 0) runtime_of(x.device().kind).fill_zero(x.device().index, raw(x), x.bytes());
 }
 
 void copy_into(Tensor& to, const Tensor& from) {
@@ -130,7 +129,7 @@ void copy_into(Tensor& to, const Tensor& from) {
   require<ShapeError>(to.shape() == from.shape(), "copy_into: shapes differ, ", to.shape(), " and ", from.shape());
   require<DTypeError>(to.dtype() == from.dtype(), "copy_into: element types differ, ", to.dtype(), " and ", from.dtype());
   require<DeviceError>(to.device() == from.device(), "copy_into: devices differ, ", to.device(), " and ", from.device());
-  if (to.numel() > 0) runtime_of(to.device().kind).copy(to.device().index, to.raw(), from.raw(), to.bytes());
+  if (to.numel() > 0) runtime_of(to.device().kind).copy(to.device().index, raw(to), raw(from), to.bytes());
 }
 
 Tensor clone(const Tensor& x) {
@@ -143,7 +142,7 @@ Tensor to_device(const Tensor& x, Device device) {
   if (x.device() == device) return x.detach();
   Tensor copy = empty(x.shape(), x.dtype(), device);
   if (x.device().kind == DeviceKind::Cpu) {
-    copy.from_host(x.raw());
+    copy.from_host(raw(x));
   } else {
     std::vector<std::byte> host(x.bytes());
     x.to_host(host.data());

@@ -1,6 +1,7 @@
 // Tensors: contiguous, row-major arrays on a device. A Tensor is a handle: copies share the elements.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <vector>
@@ -53,16 +54,21 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device() : Device{}; }
   std::size_t bytes() const { return static_cast<std::size_t>(numel()) * size_of(dtype_); }
 
-  // Address of the first element, on the tensor's device. Throws DTypeError unless T is the tensor's element type.
-  template <class T> T* data() {
+  // Elements of a tensor on the CPU. Throws DeviceError for another device, DTypeError unless T is the element type.
+  // (Kernels use engine/kernel_data.h.)
+  template <class T> T* host_data() {
+    check_host();
     check_dtype(dtype_of<T>);
-    return static_cast<T*>(raw());
+    return static_cast<T*>(address());
   }
-  template <class T> const T* data() const {
+  template <class T> const T* host_data() const {
+    check_host();
     check_dtype(dtype_of<T>);
-    return static_cast<const T*>(raw());
+    return static_cast<const T*>(address());
   }
-  void* raw() const { return storage_ == nullptr ? nullptr : static_cast<char*>(storage_->data()) + offset_; }
+  // The same elements as bytes. Throws DeviceError for a tensor of another device.
+  std::span<const std::byte> host_bytes() const;
+  std::span<std::byte> host_bytes();
 
   // Views; they share elements and pass gradients. Throw ShapeError when they do not fit.
   Tensor reshape(const Shape& shape) const;
@@ -86,6 +92,15 @@ class Tensor {
     to_host(values.data());
     return values;
   }
+  // All elements converted to T, on the host. Narrowing rounds to nearest even.
+  template <class T> std::vector<T> to_vector_as() const {
+    std::vector<T> values(static_cast<std::size_t>(numel()));
+    visit_dtype(dtype_, [&]<class Stored>() {
+      const std::vector<Stored> stored = to_vector<Stored>();
+      for (std::size_t i = 0; i < stored.size(); ++i) values[i] = element_cast<T>(stored[i]);
+    });
+    return values;
+  }
   void to_host(void* out) const;
   void from_host(const void* values);  // overwrites the elements
 
@@ -94,7 +109,13 @@ class Tensor {
   void set_history(std::shared_ptr<Node> node, int output_index);  // used by engine/autograd.cpp
 
  private:
+  friend void* raw(const Tensor& x);  // engine/kernel_data.h
+  template <class T> friend T* data(Tensor& x);
+  template <class T> friend const T* data(const Tensor& x);
+
+  void* address() const { return storage_ == nullptr ? nullptr : static_cast<char*>(storage_->data()) + offset_; }
   void check_dtype(DType wanted) const;
+  void check_host() const;
 
   std::shared_ptr<Storage> storage_;
   std::size_t offset_ = 0;

@@ -1,5 +1,9 @@
 // Trains on a data set of one's own, with a stage block of one's own: sums such as `7+5=12`, of which the answers count.
+#include <signal.h>
+
+#include <atomic>
 #include <iostream>
+#include <thread>
 
 #include "lstm_block.h"
 
@@ -77,6 +81,22 @@ RunConfig config_for(const std::string& output_dir) {
   return config;
 }
 
+std::atomic<int> stop_signal = 0;
+
+// SIGINT and SIGTERM ask the run to stop. They go to a thread of their own: a handler must not interrupt a thread that computes.
+void wait_for_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::thread([signals] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    stop_signal = signal;
+  }).detach();
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -87,11 +107,11 @@ int main(int count, char** arguments) {
   options.callbacks.on_progress = [](const TrainingProgress& progress) {
     std::cerr << "step " << progress.step << ", loss " << progress.loss << '\n';
   };
-  const InterruptScope interrupt;
-  options.callbacks.should_stop = [] { return InterruptScope::signal() != 0; };
+  options.callbacks.should_stop = [] { return stop_signal != 0; };
+  wait_for_signals();
   Trainer trainer(config_for(count > 1 ? arguments[1] : "runs"), datasets, options);
   const TrainingResult result = trainer.run();
-  if (result.stopped) return 128 + InterruptScope::signal();
+  if (result.stopped) return 128 + stop_signal;
   std::cout << result.folder.string() << ": validation loss " << *result.validation_loss << '\n';
 
   const std::string prompt = "2+2=04\n3+4=";

@@ -3,7 +3,7 @@
 #include <map>
 #include <utility>
 
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "mblm/model.h"
 
 namespace mblm {
@@ -65,7 +65,7 @@ void load_parameters(Model& model, const CheckpointFile& file, LoadOptions optio
     if (!is_constant) copies.emplace_back(to, as_type_of(to, stored->second.read(), where));
   }
   require<FileError>(unknown.empty(), file.path.string(), ": ", unknown.empty() ? "" : shown_text(unknown.begin()->first), ": the model has no such parameter");
-  for (auto& [to, from] : copies) to.from_host(from.raw());
+  for (auto& [to, from] : copies) to.from_host(from.host_bytes().data());
   model.parameters().values_changed();
 }
 

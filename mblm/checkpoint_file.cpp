@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "engine/error.h"
-#include "engine/safetensors.h"
-#include "engine/torch_file.h"
+#include "engine/io/safetensors.h"
+#include "engine/io/torch_file.h"
 #include "mblm/package_checkpoint.h"
 
 namespace mblm {

@@ -34,7 +34,7 @@ struct CheckpointFile {
 };
 
 // Opens a file by its ending; `renames` come before the layout's names. Throws FileError, naming the file, for another ending
-// and for what the readers refuse (engine/safetensors.h, engine/torch_file.h).
+// and for what the readers refuse (engine/io/safetensors.h, engine/io/torch_file.h).
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames = {});
 
 }  // namespace mblm

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "mblm/stage_block.h"
 
 namespace mblm {

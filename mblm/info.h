@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/parameters.h"
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 
 namespace mblm {
 

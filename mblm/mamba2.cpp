@@ -1,8 +1,9 @@
 // The Mamba-2 block (spec: "Mamba-2 block"; Dao and Gu, "Transformers are SSMs", 2024), one group.
 #include <cmath>
 
-#include "mblm/block_config.h"
+#include "mblm/config/block_config.h"
 #include "mblm/mamba_init.h"
+#include "mblm/stage_block.h"
 #include "ops/add.h"
 #include "ops/causal_conv1d.h"
 #include "ops/columns.h"

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "mblm/checkpoint_file.h"
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "mblm/hierarchy.h"
 
 namespace mblm {

@@ -4,7 +4,7 @@
 #include <limits>
 #include <utility>
 
-#include "engine/torch_file.h"
+#include "engine/io/torch_file.h"
 
 namespace mblm {
 namespace {

@@ -1,5 +1,5 @@
 // A stage's model: a sequence of vectors in, one of the same size out. Transformer (decoder and encoder), Mamba-2 and Mamba-1
-// are built in; an embedding program adds its own by deriving BlockConfig (mblm/block_config.h) and StageBlock.
+// are built in; an embedding program adds its own by deriving BlockConfig (mblm/config/block_config.h) and StageBlock.
 #pragma once
 
 #include <cstdint>

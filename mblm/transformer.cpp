@@ -2,7 +2,8 @@
 // with half-split rotary, exact GELU. The encoder has no shift, and its attention no causal mask but one of tokens.
 #include <cmath>
 
-#include "mblm/block_config.h"
+#include "mblm/config/block_config.h"
+#include "mblm/stage_block.h"
 #include "ops/add.h"
 #include "ops/attention.h"
 #include "ops/gelu.h"

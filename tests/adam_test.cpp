@@ -96,7 +96,7 @@ TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
     const std::vector<float> values = arenas.values.to_vector<float>(), first = arenas.first.to_vector<float>(),
                              second = arenas.second.to_vector<float>();
     Tensor gradients = from_host(random_values(20000, 3), DType::Float32);
-    gradients.data<float>()[19999] = bad;
+    gradients.host_data<float>()[19999] = bad;
     arenas.step(gradients, {.clip = 1.0, .step = 2});
     CHECK(arenas.finite.item() == 0);
     CHECK(arenas.values.to_vector<float>() == values);

@@ -6,11 +6,11 @@
 #include <memory>
 #include <set>
 
-#include "mblm/block_config.h"
+#include "mblm/config/block_config.h"
 #include "mblm/generate.h"
 #include "tests/clevr_run.h"
 #include "tests/temporary_folder.h"
-#include "train/clevr.h"
+#include "train/data/clevr.h"
 #include "train/evaluate.h"
 #include "train/step_runner.h"
 

@@ -1,5 +1,5 @@
 // Files that appear whole or not at all, and mapped files.
-#include "engine/atomic_file.h"
+#include "engine/io/atomic_file.h"
 
 #include <doctest/doctest.h>
 #include <signal.h>
@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/error.h"
-#include "engine/mapped_file.h"
+#include "engine/io/mapped_file.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "mblm/byte_writer.h"
+#include "program/byte_writer.h"
 
 namespace mblm {
 namespace {

@@ -4,7 +4,7 @@
 #include <set>
 #include <string>
 
-#include "engine/checksum.h"
+#include "engine/io/checksum.h"
 
 namespace mblm::testing {
 namespace {

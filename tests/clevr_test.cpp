@@ -6,7 +6,7 @@
 #include "engine/error.h"
 #include "tests/png_file.h"
 #include "tests/temporary_folder.h"
-#include "train/clevr.h"
+#include "train/data/clevr.h"
 
 namespace mblm::testing {
 namespace {

@@ -9,7 +9,7 @@
 #include <sstream>
 
 #include "examples/lstm_block.h"
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "tests/config_text.h"
 #include "tests/temporary_folder.h"
 

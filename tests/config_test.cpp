@@ -1,11 +1,12 @@
 // What a configuration means, and what the errors of a wrong one say.
-#include "mblm/config.h"
+#include "mblm/config/config.h"
+#include "mblm/stage_block.h"
 
 #include <doctest/doctest.h>
 
 #include <limits>
 
-#include "mblm/yaml.h"
+#include "mblm/config/yaml.h"
 #include "tests/config_text.h"
 #include "tests/temporary_folder.h"
 

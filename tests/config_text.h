@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "tests/error_text.h"
 
 namespace mblm::testing {

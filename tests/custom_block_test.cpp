@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "examples/lstm_block.h"
 #include "tests/error_text.h"
 #include "tests/op_case.h"

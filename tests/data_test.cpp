@@ -9,8 +9,8 @@
 
 #include "engine/error.h"
 #include "tests/temporary_folder.h"
-#include "train/byte_stream.h"
-#include "train/dataset.h"
+#include "train/data/byte_stream.h"
+#include "train/data/dataset.h"
 
 namespace mblm::testing {
 namespace {
@@ -175,7 +175,7 @@ TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
       const Batch batch = read_batch(*dataset, epoch, first, 3, RandomKey{7, site_of("shuffle"), epoch});
       CHECK(batch.ids.shape() == Shape{3, 2});
       CHECK_FALSE(batch.loss_mask.defined());
-      for (int row = 0; row < 3; ++row) first_bytes.push_back(batch.ids.data<std::int64_t>()[row * 2]);
+      for (int row = 0; row < 3; ++row) first_bytes.push_back(batch.ids.host_data<std::int64_t>()[row * 2]);
     }
     CHECK(std::set<std::int64_t>(first_bytes.begin(), first_bytes.end()).size() == 99);
     CHECK_FALSE(std::is_sorted(first_bytes.begin(), first_bytes.end()));

@@ -1,7 +1,7 @@
 // A data set that workers can train on together as one process does alone.
 #pragma once
 
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 
 namespace mblm::testing {
 

@@ -2,7 +2,7 @@
 // they are read or refused with a FileError.
 #include <cstdint>
 
-#include "engine/torch_file.h"
+#include "engine/io/torch_file.h"
 #include "tests/fuzz_file.h"
 #include "tests/torch_bytes.h"
 

@@ -2,7 +2,7 @@
 // a FileError.
 #include <cstdint>
 
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "tests/fuzz_file.h"
 
 using namespace mblm;

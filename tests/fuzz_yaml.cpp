@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "engine/error.h"
-#include "mblm/yaml.h"
+#include "mblm/config/yaml.h"
 
 using namespace mblm;
 

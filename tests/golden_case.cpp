@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/autograd.h"
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "examples/lstm_block.h"
 #include "mblm/model.h"
 #include "tests/op_case.h"

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/safetensors.h"
-#include "train/dataset.h"
+#include "engine/io/safetensors.h"
+#include "train/data/dataset.h"
 
 namespace mblm::testing {
 namespace {

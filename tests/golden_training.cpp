@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/autograd.h"
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "mblm/generate.h"
 #include "tests/golden_case.h"
 #include "tests/op_case.h"

@@ -9,9 +9,9 @@
 #include "engine/error.h"
 #include "tests/png_file.h"
 #include "tests/temporary_folder.h"
-#include "train/image.h"
-#include "train/jpeg.h"
-#include "train/resize.h"
+#include "train/data/image.h"
+#include "train/data/jpeg.h"
+#include "train/data/resize.h"
 
 namespace mblm::testing {
 namespace {

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <thread>
 
-#include "train/interrupt.h"
+#include "program/interrupt.h"
 
 namespace mblm::testing {
 namespace {

@@ -114,8 +114,8 @@ TEST_CASE("gemm_bfloat16: the way through float32 copies gives the same product"
     const Tensor a = cast(random_tensor(transpose_a ? Shape{K, M} : Shape{M, K}, 1), DType::BFloat16);
     const Tensor b = cast(random_tensor(transpose_b ? Shape{N, K} : Shape{K, N}, 2), DType::BFloat16);
     Tensor ours = random_tensor(Shape{M, N}, 3), wide = clone(ours);
-    gemm_bfloat16(transpose_a, transpose_b, M, N, K, a.data<bfloat16>(), a.size(1), b.data<bfloat16>(), b.size(1), add, ours.data<float>(), N);
-    widening_gemm(transpose_a, transpose_b, M, N, K, a.data<bfloat16>(), a.size(1), b.data<bfloat16>(), b.size(1), add, wide.data<float>(), N);
+    gemm_bfloat16(transpose_a, transpose_b, M, N, K, a.host_data<bfloat16>(), a.size(1), b.host_data<bfloat16>(), b.size(1), add, ours.host_data<float>(), N);
+    widening_gemm(transpose_a, transpose_b, M, N, K, a.host_data<bfloat16>(), a.size(1), b.host_data<bfloat16>(), b.size(1), add, wide.host_data<float>(), N);
     CHECK(error(ours, wide) <= 1e-6);
     if (K == 0) CHECK(error(ours, add ? random_tensor(Shape{M, N}, 3) : zeros(Shape{M, N}, DType::Float32)) == 0);
   }

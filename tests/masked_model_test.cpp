@@ -60,7 +60,7 @@ std::vector<bool> changed_by(const Model& model, std::int64_t length, std::int64
   const NoGradScope no_grad;
   const Tensor ids = random_ids(1, length);
   Tensor other = clone(ids);
-  other.data<std::int64_t>()[at] = (other.data<std::int64_t>()[at] + 1) % mask_token;
+  other.host_data<std::int64_t>()[at] = (other.host_data<std::int64_t>()[at] + 1) % mask_token;
   const HostArray a = to_host(model.logits(ids, context)), b = to_host(model.logits(other, context));
   std::vector<bool> changed(static_cast<std::size_t>(length));
   for (std::size_t i = 0; i < a.v.size(); ++i)
@@ -86,7 +86,7 @@ TEST_CASE("a token without attention is not seen from elsewhere") {
     const auto model = make_model(config);
     const std::int64_t length = config.context(), patch = config.patch_bytes(0), begin = 2 * patch;  // the third token of stage 0
     Tensor mask = ones(Shape{1, length});
-    std::fill_n(mask.data<std::uint8_t>() + begin, patch, 0);
+    std::fill_n(mask.host_data<std::uint8_t>() + begin, patch, 0);
     for (std::int64_t at = begin; at < begin + patch; ++at) {
       const std::vector<bool> changed = changed_by(*model, length, at, attending_to(mask));
       for (std::int64_t t = 0; t < length; ++t)
@@ -100,7 +100,7 @@ TEST_CASE("a patch is attended to when any, or all, of its bytes are") {
   for (const char* strategy : {"any", "all"}) {
     const auto model = make_model(config_of("[5, 4]", "[16, 12]", strategy));
     Tensor mask = ones(Shape{1, 20});
-    mask.data<std::uint8_t>()[9] = 0;  // one byte of the third patch
+    mask.host_data<std::uint8_t>()[9] = 0;  // one byte of the third patch
     const std::vector<bool> changed = changed_by(*model, 20, 10, attending_to(mask));
     for (std::size_t t : {0, 7, 12, 19}) CHECK(changed[t] == (strategy == std::string("any")));
   }
@@ -119,7 +119,7 @@ TEST_CASE("without a mask all bytes are attended to, and padding never is") {
     std::vector<std::int64_t> longer(static_cast<std::size_t>(3 * length), pad);
     std::vector<std::uint8_t> visible(longer.size(), 0);
     for (std::int64_t b = 0; b < 3; ++b) {
-      std::copy_n(ids.data<std::int64_t>() + b * 11, 11, longer.begin() + b * length);
+      std::copy_n(ids.host_data<std::int64_t>() + b * 11, 11, longer.begin() + b * length);
       std::fill_n(visible.begin() + b * length, 11, 1);
     }
     const HostArray padded = to_host(model->logits(from_values<std::int64_t>(Shape{3, length}, longer), attending_to(from_values<std::uint8_t>(Shape{3, length}, visible))));
@@ -160,7 +160,7 @@ TEST_CASE("the masked loss is the mean over the labels that are attended to") {
   labels[7] = 6;    // not attended to
   labels[9] = 7;    // weight 0.5
   Tensor mask = ones(Shape{1, 10});
-  mask.data<std::uint8_t>()[7] = 0;
+  mask.host_data<std::uint8_t>()[7] = 0;
   std::vector<double> weights(10, 1.0);
   weights[9] = 0.5;
   const auto result = model->masked_loss(ids, from_values<std::int64_t>(Shape{1, 10}, labels), from_values<double>(Shape{1, 10}, weights), attending_to(mask));
@@ -186,7 +186,7 @@ TEST_CASE("recomputed stages of an encoder give the same numbers") {
     ForwardContext context;
     context.training = true;
     context.token_mask = ones(ids.shape());
-    for (const std::int64_t hidden : {3, 20, 21, 22, 23, 40}) context.token_mask.data<std::uint8_t>()[hidden] = 0;
+    for (const std::int64_t hidden : {3, 20, 21, 22, 23, 40}) context.token_mask.host_data<std::uint8_t>()[hidden] = 0;
     const auto result = model->masked_loss(ids, ids, {}, context);
     backward(result.loss);
     values.push_back(to_host(result.elements).v);

@@ -7,8 +7,8 @@
 #include "mblm/model.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
+#include "train/data/masked_dataset.h"
 #include "train/evaluate.h"
-#include "train/masked_dataset.h"
 #include "train/trainer.h"
 
 namespace mblm::testing {
@@ -60,7 +60,7 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
     CHECK_FALSE(truth.labels.defined());
     REQUIRE(batch.labels.shape() == batch.ids.shape());
     for (std::int64_t i = 0; i < batch.ids.numel(); ++i) {
-      const std::int64_t id = batch.ids.data<std::int64_t>()[i], label = batch.labels.data<std::int64_t>()[i], byte = truth.ids.data<std::int64_t>()[i];
+      const std::int64_t id = batch.ids.host_data<std::int64_t>()[i], label = batch.labels.host_data<std::int64_t>()[i], byte = truth.ids.host_data<std::int64_t>()[i];
       REQUIRE((id == mask_token ? label == byte : id == byte && label == no_label));
       hidden += id == mask_token;
     }

@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "engine/autograd.h"
+#include "engine/io/safetensors.h"
 #include "engine/parallel.h"
 #include "engine/pool.h"
-#include "engine/safetensors.h"
 #include "ops/sequence.h"
 #include "tests/small_model.h"
 #include "tests/temporary_folder.h"
@@ -45,7 +45,7 @@ TEST_CASE("changing a byte changes no logits before it") {
     const HostArray before = to_host(model->logits(ids));
     for (const std::int64_t at : {std::int64_t{0}, std::int64_t{3}, length / 2, length - 1}) {
       Tensor changed = clone(ids);
-      changed.data<std::int64_t>()[at] = (changed.data<std::int64_t>()[at] + 1) % 39;
+      changed.host_data<std::int64_t>()[at] = (changed.host_data<std::int64_t>()[at] + 1) % 39;
       const HostArray after = to_host(model->logits(changed));
       const auto row = static_cast<std::size_t>(at * config.num_tokens);
       CHECK(largest_difference(before, after, 0, row) == 0.0);
@@ -63,7 +63,7 @@ TEST_CASE("sequences of a batch do not see each other, and padding changes nothi
     const HostArray alone = to_host(model->logits(ids.slice(1, 2)));
     for (std::size_t i = 0; i < alone.v.size(); ++i) REQUIRE(std::abs(alone.v[i] - together.v[alone.v.size() + i]) < 1e-12);
     // A shorter input gives the logits of the longer one's beginning.
-    std::vector<std::int64_t> first(ids.data<std::int64_t>(), ids.data<std::int64_t>() + 5);
+    std::vector<std::int64_t> first(ids.host_data<std::int64_t>(), ids.host_data<std::int64_t>() + 5);
     const HostArray shorter = to_host(model->logits(from_values<std::int64_t>(Shape{1, 5}, first)));
     for (std::size_t i = 0; i < shorter.v.size(); ++i) REQUIRE(std::abs(shorter.v[i] - together.v[i]) < 1e-12);
   }
@@ -140,7 +140,7 @@ TEST_CASE("the loss is that of the logits one byte earlier") {
     double total = 0;
     for (std::int64_t b = 0; b < 2; ++b) {
       for (std::int64_t t = 1; t < 10; ++t)
-        CHECK(elements.v[static_cast<std::size_t>(b * 10 + t)] == doctest::Approx(nll(logits, b * 10 + t - 1, ids.data<std::int64_t>()[b * 10 + t])));
+        CHECK(elements.v[static_cast<std::size_t>(b * 10 + t)] == doctest::Approx(nll(logits, b * 10 + t - 1, ids.host_data<std::int64_t>()[b * 10 + t])));
       for (std::int64_t t = 0; t < 10; ++t) total += elements.v[static_cast<std::size_t>(b * 10 + t)];
     }
     CHECK(loss.loss.item() == doctest::Approx(total / 20));
@@ -156,7 +156,7 @@ TEST_CASE("an empty input gives the distribution of the first byte that the loss
     const Tensor ids = random_ids(1, 4);
     double sum = 0;
     for (const double v : logits.v) sum += std::exp(v);
-    const double expected = std::log(sum) - logits.v[static_cast<std::size_t>(ids.data<std::int64_t>()[0])];
+    const double expected = std::log(sum) - logits.v[static_cast<std::size_t>(ids.host_data<std::int64_t>()[0])];
     CHECK(to_host(model->loss(ids).elements).v[0] == doctest::Approx(expected));
   }
 }
@@ -169,14 +169,14 @@ TEST_CASE("a stage that goes on from its state gives what it gives in one run") 
     Tensor x = empty(Shape{3, 40, 24}, DType::Float64);
     std::mt19937_64 random(3);
     std::normal_distribution<double> normal;
-    for (std::int64_t i = 0; i < x.numel(); ++i) x.data<double>()[i] = normal(random);
+    for (std::int64_t i = 0; i < x.numel(); ++i) x.host_data<double>()[i] = normal(random);
     const HostArray whole = to_host(stage.forward(x, nullptr, {}));
     const auto state = stage.start(3, 64);
     REQUIRE(state != nullptr);
     std::int64_t begin = 0;
     for (const std::int64_t length : {1, 1, 5, 20, 1, 12}) {
       Tensor piece = empty(Shape{3, length, 24}, DType::Float64);
-      for (std::int64_t b = 0; b < 3; ++b) std::copy_n(x.data<double>() + (b * 40 + begin) * 24, length * 24, piece.data<double>() + b * length * 24);
+      for (std::int64_t b = 0; b < 3; ++b) std::copy_n(x.host_data<double>() + (b * 40 + begin) * 24, length * 24, piece.host_data<double>() + b * length * 24);
       const HostArray y = to_host(stage.forward(piece, state.get(), {}));
       for (std::int64_t b = 0; b < 3; ++b)
         for (std::int64_t i = 0; i < length * 24; ++i)
@@ -264,7 +264,7 @@ TEST_CASE("nothing that counts: loss 0 and zero gradients") {
 TEST_CASE("wrong inputs are named") {
   const auto model = make_model(all_kinds()[0]);
   Tensor ids = random_ids(1, 5);
-  ids.data<std::int64_t>()[3] = 40;
+  ids.host_data<std::int64_t>()[3] = 40;
   CHECK_THROWS_WITH_AS(model->logits(ids), "input_ids: expected ids in [0, 40), got 40 at position 3", ValueError);
   CHECK_THROWS_WITH_AS(model->logits(random_ids(1, 21)), "input_ids: expected at most 20 ids, the fixed context of the model, got 21", ValueError);
   CHECK_THROWS_AS(model->logits(zeros(Shape{1, 5}, DType::Float32)), DTypeError);

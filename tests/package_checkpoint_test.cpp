@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "engine/autograd.h"
-#include "engine/safetensors.h"
-#include "engine/torch_file.h"
+#include "engine/io/safetensors.h"
+#include "engine/io/torch_file.h"
 #include "mblm/model.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"

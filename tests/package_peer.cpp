@@ -42,7 +42,7 @@ int logits(char** arguments) {
   }
   const NoGradScope no_grad;
   const Tensor result = model->logits(rows_of(batch, ids), context);
-  std::cout.write(static_cast<const char*>(result.raw()), static_cast<std::streamsize>(result.bytes()));
+  std::cout.write(reinterpret_cast<const char*>(result.host_bytes().data()), static_cast<std::streamsize>(result.bytes()));
   return std::cout.flush() ? 0 : 1;
 }
 

@@ -93,7 +93,7 @@ TEST_CASE("arenas are aligned, padded with zeros, and of one layout") {
   CHECK(store.bfloat16_values().shape() == store.values().shape());
   for (const auto& parameter : store.parameters()) {
     CHECK(parameter->offset() % 64 == 0);
-    CHECK(reinterpret_cast<std::uintptr_t>(parameter->value().raw()) % 64 == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(parameter->value().host_bytes().data()) % 64 == 0);
     CHECK(parameter->value().same_storage(store.values()));
     CHECK(parameter->gradient().same_storage(store.gradients()));
     CHECK(parameter->gradient().shape() == parameter->shape());

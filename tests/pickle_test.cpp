@@ -1,5 +1,5 @@
 // Pickles: what torch.save writes is read, anything else is refused by name, and nothing takes more than its bytes allow.
-#include "engine/pickle_reader.h"
+#include "engine/io/pickle_reader.h"
 
 #include <doctest/doctest.h>
 

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "tests/temporary_folder.h"
-#include "train/prefetch.h"
+#include "train/data/prefetch.h"
 
 namespace mblm::testing {
 namespace {

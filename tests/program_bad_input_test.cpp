@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "tests/clevr_run.h"
 #include "tests/png_file.h"
 #include "tests/run_program.h"

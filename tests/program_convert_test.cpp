@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <regex>
 
-#include "engine/torch_file.h"
+#include "engine/io/torch_file.h"
 #include "mblm/checkpoint_file.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"

@@ -5,7 +5,7 @@
 #include <filesystem>
 
 #include "engine/autograd.h"
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "mblm/model.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"

@@ -9,8 +9,8 @@
 #include <functional>
 #include <string>
 
-#include "mblm/program_progress.h"
-#include "mblm/progress_line.h"
+#include "program/progress_line.h"
+#include "program/progress_text.h"
 
 namespace mblm {
 namespace {

@@ -91,7 +91,7 @@ TEST_CASE("random models: a byte changes its own logits and no earlier ones") {
     const HostArray before = to_host(model.logits(ids));
     for (const std::int64_t at : {std::int64_t{0}, length / 3, length / 2, length - 1}) {
       Tensor changed = clone(ids);
-      changed.data<std::int64_t>()[at] = (changed.data<std::int64_t>()[at] + 1) % 39;
+      changed.host_data<std::int64_t>()[at] = (changed.host_data<std::int64_t>()[at] + 1) % 39;
       const HostArray after = to_host(model.logits(changed));
       CHECK(largest_difference(before, 0, after, 0, at) == 0.0);
       CHECK(largest_difference(before, at, after, at, 1) > 0.0);
@@ -107,7 +107,7 @@ TEST_CASE("random models: a sequence has the logits that it has alone, and those
     for (std::int64_t b = 0; b < 3; ++b) {
       CHECK(largest_difference(to_host(model.logits(ids.slice(b, b + 1))), 0, together, b * length, length) < same);
       for (const std::int64_t shorter : {std::int64_t{1}, (length + 1) / 2, length - 1}) {
-        const std::int64_t* row = ids.data<std::int64_t>() + b * length;
+        const std::int64_t* row = ids.host_data<std::int64_t>() + b * length;
         const Tensor beginning = from_values<std::int64_t>(Shape{1, shorter}, std::vector<std::int64_t>(row, row + shorter));
         CHECK(largest_difference(to_host(model.logits(beginning)), 0, together, b * length, shorter) < same);
       }
@@ -125,7 +125,7 @@ TEST_CASE("random models: a stage starts again in each patch of the stage above"
       Tensor& stage = embeddings[static_cast<std::size_t>(config.stages() - 1 - n)];
       stage = clone(stage);
       const std::int64_t tokens = stage.numel() / stage.shape().last(), token = tokens / 2;
-      for (std::int64_t i = 0; i < stage.shape().last(); ++i) stage.data<double>()[token * stage.shape().last() + i] += 1 + static_cast<double>(i);
+      for (std::int64_t i = 0; i < stage.shape().last(); ++i) stage.host_data<double>()[token * stage.shape().last() + i] += 1 + static_cast<double>(i);
       const HostArray after = to_host(model.hidden_states(embeddings));
       // The bytes of the sequence that the token stands in.
       const std::int64_t patch = config.patch_bytes(n), sequence = config.seq_lens[static_cast<std::size_t>(n)];
@@ -158,7 +158,7 @@ TEST_CASE("random models: the loss of a batch is the mean of its parts, weighted
   for_random_models([](const Model& model) {
     const std::int64_t length = model.config().context();
     Tensor ids = random_ids(3, length);
-    for (std::int64_t i = 0; i < ids.numel(); i += 7) ids.data<std::int64_t>()[i] = model.config().pad_token_id;
+    for (std::int64_t i = 0; i < ids.numel(); i += 7) ids.host_data<std::int64_t>()[i] = model.config().pad_token_id;
     const Tensor mask = random_mask(3, length);
     const auto part = [&](std::int64_t begin, std::int64_t end) { return model.loss(ids.slice(begin, end), mask.slice(begin, end)); };
     const Model::Loss whole = part(0, 3), first = part(0, 1), rest = part(1, 3);

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "mblm/block_config.h"
+#include "mblm/config/block_config.h"
 #include "tests/temporary_folder.h"
 #include "train/append_file.h"
 #include "train/best_checkpoints.h"

@@ -1,5 +1,5 @@
 // Safetensors files: round trips, and files that somebody damaged or made up.
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 
 #include <doctest/doctest.h>
 
@@ -99,8 +99,8 @@ TEST_CASE("tensors are views of the file, and copies where they would be misalig
     CHECK_FALSE(values.same_storage(byte));
   }
   CHECK(byte.item() == 1);  // the tensors outlive the file object
-  CHECK(reinterpret_cast<std::uintptr_t>(values.data<float>()) % alignof(float) == 0);
-  CHECK(values.data<float>()[1] == 3);
+  CHECK(reinterpret_cast<std::uintptr_t>(values.host_data<float>()) % alignof(float) == 0);
+  CHECK(values.host_data<float>()[1] == 3);
 }
 
 TEST_CASE("the format is that of the reference implementation") {

@@ -64,13 +64,13 @@ TEST_CASE("tensors hold what they are given") {
   CHECK(from_values<std::int32_t>(Shape{}, std::vector<std::int32_t>{-7}).item() == -7);
   CHECK(from_values<std::uint8_t>(Shape{1}, std::vector<std::uint8_t>{200}).item() == 200);
   CHECK(from_values<bfloat16>(Shape{1}, std::vector<bfloat16>{bfloat16(1.5f)}).item() == 1.5);
-  CHECK(reinterpret_cast<std::uintptr_t>(x.raw()) % 64 == 0);
+  CHECK(reinterpret_cast<std::uintptr_t>(x.host_bytes().data()) % 64 == 0);
   CHECK(empty(Shape{0, 3}, DType::Float32).to_vector<float>().empty());
 }
 
 TEST_CASE("tensors refuse other element types and sizes") {
   const Tensor x = zeros(Shape{2, 3}, DType::Float32);
-  CHECK(error_text<DTypeError>([&] { (void)x.data<double>(); }) == "tensor: elements are float32, asked for float64");
+  CHECK(error_text<DTypeError>([&] { (void)x.host_data<double>(); }) == "tensor: elements are float32, asked for float64");
   CHECK_THROWS_AS(x.to_vector<std::int64_t>(), DTypeError);
   CHECK_THROWS_AS(x.item(), ShapeError);
   CHECK_THROWS_AS(Tensor{}.item(), ShapeError);
@@ -99,10 +99,10 @@ TEST_CASE("views share elements, copies do not") {
   CHECK(copy.storage_is_unshared());
   CHECK(rows.shape() == Shape{2, 2});
   CHECK(rows.same_storage(flat));
-  rows.data<float>()[0] = 30;
+  rows.host_data<float>()[0] = 30;
   CHECK(x.to_vector<float>() == std::vector<float>{1, 2, 30, 4, 5, 6});
-  CHECK(flat.data<float>()[2] == 30);
-  CHECK(copy.data<float>()[2] == 3);
+  CHECK(flat.host_data<float>()[2] == 30);
+  CHECK(copy.host_data<float>()[2] == 3);
   CHECK(rows.slice(1, 2).to_vector<float>() == std::vector<float>{5, 6});
   CHECK(x.slice(3, 3).numel() == 0);
   CHECK_THROWS_AS(x.slice(2, 4), ShapeError);

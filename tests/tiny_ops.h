@@ -14,7 +14,7 @@ inline Tensor scalar_of(double value) { return from_values<double>(Shape{}, std:
 template <class F>
 Tensor combine(const Tensor& a, const Tensor& b, F f) {
   Tensor y = empty_like(a);
-  for (std::int64_t i = 0; i < a.numel(); ++i) y.data<double>()[i] = f(a.data<double>()[i], b.data<double>()[i]);
+  for (std::int64_t i = 0; i < a.numel(); ++i) y.host_data<double>()[i] = f(a.host_data<double>()[i], b.host_data<double>()[i]);
   return y;
 }
 
@@ -39,8 +39,8 @@ inline Tensor tiny_weigh(const Tensor& x, const Tensor& weight) {
   return record("tiny_weigh", {x, weight}, times(x, weight), [times, x = x.detach(), weight](const Tensor& dy) -> std::vector<Tensor> {
     GradSlot dweight = grad_slot(weight);
     const Tensor product = times(dy, x);
-    double* sum = dweight.tensor.data<double>();
-    for (std::int64_t i = 0; i < product.numel(); ++i) sum[i] = (dweight.beta == 0 ? 0.0 : dweight.beta * sum[i]) + product.data<double>()[i];
+    double* sum = dweight.tensor.host_data<double>();
+    for (std::int64_t i = 0; i < product.numel(); ++i) sum[i] = (dweight.beta == 0 ? 0.0 : dweight.beta * sum[i]) + product.host_data<double>()[i];
     return {times(dy, weight), dweight.done()};
   });
 }

@@ -1,5 +1,5 @@
 // Checkpoints of PyTorch: those of the Python package, what is written, and files that somebody damaged or made up.
-#include "engine/torch_file.h"
+#include "engine/io/torch_file.h"
 
 #include <doctest/doctest.h>
 
@@ -7,9 +7,9 @@
 #include <cstring>
 #include <random>
 
-#include "engine/mapped_file.h"
-#include "engine/safetensors.h"
-#include "engine/zip_writer.h"
+#include "engine/io/mapped_file.h"
+#include "engine/io/safetensors.h"
+#include "engine/io/zip_writer.h"
 #include "mblm/package_checkpoint.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
@@ -21,7 +21,7 @@ namespace {
 const std::filesystem::path golden = std::filesystem::path(MBLM_GOLDEN_FOLDER) / "cases";
 const std::vector<std::string> packages{"t3d", "m2_2d", "m1_2d"};
 
-std::string bytes_of(const Tensor& tensor) { return std::string(static_cast<const char*>(tensor.raw()), tensor.bytes()); }
+std::string bytes_of(const Tensor& tensor) { return std::string(reinterpret_cast<const char*>(tensor.host_bytes().data()), tensor.bytes()); }
 
 template <class T>
 std::string bytes_of(const std::vector<T>& values) {
@@ -109,7 +109,7 @@ TEST_CASE("what is written is read") {
     CHECK(read[i].tensor.shape() == tensors[i].tensor.shape());
     CHECK(read[i].tensor.dtype() == tensors[i].tensor.dtype());
     CHECK(bytes_of(read[i].tensor) == bytes_of(tensors[i].tensor));
-    CHECK(reinterpret_cast<std::uintptr_t>(read[i].tensor.raw()) % 64 == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(read[i].tensor.host_bytes().data()) % 64 == 0);
   }
 }
 
@@ -140,7 +140,7 @@ TEST_CASE("tensors are views of the file where they can be") {
   write_torch_file(folder / "file.pth", {{"MODEL", std::vector<NamedTensor>{{"x", from_values<float>(Shape{2}, {1, 2})}}}});
   const TorchFile file(folder / "file.pth");
   const TorchTensor x = file.tensors("MODEL")[0];
-  CHECK(file.read(x).raw() == file.read(x).raw());
+  CHECK(file.read(x).host_bytes().data() == file.read(x).host_bytes().data());
 }
 
 TEST_CASE("element types") {

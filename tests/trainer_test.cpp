@@ -8,10 +8,10 @@
 #include <sstream>
 
 #include "engine/autograd.h"
+#include "engine/io/safetensors.h"
 #include "engine/parallel.h"
 #include "engine/pool.h"
-#include "engine/safetensors.h"
-#include "mblm/block_config.h"
+#include "mblm/config/block_config.h"
 #include "mblm/package_checkpoint.h"
 #include "tests/temporary_folder.h"
 #include "train/evaluate.h"

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "engine/mapped_file.h"
-#include "train/file_error.h"
+#include "engine/io/file_error.h"
+#include "engine/io/mapped_file.h"
 
 namespace mblm {
 

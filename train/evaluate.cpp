@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/autograd.h"
-#include "train/prefetch.h"
+#include "train/data/prefetch.h"
 #include "train/step_runner.h"
 
 namespace mblm {
@@ -62,7 +62,7 @@ void count_answers(Answers& to, const Model::Loss& loss, const Batch& batch) {
   for (std::int64_t i = 0; i < std::ssize(batch.answers); ++i) {
     const auto& [kind, first, count] = batch.answers[static_cast<std::size_t>(i)];
     const std::int64_t row = i * length + first;
-    const std::span<const std::int64_t> ids(batch.ids.data<std::int64_t>() + row, static_cast<std::size_t>(count));
+    const std::span<const std::int64_t> ids(batch.ids.host_data<std::int64_t>() + row, static_cast<std::size_t>(count));
     AnswerScore& score = to[kind];
     ++score.answers;
     score.correct += count_likeliest(logits.slice(row, row + count), ids) == count;
@@ -79,7 +79,7 @@ struct BatchResult {
 
 void count_words(const Tensor& ids, BatchResult& result) {
   bool in_word = false;
-  const std::span<const std::int64_t> all(ids.data<std::int64_t>(), static_cast<std::size_t>(ids.numel()));
+  const std::span<const std::int64_t> all(ids.host_data<std::int64_t>(), static_cast<std::size_t>(ids.numel()));
   for (const std::int64_t id : all) {
     result.words += !is_space(id) && !in_word;
     in_word = !is_space(id);

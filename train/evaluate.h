@@ -9,7 +9,7 @@
 #include <string>
 
 #include "mblm/model.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 #include "train/workers.h"
 
 namespace mblm {

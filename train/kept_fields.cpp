@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "engine/error.h"
-#include "mblm/yaml.h"
+#include "mblm/config/yaml.h"
 
 namespace mblm {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 
 namespace mblm {
 

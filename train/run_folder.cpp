@@ -6,8 +6,8 @@
 #include <optional>
 #include <utility>
 
-#include "engine/safetensors.h"
-#include "train/file_error.h"
+#include "engine/io/file_error.h"
+#include "engine/io/safetensors.h"
 
 namespace mblm {
 namespace {

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "train/append_file.h"
 #include "train/csv.h"
 #include "train/run_lock.h"

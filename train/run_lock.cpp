@@ -6,7 +6,7 @@
 
 #include <array>
 
-#include "train/file_error.h"
+#include "engine/io/file_error.h"
 
 namespace mblm {
 namespace {

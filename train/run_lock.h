@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "train/file_descriptor.h"
+#include "engine/io/file_descriptor.h"
 
 namespace mblm {
 

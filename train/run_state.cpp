@@ -5,7 +5,7 @@
 #include <map>
 #include <string_view>
 
-#include "engine/checksum.h"
+#include "engine/io/checksum.h"
 #include "train/csv.h"
 
 namespace mblm {
@@ -72,13 +72,8 @@ std::string checksum_of(const std::vector<NamedTensor>& tensors, const Metadata&
   Checksum sum;
   for (const NamedTensor& named : tensors) {
     sum.add(concat_text(named.name, " ", named.tensor.dtype(), " ", named.tensor.shape()));
-    if (named.tensor.device().kind == DeviceKind::Cpu) {
-      sum.add(named.tensor.raw(), named.tensor.bytes());
-      continue;
-    }
-    std::vector<std::byte> host(named.tensor.bytes());
-    named.tensor.to_host(host.data());
-    sum.add(host.data(), host.size());
+    const Tensor host = to_device(named.tensor, Device{});
+    sum.add(host.host_bytes().data(), host.bytes());
   }
   for (const auto& [key, value] : metadata)
     if (key != checksum_key) sum.add(concat_text(key, "=", value));

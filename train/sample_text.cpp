@@ -78,7 +78,7 @@ std::string sample_text(const Model& model, const Dataset& dataset, RandomKey ke
   const auto size = static_cast<std::uint64_t>(dataset.size(0));
   const auto index = static_cast<std::int64_t>(random_permutation(key, size, 0));
   const Batch batch = read_batch(dataset, 0, index, 1);
-  const auto row = [](const Tensor& x) { return Ids(x.data<std::int64_t>(), static_cast<std::size_t>(x.numel())); };
+  const auto row = [](const Tensor& x) { return Ids(x.host_data<std::int64_t>(), static_cast<std::size_t>(x.numel())); };
   if (model.config().is_masked()) return filled_in(model, row(batch.ids), row(batch.labels));
   if (!batch.answers.empty()) return answered(model, row(batch.ids), batch.answers.front(), most_ids);
   return continued(model, row(batch.ids), key, most_ids);

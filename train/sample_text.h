@@ -6,7 +6,7 @@
 #include <string>
 
 #include "mblm/model.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 
 namespace mblm {
 

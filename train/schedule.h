@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 
 namespace mblm {
 

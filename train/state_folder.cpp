@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "train/file_error.h"
+#include "engine/io/file_error.h"
 
 namespace mblm {
 namespace {

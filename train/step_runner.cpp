@@ -85,7 +85,7 @@ void StepRunner::restore(const SafetensorsFile& file, std::int64_t adam_steps) {
     require<FileError>(saved.shape() == target.shape() && saved.dtype() == target.dtype(), file.path().string(), ": ", name, ": expected ", target.dtype(),
                        " of shape ", target.shape(), ", found ", saved.dtype(), " of shape ", saved.shape());
   }
-  for (const auto& [name, target] : targets) Tensor(target).from_host(file.tensor(name).raw());
+  for (const auto& [name, target] : targets) Tensor(target).from_host(file.tensor(name).host_bytes().data());
   adam_.set_steps(adam_steps);
   model_.parameters().values_changed();
 }

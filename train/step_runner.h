@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/safetensors.h"
+#include "engine/io/safetensors.h"
 #include "mblm/model.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
 #include "train/optimizer.h"
 
 namespace mblm {

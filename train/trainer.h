@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "mblm/config.h"
+#include "mblm/config/config.h"
 #include "mblm/model.h"
 #include "train/best_checkpoints.h"
-#include "train/dataset.h"
+#include "train/data/dataset.h"
+#include "train/data/prefetch.h"
 #include "train/evaluate.h"
-#include "train/prefetch.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/run_state.h"

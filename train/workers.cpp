@@ -33,12 +33,12 @@ bool Workers::any(bool value) const {
 
 void Workers::sum(const Tensor& tensor) const {
   if (is_alone()) return;
-  communicator_->sum(std::span(Tensor(tensor).data<float>(), static_cast<std::size_t>(tensor.numel())));
+  communicator_->sum(std::span(Tensor(tensor).host_data<float>(), static_cast<std::size_t>(tensor.numel())));
 }
 
 void Workers::broadcast(const Tensor& tensor) const {
   if (is_alone()) return;
-  communicator_->broadcast(std::span(static_cast<std::byte*>(tensor.raw()), tensor.bytes()));
+  communicator_->broadcast(Tensor(tensor).host_bytes());
 }
 
 void Workers::fail(const std::exception& error) const {

@@ -1,0 +1,127 @@
+#include "engine/io/safetensors.h"
+
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/error.h"
+
+namespace mblm {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "elements are used as they lie in the file, which is little-endian");
+
+constexpr std::size_t length_bytes = sizeof(std::uint64_t);  // before the header: its length
+
+// The header's text, after checking its length against the file.
+std::string_view header_text(const std::string& path, const MappedFile& file) {
+  require<FileError>(file.size() >= length_bytes, path, ": expected a safetensors file, found only ", file.size(), " bytes");
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), length_bytes);
+  require<FileError>(length <= safetensors_header_limit, path, ": expected a safetensors header of at most ", safetensors_header_limit,
+                     " bytes, found a length of ", length);
+  require<FileError>(length <= file.size() - length_bytes, path, ": expected a header of ", length, " bytes, found ", file.size() - length_bytes,
+                     " bytes until the end of the file");
+  return {reinterpret_cast<const char*>(file.data()) + length_bytes, static_cast<std::size_t>(length)};
+}
+
+const char* dtype_text(DType dtype) {
+  switch (dtype) {
+    case DType::Float32:
+      return "F32";
+    case DType::Float64:
+      return "F64";
+    case DType::BFloat16:
+      return "BF16";
+    case DType::Int32:
+      return "I32";
+    case DType::Int64:
+      return "I64";
+    case DType::UInt8:
+      return "U8";
+  }
+  return "";
+}
+
+// In quotes, with escapes. Throws FileError for text that is not UTF-8.
+std::string json_text(const std::string& path, const std::string& text) {
+  try {
+    return nlohmann::json(text).dump();
+  } catch (const nlohmann::json::exception&) {
+    throw FileError(concat_text(path, ": expected names and metadata in UTF-8, found other bytes"));
+  }
+}
+
+std::string metadata_text(const std::string& path, const std::map<std::string, std::string>& metadata) {
+  std::string text;
+  for (const auto& [key, value] : metadata) text += concat_text(text.empty() ? "{" : ",", json_text(path, key), ":", json_text(path, value));
+  return text.empty() ? "{}" : text + "}";
+}
+
+// The header with spaces up to a multiple of eight bytes, so that the elements begin aligned.
+std::string make_header(const std::string& path, const std::vector<NamedTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+  std::string text = "{";
+  if (!metadata.empty()) text += concat_text('"', safetensors_metadata_key, "\":", metadata_text(path, metadata));
+  std::set<std::string_view> names{safetensors_metadata_key};
+  std::size_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    require<FileError>(tensor.defined(), path, ": expected a tensor ", name, ", found an undefined one");
+    require<FileError>(names.insert(name).second, path, ": expected a new name for each tensor, found ", name, " taken");
+    const std::size_t end = offset + tensor.bytes();
+    const std::vector<std::int64_t> sizes(tensor.shape().begin(), tensor.shape().end());
+    const nlohmann::ordered_json entry = {{"dtype", dtype_text(tensor.dtype())}, {"shape", sizes}, {"data_offsets", {offset, end}}};
+    text += concat_text(text.size() == 1 ? "" : ",", json_text(path, name), ":", entry.dump());
+    offset = end;
+  }
+  text += '}';
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  require<FileError>(text.size() <= safetensors_header_limit, path, ": expected a header of at most ", safetensors_header_limit, " bytes, found ",
+                     text.size());
+  return text;
+}
+
+void write_elements(AtomicFile& file, const Tensor& tensor) {
+  const Tensor host = to_device(tensor, Device{});
+  file.write(host.host_bytes().data(), host.bytes());
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
+  const auto file = std::make_shared<const MappedFile>(path);
+  const std::string_view text = header_text(path.string(), *file);
+  data_begin_ = length_bytes + text.size();
+  header_ = parse_safetensors_header(path.string(), text, file->size() - data_begin_);
+  for (const auto& [name, entry] : header_.tensors) names_.push_back(name);
+  // The mapping is read only; a Storage does not know such memory.
+  contents_ = std::make_shared<Storage>(const_cast<std::byte*>(file->data()), file->size(), file);
+}
+
+const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
+  const auto found = header_.tensors.find(name);
+  require<FileError>(found != header_.tensors.end(), path_.string(), ": expected a tensor ", name, ", found none");
+  return found->second;
+}
+
+Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const SafetensorsEntry& stored = entry(name);
+  const std::size_t begin = data_begin_ + stored.begin;
+  if (begin % size_of(stored.dtype) == 0) return Tensor(contents_, begin, stored.shape, stored.dtype);
+  Tensor copy = empty(stored.shape, stored.dtype);
+  copy.from_host(static_cast<const std::byte*>(contents_->data()) + begin);
+  return copy;
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const std::string header = make_header(path.string(), tensors, metadata);
+  const std::uint64_t length = header.size();
+  AtomicFile file(path);
+  file.write(&length, sizeof length);
+  file.write(header.data(), header.size());
+  for (const NamedTensor& named : tensors) write_elements(file, named.tensor);
+  file.commit();
+}
+
+}  // namespace mblm

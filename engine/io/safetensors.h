@@ -1,0 +1,51 @@
+// Files of named tensors in the safetensors format (https://github.com/huggingface/safetensors): eight bytes with the
+// length of a JSON header, the header, and the elements of all tensors one after the other.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/io/atomic_file.h"
+#include "engine/io/mapped_file.h"
+#include "engine/io/safetensors_header.h"
+#include "engine/parameters.h"
+#include "engine/tensor.h"
+
+namespace mblm {
+
+class SafetensorsFile {
+ public:
+  // Maps the file and checks its header. Throws FileError, naming the file, for anything that the format does not allow
+  // (engine/io/safetensors_header.h says what) and for element types that there are no tensors of.
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<std::string>& names() const { return names_; }  // sorted
+  bool has(const std::string& name) const { return header_.tensors.count(name) != 0; }
+  // Throws FileError when there is no such tensor.
+  const Shape& shape(const std::string& name) const { return entry(name).shape; }
+  // The elements on the CPU. They are those of the file, not copied and read only, unless they lie at an address that is
+  // no multiple of their size: then they are a copy. Throws FileError when there is no such tensor.
+  Tensor tensor(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+
+ private:
+  const SafetensorsEntry& entry(const std::string& name) const;
+
+  std::filesystem::path path_;
+  std::vector<std::string> names_;
+  SafetensorsHeader header_;
+  std::size_t data_begin_ = 0;         // where the elements begin in the file
+  std::shared_ptr<Storage> contents_;  // the whole file
+};
+
+// Writes tensors (copied from their device) in the order given, as AtomicFile does (engine/io/atomic_file.h): a reader sees the
+// old file or the whole new one. Throws FileError, naming the file, also for tensors that the format cannot hold:
+// undefined ones, a name twice, the name "__metadata__", names that are not UTF-8.
+void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace mblm

@@ -1,0 +1,53 @@
+// Checkpoints of PyTorch: what torch.save writes of a dict of numbers and of dicts of tensors, {"MODEL": {...}, "LOSS": 1.5}.
+// Such a file is a zip of a pickle, which describes the tensors, and of their storages. Reading it runs nothing.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/io/torch_tensor.h"
+#include "engine/parameters.h"
+
+namespace mblm {
+
+class TorchFile {
+ public:
+  // Maps the file and reads its pickle. Throws FileError, naming the file, for a file of another form or byte order, and for
+  // whatever the readers of the zip and the pickle refuse.
+  explicit TorchFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  // The number under a key of the dict, if there is one.
+  std::optional<double> number(const std::string& key) const;
+  // The tensors of the dict under a key, in their order. Throws FileError, naming the file and the tensor, where there is no
+  // such dict, where something else is in it, and for a tensor that does not fit its storage.
+  std::vector<TorchTensor> tensors(const std::string& key) const;
+  // The elements on the CPU; they keep the mapping alive.
+  Tensor read(const TorchTensor& tensor) const { return read_torch_tensor(tensor, contents_); }
+
+ private:
+  std::string_view record_text(const std::string& name) const;
+  const PickleValue* find(const std::string& key) const;
+
+  std::filesystem::path path_;
+  std::string prefix_;  // of the names of the records: a folder
+  std::map<std::string, ZipRecord> records_;
+  PickleDocument document_;
+  std::shared_ptr<Storage> contents_;  // the whole file
+};
+
+struct TorchEntry {
+  std::string key;
+  std::variant<double, std::vector<NamedTensor>> value;
+};
+
+// Writes a dict whose tensors are in OrderedDicts, as AtomicFile does (engine/io/atomic_file.h); torch.load reads it, also with
+// weights_only. Throws FileError, naming the file, for undefined tensors and for a name that stands twice in a dict.
+void write_torch_file(const std::filesystem::path& path, const std::vector<TorchEntry>& entries);
+
+}  // namespace mblm

@@ -1,0 +1,80 @@
+#include "mblm/config/config_overrides.h"
+
+#include <charconv>
+#include <vector>
+
+#include "engine/error.h"
+#include "mblm/config/field_reader.h"
+
+namespace mblm {
+namespace {
+
+// A name, or an index of a list.
+struct Step {
+  std::string name;
+  std::size_t index = 0;
+};
+
+[[noreturn]] void fail(const std::string& path, const std::string& message) { throw ConfigError("command line: " + path + ": " + message); }
+
+// `params.block[0].d_state` -> params, block, 0, d_state.
+std::vector<Step> steps_of(const std::string& path) {
+  constexpr const char* wish = "expected a field such as train.batch_size or params.block[0].d_state";
+  std::vector<Step> steps;
+  std::size_t at = 0;
+  while (true) {
+    const std::size_t end = std::min(path.find_first_of(".[", at), path.size());
+    if (end == at || path.find_first_of(" ]", at) < end) fail(path, wish);
+    steps.push_back({path.substr(at, end - at)});
+    at = end;
+    while (at < path.size() && path[at] == '[') {
+      Step step;
+      const char* last = path.data() + path.size();
+      const auto [closing, error] = std::from_chars(path.data() + at + 1, last, step.index);
+      if (error != std::errc() || closing == last || *closing != ']') fail(path, wish);
+      steps.push_back(step);
+      at = static_cast<std::size_t>(closing - path.data()) + 1;
+    }
+    if (at == path.size()) return steps;
+    if (path[at++] != '.') fail(path, wish);
+  }
+}
+
+void mark(YamlValue& value) {
+  value.line = command_line;
+  for (YamlValue& item : value.items) mark(item);
+}
+
+YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, const std::string& before) {
+  if (step.name.empty()) {
+    if (value.kind != YamlValue::Kind::List) fail(path, "expected a list at " + before + ", found " + shown(value));
+    if (step.index >= value.items.size()) fail(path, concat_text("expected an index below ", value.items.size(), ", got ", step.index));
+    return value.items[step.index];
+  }
+  const bool is_map = value.kind == YamlValue::Kind::Map || value.kind == YamlValue::Kind::Null;
+  if (!is_map) fail(path, "expected a map at " + before + ", found " + shown(value));
+  YamlValue* found = value.find(step.name);
+  if (found != nullptr) return *found;
+  YamlValue& added = value.add(step.name, {});
+  added.line = command_line;
+  return added;
+}
+
+}  // namespace
+
+void apply_override(YamlValue& root, const std::string& override) {
+  const std::size_t equals = override.find('=');
+  if (equals == std::string::npos) throw ConfigError("command line: expected FIELD=VALUE, got " + in_quotes(override));
+  const std::string path = override.substr(0, equals);
+  YamlValue* value = &root;
+  std::string before = "the top";
+  for (const Step& step : steps_of(path)) {
+    value = &enter(*value, step, path, before);
+    const std::string name = step.name.empty() ? concat_text("[", step.index, "]") : step.name;
+    before = before == "the top" ? name : before + (step.name.empty() ? "" : ".") + name;
+  }
+  *value = parse_yaml(override.substr(equals + 1), "command line: " + path, false);
+  mark(*value);
+}
+
+}  // namespace mblm

@@ -1,0 +1,81 @@
+#include "mblm/config/config.h"
+#include "mblm/config/config_fields.h"
+#include "mblm/config/field_writer.h"
+
+namespace mblm {
+namespace {
+
+template <class Section>
+YamlValue written(Section section) {
+  FieldWriter writer;
+  declare_fields(writer, section);
+  return writer.take();
+}
+
+YamlValue written_model(const ModelConfig& config) {
+  YamlValue blocks;
+  blocks.kind = YamlValue::Kind::List;
+  for (const auto& block : config.blocks) {
+    FieldWriter writer;
+    visit_fields(*block, writer);
+    blocks.items.push_back(writer.take());
+  }
+  YamlValue model = written(config);
+  model.add("block", std::move(blocks));
+  if (!config.masking) return model;
+  YamlValue masked = written(*config.masking);
+  masked.add("mblm_config", std::move(model));
+  return masked;
+}
+
+YamlValue written_run(const RunConfig& config) {
+  YamlValue params, run;
+  params.add("input_seq_len", yaml_of(config.input_seq_len));
+  YamlValue model = written_model(config.model);
+  for (std::size_t i = 0; i < model.items.size(); ++i) params.add(model.keys[i], std::move(model.items[i]));
+  run.add("params", std::move(params));
+  run.add("train", written(config.train));
+  run.add("io", written(config.io));
+  if (config.resume) run.add("resume", written(*config.resume));
+  return run;
+}
+
+// Accepted for the sake of published configs, or to come.
+struct NotActing {
+  const char *section, *field;
+};
+constexpr NotActing not_acting[] = {
+    {"train", "cuda_graphs"},
+    {"io", "tensorboard"},
+};
+
+// On one line; a map as its kind.
+std::string brief(const YamlValue& value) {
+  if (value.kind != YamlValue::Kind::List) return value.kind == YamlValue::Kind::Scalar ? value.text : shown(value);
+  std::string text;
+  for (const YamlValue& item : value.items) text += (text.empty() ? "" : ", ") + brief(item);
+  return "[" + text + "]";
+}
+
+}  // namespace
+
+std::string to_yaml(const ModelConfig& config) { return write_yaml(written_model(config)); }
+
+std::string to_yaml(const RunConfig& config) { return write_yaml(written_run(config)); }
+
+std::vector<std::string> fields_not_acting(const RunConfig& config) {
+  RunConfig defaults;
+  defaults.resume.emplace();
+  const YamlValue given = written_run(config), standard = written_run(defaults);
+  std::vector<std::string> fields;
+  for (const NotActing& entry : not_acting) {
+    const YamlValue* section = given.find(entry.section);
+    if (section == nullptr) continue;
+    const YamlValue& value = *section->find(entry.field);
+    if (write_yaml(value) != write_yaml(*standard.find(entry.section)->find(entry.field)))
+      fields.push_back(std::string(entry.section) + "." + entry.field + "=" + brief(value));
+  }
+  return fields;
+}
+
+}  // namespace mblm

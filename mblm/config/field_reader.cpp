@@ -1,0 +1,156 @@
+#include "mblm/config/field_reader.h"
+
+#include <algorithm>
+#include <charconv>
+#include <type_traits>
+#include <utility>
+
+#include "mblm/config/field_rules.h"
+
+namespace mblm {
+namespace {
+
+// Converts YAML to the types of fields; `wish` is what an error says was expected.
+struct Conversion {
+  const Field& field;
+  const Fields& section;
+
+  [[noreturn]] void mismatch(const std::string& name, const std::string& wish, const YamlValue& value) const {
+    section.fail(name, "expected " + wish + ", got " + shown(value));
+  }
+
+  template <class T>
+  T accepted(const std::optional<T>& result, const std::string& name, const YamlValue& value) const {
+    if (!result) mismatch(name, wish_of(field, name), value);
+    return *result;
+  }
+
+  void convert(const YamlValue& value, const std::string& name, std::int64_t& to) const {
+    const std::optional<std::int64_t> number = to_integer(value);
+    if (!number && is_integer(value)) mismatch(name, "an integer of 64 bits", value);
+    to = accepted(number, name, value);
+  }
+  void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }
+  void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
+  void convert(const YamlValue& value, const std::string& name, std::string& to) const {
+    if (value.kind != YamlValue::Kind::Scalar) mismatch(name, wish_of(field, name), value);
+    if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a byte of zero, which would end a path", value);
+    to = value.text;
+  }
+  void convert(const YamlValue& value, const std::string& name, PositionKind& to) const {
+    const bool null = value.kind == YamlValue::Kind::Null, scalar = value.kind == YamlValue::Kind::Scalar;
+    if (!null && !(scalar && (value.text == "fixed" || value.text == "rope"))) mismatch(name, wish_of(field, name), value);
+    to = null ? PositionKind::None : value.text == "fixed" ? PositionKind::Fixed : PositionKind::Rope;
+  }
+  void convert(const YamlValue& value, const std::string& name, YamlText& to) const {
+    const bool null = value.kind == YamlValue::Kind::Null;
+    if (!null && value.kind != YamlValue::Kind::Map) mismatch(name, wish_of(field, name), value);
+    to = null ? nullptr : std::make_shared<const std::string>(write_yaml(value));
+  }
+  template <class T>
+  void convert(const YamlValue& value, const std::string& name, std::vector<T>& to) const {
+    if (value.kind != YamlValue::Kind::List) mismatch(name, wish_of(field, name), value);
+    to.resize(value.items.size());
+    for (std::size_t i = 0; i < to.size(); ++i) convert(value.items[i], concat_text(name, "[", i, "]"), to[i]);
+  }
+  template <class T>
+  void convert(const YamlValue& value, const std::string& name, std::optional<T>& to) const {
+    to.reset();
+    if (value.kind != YamlValue::Kind::Null) convert(value, name, to.emplace());
+  }
+};
+
+// False for a name that would spoil a message of one line.
+bool is_ordinary(const std::string& name) {
+  constexpr std::size_t longest = 60;
+  return name.size() <= longest && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+}  // namespace
+
+std::vector<std::string> FieldNames::accepted() const {
+  std::vector<std::string> names;
+  for (const Name& name : all_)
+    if (name.refusal == nullptr) names.push_back(name.name);
+  return names;
+}
+
+const FieldNames::Name* FieldNames::find(const std::string& name) const {
+  const auto found = std::find_if(all_.begin(), all_.end(), [&](const Name& known) { return known.name == name; });
+  return found == all_.end() ? nullptr : &*found;
+}
+
+FieldReader::FieldReader(const YamlValue& section, std::string origin, std::string path)
+    : section_(&section), origin_(std::move(origin)), path_(std::move(path)) {
+  if (section.kind != YamlValue::Kind::Map) fail("", "expected a map, got " + shown(section));
+}
+
+void FieldReader::read(const std::function<void(Fields&)>& declare) {
+  FieldNames names;
+  declare(names);
+  check_names(names);
+  declare(*this);
+}
+
+void FieldReader::check_names(const FieldNames& names) const {
+  for (std::size_t i = 0; i < section_->keys.size(); ++i) {
+    const std::string& key = section_->keys[i];
+    const FieldNames::Name* known = names.find(key);
+    if (known == nullptr) fail(key, "no such field" + suggestion(key, names.accepted()));
+    if (known->refusal != nullptr && section_->items[i].kind != YamlValue::Kind::Null) fail(key, known->refusal);
+  }
+}
+
+void FieldReader::visit(const Field& field) {
+  const YamlValue* value = section_->find(field.name);
+  if (value == nullptr) {
+    if (field.required) fail(field.name, "expected " + wish_of(field) + ", the field is missing");
+    return;
+  }
+  std::visit(
+      [&](auto to) {
+        if constexpr (std::is_pointer_v<decltype(to)>) Conversion{field, *this}.convert(*value, field.name, *to);
+      },
+      field.value);
+  check_value(field, *this);
+}
+
+FieldReader FieldReader::inner(const std::string& name) const {
+  const YamlValue* value = section_->find(name);
+  if (value == nullptr) fail(name, "expected a map, the field is missing");
+  return FieldReader(*value, origin_, path_of(name));
+}
+
+std::string FieldReader::path_of(const std::string& name) const {
+  const std::string key = is_ordinary(name) ? name : shown(yaml_of(name));
+  if (path_.empty() || name.empty()) return path_ + key;
+  return path_ + "." + key;
+}
+
+int FieldReader::line_of(const std::string& name) const {
+  if (const YamlValue* value = section_->find(name)) return value->line;
+  const std::size_t bracket = name.find('[');
+  const YamlValue* value = section_->find(name.substr(0, bracket));
+  if (value == nullptr) return section_->line;
+  std::size_t index = value->items.size();
+  if (bracket != std::string::npos) std::from_chars(name.data() + bracket + 1, name.data() + name.size(), index);
+  return value->kind == YamlValue::Kind::List && index < value->items.size() ? value->items[index].line : value->line;
+}
+
+std::string FieldReader::place_of(const std::string& name) const {
+  const std::string path = path_of(name);
+  return place_text(origin_, line_of(name)) + (path.empty() ? "" : ": " + path);
+}
+
+std::string place_text(const std::string& origin, int line) {
+  if (line == command_line) return "command line";
+  return line > 0 ? origin + ":" + std::to_string(line) : origin;
+}
+
+void read_fields(const std::string& yaml, const std::string& origin, const std::string& section, const std::function<void(Fields&)>& declare) {
+  YamlValue root = parse_yaml(yaml, origin, false);
+  if (root.kind == YamlValue::Kind::Null) root.kind = YamlValue::Kind::Map;
+  FieldReader(root, origin, section).read(declare);
+}
+
+}  // namespace mblm

@@ -1,0 +1,60 @@
+// Fields read from a YAML map.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mblm/config/fields.h"
+#include "mblm/config/yaml.h"
+
+namespace mblm {
+
+// The declarations alone; no value is touched.
+class FieldNames final : public Fields {
+ public:
+  struct Name {
+    std::string name;
+    bool required;
+    const char* refusal;
+  };
+  const std::vector<Name>& all() const { return all_; }
+  std::vector<std::string> accepted() const;  // what a user may write
+  const Name* find(const std::string& name) const;
+
+ private:
+  std::string place_of(const std::string& name) const override { return name; }
+  void visit(const Field& field) override { all_.push_back({field.name, field.required, field.refusal}); }
+  std::vector<Name> all_;
+};
+
+// A map of a file. Refers to the tree, which must live as long.
+class FieldReader final : public Fields {
+ public:
+  // `path` is the section's dotted path, empty for the whole file.
+  FieldReader(const YamlValue& section, std::string origin, std::string path);
+
+  // Reads all that `declare` declares, after a look at the names: a misspelt field is told as such, not as a missing one.
+  void read(const std::function<void(Fields&)>& declare);
+
+  const YamlValue& section() const { return *section_; }
+  // A map within this one; throws when the field is no map.
+  FieldReader inner(const std::string& name) const;
+  std::string path_of(const std::string& name) const;
+  const std::string& origin() const { return origin_; }
+
+ private:
+  std::string place_of(const std::string& name) const override;
+  void visit(const Field& field) override;
+  void check_names(const FieldNames& names) const;
+  int line_of(const std::string& name) const;
+
+  const YamlValue* section_;
+  std::string origin_, path_;
+};
+
+inline constexpr int command_line = -1;  // as the line of a value
+
+// `ORIGIN:LINE`, ORIGIN where the line is not known, or `command line`.
+std::string place_text(const std::string& origin, int line);
+
+}  // namespace mblm

@@ -1,0 +1,140 @@
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+#include "engine/error.h"
+#include "mblm/config/yaml.h"
+
+namespace mblm {
+namespace {
+
+constexpr std::size_t most_values = 100'000;  // aliases multiply: a few lines can stand for billions of values
+
+[[noreturn]] void fail(const YAML::Mark& mark, const std::string& message) { throw YAML::ParserException(mark, message); }
+
+// On one line: the parser's messages may hold characters of the text.
+std::string one_line(std::string message) {
+  std::replace_if(
+      message.begin(), message.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return message;
+}
+
+std::size_t count_values(const YamlValue& value) {
+  std::size_t count = 1;
+  for (const YamlValue& item : value.items) count += count_values(item);
+  return count;
+}
+
+// Builds the tree from the parser's events. Its own document model would lose duplicate keys.
+class TreeBuilder final : public YAML::EventHandler {
+ public:
+  explicit TreeBuilder(bool has_lines) : has_lines_(has_lines) {}
+  YamlValue take() { return std::move(root_); }
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { put(mark, anchor, {}); }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& text) override {
+    YamlValue value;
+    value.kind = YamlValue::Kind::Scalar;
+    value.text = text;
+    value.plain = tag == "?";
+    put(mark, anchor, std::move(value));
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    open(mark, anchor, YamlValue::Kind::List);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+    open(mark, anchor, YamlValue::Kind::Map);
+  }
+  void OnMapEnd() override { close(); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) fail(mark, "an alias inside the value that it stands for");
+    put(mark, 0, found->second);
+  }
+
+ private:
+  struct Open {
+    YamlValue value;
+    YAML::Mark mark;
+    YAML::anchor_t anchor;
+    bool has_key = false;  // of a map: the last key waits for its value
+    YAML::Mark key_mark;
+  };
+
+  int line_of(const YAML::Mark& mark) const { return has_lines_ ? mark.line + 1 : 0; }
+
+  void open(const YAML::Mark& mark, YAML::anchor_t anchor, YamlValue::Kind kind) {
+    if (!open_.empty() && open_.back().value.kind == YamlValue::Kind::Map && !open_.back().has_key) fail(mark, "a key must be a scalar");
+    YamlValue value;
+    value.kind = kind;
+    open_.push_back({std::move(value), mark, anchor, false, {}});
+  }
+
+  void close() {
+    Open closed = std::move(open_.back());
+    open_.pop_back();
+    put(closed.mark, closed.anchor, std::move(closed.value));
+  }
+
+  // A finished value goes into the container that is open, as a key or as an item.
+  void put(const YAML::Mark& mark, YAML::anchor_t anchor, YamlValue value) {
+    value.line = line_of(mark);
+    values_ += count_values(value);
+    if (values_ > most_values) fail(mark, concat_text("more than ", most_values, " values"));
+    if (anchor != 0) anchors_[anchor] = value;
+    if (open_.empty()) {
+      root_ = std::move(value);
+      return;
+    }
+    Open& parent = open_.back();
+    if (parent.value.kind == YamlValue::Kind::Map && !parent.has_key) {
+      put_key(parent, mark, value);
+      return;
+    }
+    if (parent.has_key) value.line = line_of(parent.key_mark);
+    parent.has_key = false;
+    parent.value.items.push_back(std::move(value));
+  }
+
+  static void put_key(Open& parent, const YAML::Mark& mark, const YamlValue& key) {
+    if (key.kind != YamlValue::Kind::Scalar) fail(mark, "a key must be a scalar");
+    if (parent.value.find(key.text) != nullptr) fail(mark, "the key " + in_quotes(key.text) + " stands twice");
+    parent.value.keys.push_back(key.text);
+    parent.has_key = true;
+    parent.key_mark = mark;
+  }
+
+  bool has_lines_;
+  YamlValue root_;
+  std::vector<Open> open_;
+  std::map<YAML::anchor_t, YamlValue> anchors_;
+  std::size_t values_ = 0;
+};
+
+}  // namespace
+
+YamlValue parse_yaml(const std::string& text, const std::string& origin, bool has_lines) {
+  try {
+    std::istringstream in(text);
+    YAML::Parser parser(in);
+    TreeBuilder document(has_lines), rest(has_lines);
+    parser.HandleNextDocument(document);
+    require<ConfigError>(!parser.HandleNextDocument(rest), origin, ": expected one YAML document, got several");
+    YamlValue root = document.take();
+    if (has_lines && root.line == 0) root.line = 1;
+    return root;
+  } catch (const YAML::Exception& error) {
+    const bool known = has_lines && !error.mark.is_null();
+    throw ConfigError(concat_text(origin, known ? ":" + std::to_string(error.mark.line + 1) : std::string(), ": not YAML: ", one_line(error.msg)));
+  }
+}
+
+}  // namespace mblm

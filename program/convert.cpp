@@ -1,0 +1,32 @@
+// mblm convert: checkpoints of this program and of the Python package, one into the other.
+#include "engine/error.h"
+#include "mblm/package_checkpoint.h"
+#include "program/program.h"
+#include "train/csv.h"
+
+namespace mblm {
+namespace {
+
+void write_package(const ConvertCommand& command, const Model& model, std::optional<double> loss) {
+  const PackageLayout layout = command.layout == "0.4.1" ? PackageLayout::V041 : PackageLayout::V042;
+  write_package_checkpoint(command.to, model.parameters().named_values(), loss, layout);
+}
+
+void write_safetensors(const ConvertCommand& command, const Model& model, std::optional<double> loss) {
+  require<ValueError>(!command.layout, "--layout: expected a .pth file to write, got ", command.to);
+  std::map<std::string, std::string> metadata;
+  if (loss) metadata[loss_metadata_key] = shortest_text(*loss);
+  save_model(model, command.to, metadata);
+}
+
+}  // namespace
+
+int run(const ConvertCommand& command) {
+  const OpenCheckpoint from = open_checkpoint(command.from);
+  const std::unique_ptr<Model> model = load_model(from.file, from.config);  // which checks the parameters
+  const bool for_package = std::filesystem::path(command.to).extension() == ".pth";
+  (for_package ? write_package : write_safetensors)(command, *model, from.file.loss);
+  return 0;
+}
+
+}  // namespace mblm

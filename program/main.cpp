@@ -1,0 +1,42 @@
+// The program mblm: reads the command line, runs the command, tells what went wrong in one line.
+#include <xmmintrin.h>
+
+#include <csignal>
+#include <new>
+#include <string_view>
+
+#include "engine/error.h"
+#include "program/program.h"
+
+namespace {
+
+// Numbers below 2^-126 count as zero: the processor takes a hundred times longer for them. Threads inherit this setting,
+// so it stands before the first of them starts.
+void flush_tiny_numbers_to_zero() {
+  constexpr unsigned flush_results = 0x8000, zero_inputs = 0x0040;
+  _mm_setcsr(_mm_getcsr() | flush_results | zero_inputs);
+}
+
+int failed(std::string_view message) {
+  mblm::write_note(message);
+  return 1;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  flush_tiny_numbers_to_zero();
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that reaches its limit is an error of the write
+  try {
+    const auto parsed = mblm::parse_command_line(count, arguments);
+    if (const int* status = std::get_if<int>(&parsed)) return *status;
+    return std::visit([](const auto& command) { return mblm::run(command); }, std::get<mblm::Command>(parsed));
+  } catch (const mblm::BrokenPipe&) {
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return failed("not enough memory");
+  } catch (const std::exception& error) {
+    return failed(error.what());
+  }
+}

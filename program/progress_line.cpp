@@ -1,0 +1,87 @@
+#include "program/progress_line.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <iomanip>
+#include <sstream>
+
+namespace mblm {
+namespace {
+
+constexpr std::string_view erase_line = "\r\x1b[K", faint = "\x1b[2m", plain = "\x1b[0m";
+
+bool is_set(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr && *value != '\0';
+}
+
+bool can_redraw(int descriptor) {
+  const char* terminal = std::getenv("TERM");
+  return isatty(descriptor) != 0 && (terminal == nullptr || std::string_view(terminal) != "dumb");
+}
+
+std::size_t columns(int descriptor) {
+  winsize size{};
+  return ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+}  // namespace
+
+ProgressLine::ProgressLine(int descriptor) : descriptor_(descriptor), redraws_(can_redraw(descriptor)), colours_(redraws_ && !is_set("NO_COLOR")) {}
+
+void ProgressLine::write(std::string_view text) const {
+  [[maybe_unused]] const ssize_t written = ::write(descriptor_, text.data(), text.size());  // in one piece; nobody to tell if it fails
+}
+
+// A line that is wider than the terminal would wrap, and could not be redrawn.
+std::string ProgressLine::fitted(std::string_view line) const {
+  const std::string_view cut = line.substr(0, columns(descriptor_) - 1);
+  std::ostringstream out;
+  out << erase_line << (colours_ ? faint : "") << cut << (colours_ ? plain : "");
+  return std::move(out).str();
+}
+
+void ProgressLine::show(std::string_view line) {
+  if (!redraws_) return write(std::string(line) + "\n");
+  shown_ = line;
+  write(fitted(line));
+}
+
+void ProgressLine::note(std::string_view line) {
+  if (shown_.empty()) return write(std::string(line) + "\n");
+  write(std::string(erase_line) + std::string(line) + "\n" + fitted(shown_));
+}
+
+void ProgressLine::clear() {
+  if (!shown_.empty()) write(erase_line);
+  shown_.clear();
+}
+
+void ProgressLine::finish() {
+  if (!shown_.empty()) write("\n");
+  shown_.clear();
+}
+
+std::string format_bytes(double bytes) {
+  constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+  std::size_t unit = 0;
+  while (bytes >= 999.5 && unit + 1 < std::size(units)) bytes /= 1000, ++unit;
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(unit == 0 || bytes >= 99.95 ? 0 : 1) << bytes << ' ' << units[unit];
+  return std::move(out).str();
+}
+
+std::string format_duration(double seconds) {
+  if (!(seconds >= 0 && seconds < 1e9)) return "?";
+  const long long all = std::llround(seconds), hours = all / 3600, minutes = all / 60 % 60;
+  char text[48];
+  if (hours > 0) std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", hours, minutes, all % 60);
+  else std::snprintf(text, sizeof text, "%lld:%02lld", minutes, all % 60);
+  return text;
+}
+
+}  // namespace mblm

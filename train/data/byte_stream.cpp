@@ -1,0 +1,119 @@
+#include "train/data/byte_stream.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "engine/io/file_error.h"
+
+namespace mblm {
+namespace {
+
+FileDescriptor open_to_read(const std::filesystem::path& file) {
+  FileDescriptor descriptor(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!descriptor.is_open()) throw_file_error(file, "cannot be read");
+  return descriptor;
+}
+
+std::int64_t size_of(const FileDescriptor& open, const std::filesystem::path& file) {
+  struct stat status {};
+  if (::fstat(open.number(), &status) != 0) throw_file_error(file, "cannot be read");
+  return status.st_size;
+}
+
+}  // namespace
+
+ByteStream::ByteStream(const std::filesystem::path& path) : path_(path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  require<FileError>(std::filesystem::exists(status), path.string(), ": expected a file or a folder, found nothing");
+  const bool is_folder = std::filesystem::is_directory(status);
+  require<FileError>(is_folder || std::filesystem::is_regular_file(status), path.string(), ": expected a regular file or a folder");
+  Paths around, files;
+  if (is_folder) collect_files(path, around, files);
+  else files.push_back(path);
+  require<FileError>(!files.empty(), path.string(), ": expected files, found an empty folder");
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.native() < b.native(); });
+  for (const std::filesystem::path& file : files) add(file);
+}
+
+// `around` are the folders that `folder` was found in.
+void ByteStream::collect_files(const std::filesystem::path& folder, Paths& around, Paths& files) {
+  std::error_code error, ignored;
+  for (const std::filesystem::path& outer : around)
+    require<FileError>(!std::filesystem::equivalent(outer, folder, ignored), folder.string(), ": expected a folder, found a link to ", outer.string(),
+                       ", which it lies in");
+  around.push_back(folder);
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::filesystem::path& path = entry->path();
+    if (!entry->is_directory(ignored)) files.push_back(path);
+    else if (path.filename().native().front() == '.') leave_out(path, "hidden folder");
+    else collect_files(path, around, files);
+  }
+  if (error) throw_file_error(folder, "cannot be read", error.value());
+  around.pop_back();
+}
+
+void ByteStream::add(const std::filesystem::path& file) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(file, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) return leave_out(file, "not a regular file");
+  const std::int64_t size = size_of(open_to_read(file), file);
+  if (size == 0) return leave_out(file, "empty");
+  files_.push_back(file);
+  starts_.push_back(starts_.back() + size);
+}
+
+void ByteStream::leave_out(const std::filesystem::path& path, const char* kind) {
+  LeftOut& left_out = left_out_[kind];
+  if (left_out.count++ == 0 || path < left_out.first) left_out.first = path;
+}
+
+std::vector<std::string> ByteStream::warnings() const {
+  std::vector<std::string> lines;
+  for (const auto& [kind, left_out] : left_out_)
+    lines.push_back(concat_text(path_.string(), ": ", left_out.count, " left out (", kind, "), such as ", left_out.first.string()));
+  return lines;
+}
+
+std::size_t ByteStream::file_at(std::int64_t position) const {
+  return static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), position) - starts_.begin()) - 1;
+}
+
+void ByteStream::read(std::int64_t position, std::span<std::uint8_t> bytes) const {
+  const std::int64_t count = static_cast<std::int64_t>(bytes.size());
+  require<ValueError>(position >= 0 && position <= size() - count, path_.string(), ": bytes ", position, " to ", position + count, " of ", size());
+  for (std::size_t file = file_at(position); !bytes.empty(); ++file) {
+    const std::int64_t offset = position - starts_[file];
+    const std::size_t here = std::min(bytes.size(), static_cast<std::size_t>(starts_[file + 1] - position));
+    read_within(file, offset, bytes.first(here));
+    bytes = bytes.subspan(here);
+    position += static_cast<std::int64_t>(here);
+  }
+}
+
+void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<std::uint8_t> bytes) const {
+  const std::lock_guard lock(mutex_);
+  if (!open_.is_open() || open_file_ != file) {
+    open_ = open_to_read(files_[file]);
+    open_file_ = file;
+  }
+  while (!bytes.empty()) {
+    const ssize_t got = ::pread(open_.number(), bytes.data(), bytes.size(), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_file_error(files_[file], "cannot be read");
+    require<FileError>(got > 0, files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ",
+                       size_of(open_, files_[file]), ": the file became shorter while in use");
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+    offset += got;
+  }
+}
+
+std::string ByteStream::describe(std::int64_t position) const {
+  const std::size_t file = file_at(position);
+  return concat_text(files_[file].string(), ": offset ", position - starts_[file]);
+}
+
+}  // namespace mblm
