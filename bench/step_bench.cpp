@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
     model.initialize(0);
     const std::int64_t length = model.config().context();
     const Tensor ids = random_ids(o.batch, length);
-    StepRunner runner(model, 1, 1.0);
+    StepRunner runner(model, 1, {.gradient = {.clip = 1.0}});
     const auto step = [&] {
       if (o.what == "forward") {
         const NoGradScope no_grad;

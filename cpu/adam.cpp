@@ -1,11 +1,16 @@
 #include "ops/adam.h"
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "cpu/kernel.h"
+#include "cpu/step_scalars.h"
 
 namespace mblm {
 namespace {
+
+constexpr double clip_epsilon = 1e-6;  // keeps the clip factor finite for a zero gradient; the package's value
 
 // Sum of squares of one tile in float64. Any element that is not finite makes `residue` NaN, any other leaves it zero.
 struct TileSums {
@@ -24,8 +29,17 @@ TileSums sum_tile(const T* x, std::int64_t begin, std::int64_t end) {
   return {square, residue};
 }
 
-void norm_of(const Tensor& x, Tensor& norm, Tensor& finite) {
-  for_real_type("global_norm", x.dtype(), [&]<class T>() {
+// The last segment of x with an element that is not finite; -1: none.
+template <class T>
+std::int64_t last_nonfinite_segment(const T* x, const Tensor& segments) {
+  const std::int64_t* range = data<std::int64_t>(segments);
+  for (std::int64_t s = segments.size(0) - 1; s >= 0; --s)
+    if (sum_tile(x, range[2 * s], range[2 * s + 1]).residue != 0) return s;
+  return -1;
+}
+
+void prepare_update(const Tensor& x, const Tensor& segments, const GradientNormOptions& options, Tensor& scalars) {
+  for_real_type("gradient_norm", x.dtype(), [&]<class T>() {
     std::vector<TileSums> tiles(static_cast<std::size_t>(tile_count(x.numel(), elementwise_tile)));
     const T* px = data<T>(x);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
@@ -36,8 +50,15 @@ void norm_of(const Tensor& x, Tensor& norm, Tensor& finite) {
       total.square += tile.square;
       total.residue += tile.residue;
     }
-    *data<double>(norm) = std::sqrt(total.square);
-    *data<std::uint8_t>(finite) = total.residue == 0 ? 1 : 0;
+    StepScalars& s = step_scalars(scalars);
+    s.gradient_norm = std::sqrt(total.square);
+    s.clip_factor = options.clip > 0 ? std::min(1.0, options.clip / (s.gradient_norm + clip_epsilon)) : 1.0;
+    const bool finite = total.residue == 0 && std::isfinite(s.loss_sum), stopped = options.stop_after_nonfinite && s.nonfinite_step > 0;
+    s.applies = finite && !stopped ? 1 : 0;
+    if (finite || stopped) return;
+    s.nonfinite_step = s.steps + 1;
+    s.nonfinite_loss = s.loss_sum;
+    s.nonfinite_parameter = static_cast<double>(last_nonfinite_segment(px, segments));
   });
 }
 
@@ -46,13 +67,13 @@ template <class T>
 struct Factors {
   T clip, beta1_rest, beta2, beta2_rest, step_size, root_correction2, eps;
 
-  Factors(const AdamOptions& o, double norm) {
-    const double steps = static_cast<double>(o.step);
-    clip = static_cast<T>(o.clip > 0 ? std::min(1.0, o.clip / (norm + 1e-6)) : 1.0);
+  Factors(const AdamOptions& o, const StepScalars& s) {
+    const double steps = s.updates + 1;
+    clip = static_cast<T>(s.clip_factor);
     beta1_rest = static_cast<T>(1 - o.beta1);
     beta2 = static_cast<T>(o.beta2);
     beta2_rest = static_cast<T>(1 - o.beta2);
-    step_size = static_cast<T>(o.learning_rate / (1 - std::pow(o.beta1, steps)));
+    step_size = static_cast<T>(s.learning_rate / (1 - std::pow(o.beta1, steps)));
     root_correction2 = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, steps)));
     eps = static_cast<T>(o.eps);
   }
@@ -73,11 +94,10 @@ void step_tile(const Factors<T>& f, std::int64_t begin, std::int64_t end, const 
   }
 }
 
-void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const Tensor& norm,
-          const Tensor& finite, const AdamOptions& options) {
-  if (*data<std::uint8_t>(finite) == 0) return;
+void update(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
+            const StepScalars& scalars) {
   for_real_type("adam_step", values.dtype(), [&]<class T>() {
-    const Factors<T> factors(options, *data<double>(norm));
+    const Factors<T> factors(options, scalars);
     const T* g = data<T>(gradients);
     T *w = data<T>(values), *m = data<T>(first_moment), *v = data<T>(second_moment);
     bfloat16* copy = bfloat16_copy.defined() ? data<bfloat16>(bfloat16_copy) : nullptr;
@@ -90,7 +110,32 @@ void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor&
   });
 }
 
-const bool added = add_cpu_kernel(global_norm, norm_of) && add_cpu_kernel(adam_step, step);
+void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
+          Tensor& scalars) {
+  StepScalars& s = step_scalars(scalars);
+  if (s.applies != 0) update(values, gradients, first_moment, second_moment, bfloat16_copy, options, s);
+  s.steps += 1;
+  s.updates += s.applies;
+  s.group_loss = std::exchange(s.loss_sum, 0.0);
+  s.group_count = std::exchange(s.count, 0.0);
+}
+
+// A segment at a time, element after element.
+void find_means(const Tensor& x, const Tensor& segments, Tensor& out) {
+  for_real_type("segment_means", x.dtype(), [&]<class T>() {
+    const T* px = data<T>(x);
+    const std::int64_t* range = data<std::int64_t>(segments);
+    double* means = data<double>(out);
+    parallel_tiles(segments.size(0), 1, [&](std::int64_t s, std::int64_t, std::int64_t) {
+      double sum = 0;
+      for (std::int64_t i = range[2 * s]; i < range[2 * s + 1]; ++i) sum += static_cast<double>(px[i]);
+      const std::int64_t size = range[2 * s + 1] - range[2 * s];
+      means[s] = size == 0 ? 0.0 : sum / static_cast<double>(size);
+    });
+  });
+}
+
+const bool added = add_cpu_kernel(gradient_norm, prepare_update) && add_cpu_kernel(adam_step, step) && add_cpu_kernel(segment_means, find_means);
 
 }  // namespace
 }  // namespace mblm

@@ -4,6 +4,7 @@
 
 #include "cpu/attention_head.h"
 #include "cpu/kernel.h"
+#include "cpu/step_scalars.h"
 #include "ops/dropout.h"
 
 namespace mblm {
@@ -30,7 +31,7 @@ AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std
   head.causal = options.causal;
   head.key_mask = key_mask;
   head.first_key = first_visible(key_mask, tokens);
-  head.random = options.random;
+  head.random = key_of(options.random);
   head.first_element = static_cast<std::uint64_t>(((options.first_sequence + b) * options.heads + h) * tokens * tokens);
   head.drop_below = dropout_threshold(options.dropout);
   head.keep_factor = static_cast<T>(1 / (1 - static_cast<double>(options.dropout)));
@@ -48,31 +49,25 @@ std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
   return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width));
 }
 
-// All heads of all sequences: `head(b, h)` says where their rows lie. Short ones by groups, long ones by tiles of queries.
-template <class T, class F>
-void run_forward(F&& head, std::int64_t heads, std::int64_t queries, std::int64_t keys, Tensor& y, T* log_sum_exp) {
-  const std::int64_t batch = y.size(0), width = y.size(2) / heads;
-  T* py = data<T>(y);
-  if (keys <= short_keys) {
-    parallel_tiles(batch * heads, pairs_per_tile(queries, width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      for (std::int64_t pair = begin; pair < end; ++pair) {
-        const std::int64_t b = pair / heads, h = pair % heads;
-        short_attention_forward<T>(head(b, h), rows_of(py, y, width, b, h), log_sum_exp + pair * queries);
-      }
-    });
-    return;
-  }
-  const std::int64_t tiles = tile_count(queries, query_tile);
-  parallel_tiles(batch * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
-    const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
-    long_attention_forward<T>(head(b, h), index % tiles * query_tile, rows_of(py, y, width, b, h), log_sum_exp + pair * queries);
-  });
-}
-
+// Short sequences by groups of heads, long ones by tiles of queries.
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
   for_real_type("attention_forward", qkv.dtype(), [&]<class T>() {
-    run_forward<T>([&](std::int64_t b, std::int64_t h) { return head_of<T>(qkv, options, b, h); }, options.heads, qkv.size(1), qkv.size(1), y,
-                   data<T>(log_sum_exp));
+    const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
+    T *py = data<T>(y), *lse = data<T>(log_sum_exp);
+    if (tokens <= short_keys) {
+      parallel_tiles(batch * heads, pairs_per_tile(tokens, width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+        for (std::int64_t pair = begin; pair < end; ++pair) {
+          const std::int64_t b = pair / heads, h = pair % heads;
+          short_attention_forward<T>(head_of<T>(qkv, options, b, h), rows_of(py, y, width, b, h), lse + pair * tokens);
+        }
+      });
+      return;
+    }
+    const std::int64_t tiles = tile_count(tokens, query_tile);
+    parallel_tiles(batch * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
+      const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
+      long_attention_forward<T>(head_of<T>(qkv, options, b, h), index % tiles * query_tile, rows_of(py, y, width, b, h), lse + pair * tokens);
+    });
   });
 }
 
@@ -100,42 +95,50 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
   });
 }
 
-// Copies the second and third parts of each packed row to rows [length, length + T) of the caches.
+// Copies the second and third parts of each packed row to the caches, from row lengths[b] of sequence b on.
 template <class T>
-void append(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length) {
+void append(const Tensor& qkv, const std::int64_t* lengths, Tensor& k, Tensor& v) {
   const std::int64_t tokens = qkv.size(1), width = k.size(2), capacity = k.size(1);
   const T* from = data<T>(qkv);
   T *pk = data<T>(k), *pv = data<T>(v);
   parallel_tiles(qkv.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t to = (row / tokens * capacity + length + row % tokens) * width;
+      const std::int64_t b = row / tokens, to = (b * capacity + lengths[b] + row % tokens) * width;
       std::copy_n(from + (3 * row + 1) * width, width, pk + to);
       std::copy_n(from + (3 * row + 2) * width, width, pv + to);
     }
   });
 }
 
-void cached(const Tensor& qkv, Tensor& k, Tensor& v, std::int64_t length, const AttentionOptions& options, Tensor& y) {
-  for_real_type("attention_cached", qkv.dtype(), [&]<class T>() {
-    append<T>(qkv, k, v, length);
-    const std::int64_t tokens = qkv.size(1), width = k.size(2) / options.heads, keys = length + tokens;
+// Each sequence takes the short or the long way by its own number of keys, so that its bits do not depend on the others.
+void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y) {
+  for_real_type("attention_cached_forward", qkv.dtype(), [&]<class T>() {
+    const std::int64_t* length = data<std::int64_t>(lengths);
+    append<T>(qkv, length, k, v);
+    const std::int64_t tokens = qkv.size(1), heads = options.heads, width = k.size(2) / heads, tiles = tile_count(tokens, query_tile);
     const T *pk = data<T>(k), *pv = data<T>(v);
-    Tensor log_sum_exp = empty(Shape{qkv.size(0), options.heads, tokens}, qkv.dtype());
-    const auto head = [&](std::int64_t b, std::int64_t h) {
-      AttentionHead<T> one = head_of<T>(qkv, options, b, h);
-      one.k = pk + b * k.size(1) * k.size(2) + h * width;
-      one.v = pv + b * k.size(1) * k.size(2) + h * width;
-      one.k_stride = k.size(2);
-      one.keys = keys;
-      one.offset = length;
-      return one;
-    };
-    run_forward<T>(head, options.heads, tokens, keys, y, data<T>(log_sum_exp));
+    T* py = data<T>(y);
+    Tensor log_sum_exp = empty(Shape{qkv.size(0), heads, tokens}, qkv.dtype());
+    T* lse = data<T>(log_sum_exp);
+    parallel_tiles(qkv.size(0) * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
+      const std::int64_t pair = index / tiles, tile = index % tiles, b = pair / heads, h = pair % heads;
+      AttentionHead<T> head = head_of<T>(qkv, options, b, h);
+      head.k = pk + b * k.size(1) * k.size(2) + h * width;
+      head.v = pv + b * k.size(1) * k.size(2) + h * width;
+      head.k_stride = k.size(2);
+      head.keys = length[b] + tokens;
+      head.offset = length[b];
+      const HeadRows<T> rows = rows_of(py, y, width, b, h);
+      if (head.keys > short_keys)
+        long_attention_forward<T>(head, tile * query_tile, rows, lse + pair * tokens);
+      else if (tile == 0)
+        short_attention_forward<T>(head, rows, lse + pair * tokens);
+    });
   });
 }
 
 const bool added =
-    add_cpu_kernel(attention_forward, forward) && add_cpu_kernel(attention_backward, backward) && add_cpu_kernel(attention_cached, cached);
+    add_cpu_kernel(attention_forward, forward) && add_cpu_kernel(attention_backward, backward) && add_cpu_kernel(attention_cached_forward, cached);
 
 }  // namespace
 }  // namespace mblm

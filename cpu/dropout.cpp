@@ -1,6 +1,7 @@
 #include "ops/dropout.h"
 
 #include "cpu/kernel.h"
+#include "cpu/step_scalars.h"
 
 namespace mblm {
 namespace {
@@ -39,8 +40,9 @@ void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, Random
 }
 
 // Bound by the 40 multiplications that give four words.
-void drop(const Tensor& x, double p, const RandomKey& key, std::uint64_t first_element, Tensor& y) {
-  for_real_type("dropout", x.dtype(), [&]<class T>() {
+void drop(const Tensor& x, double p, const RandomStream& stream, std::uint64_t first_element, Tensor& y) {
+  const RandomKey key = key_of(stream);
+  for_real_type("dropout_forward", x.dtype(), [&]<class T>() {
     const std::uint32_t threshold = dropout_threshold(p);
     const T factor = static_cast<T>(1 / (1 - p));
     const T* in = data<T>(x);
@@ -51,7 +53,7 @@ void drop(const Tensor& x, double p, const RandomKey& key, std::uint64_t first_e
   });
 }
 
-const bool added = add_cpu_kernel(dropout_kernel, drop);
+const bool added = add_cpu_kernel(dropout_forward, drop);
 
 }  // namespace
 }  // namespace mblm

@@ -9,29 +9,35 @@ namespace {
 
 constexpr std::int64_t block = 32;  // positions
 
-// cos and sin of all angles, (T, d/2) each. The angle of position p + j is the sum of two, those of a block's first position p
-// and of j < 32: sine and cosine are called for these only, and a complex product in float64 gives the others.
+// cos and sin of the angles of pair i, one per token of each sequence: (sequences, T) of a table (sequences, T, d/2). The angle
+// of a position is the sum of two, of the first position of its block and of its place in the block: sine and cosine are called
+// for these only, and a complex product in float64 gives the others. A position has the same bits in any sequence.
 template <class T>
-void fill_table(const RotaryOptions& options, std::int64_t tokens, T* cosines, T* sines) {
-  const std::int64_t half = options.head_dim / 2;
-  const double sign = options.inverse ? -1.0 : 1.0;
-  parallel_tiles(half, 4, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const double frequency = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(options.head_dim));
-      double cosine[block], sine[block];
-      for (std::int64_t j = 0; j < std::min(block, tokens); ++j) {
+void fill_column(double frequency, double sign, const std::int64_t* positions, std::int64_t sequences, std::int64_t tokens, std::int64_t half, T* cosines,
+                 T* sines) {
+  double cosine[block], sine[block];
+  bool known[block] = {};
+  for (std::int64_t b = 0; b < sequences; ++b) {
+    const std::int64_t start = positions == nullptr ? 0 : positions[b];
+    std::int64_t first = -1;
+    double c = 1, s = 0;
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const std::int64_t j = (start + t) % block;
+      if (first != start + t - j) {
+        first = start + t - j;
+        const double angle = static_cast<double>(first) * frequency;
+        c = std::cos(angle);
+        s = sign * std::sin(angle);
+      }
+      if (!known[j]) {
         cosine[j] = std::cos(static_cast<double>(j) * frequency);
         sine[j] = sign * std::sin(static_cast<double>(j) * frequency);
+        known[j] = true;
       }
-      for (std::int64_t first = 0; first < tokens; first += block) {
-        const double angle = static_cast<double>(options.first_position + first) * frequency, c = std::cos(angle), s = sign * std::sin(angle);
-        for (std::int64_t j = 0; j < std::min(block, tokens - first); ++j) {
-          cosines[(first + j) * half + i] = static_cast<T>(c * cosine[j] - s * sine[j]);
-          sines[(first + j) * half + i] = static_cast<T>(s * cosine[j] + c * sine[j]);
-        }
-      }
+      cosines[(b * tokens + t) * half] = static_cast<T>(c * cosine[j] - s * sine[j]);
+      sines[(b * tokens + t) * half] = static_cast<T>(s * cosine[j] + c * sine[j]);
     }
-  });
+  }
 }
 
 template <class T>
@@ -54,18 +60,25 @@ void rotate_half_split(const T* x, const T* cosines, const T* sines, std::int64_
   }
 }
 
-// One table for all sequences and heads; rows of tokens. Memory bound: 8 bytes and 3 operations per element.
-void run(const Tensor& x, const RotaryOptions& options, Tensor& y) {
-  for_real_type("rotary", x.dtype(), [&]<class T>() {
-    const std::int64_t tokens = x.size(1), width = x.size(2), d = options.head_dim, half = d / 2, rotated = options.rotated_heads * d;
-    Tensor table = empty(Shape{2, tokens, half}, x.dtype());
-    T *cosines = data<T>(table), *sines = cosines + tokens * half;
-    fill_table(options, tokens, cosines, sines);
+// One table for all heads, and for all sequences where they start alike; rows of tokens. Memory bound: 8 bytes and 3 operations
+// per element.
+void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& positions, const RotaryOptions& options, Tensor& y) {
+  for_real_type("rotary_forward", x.dtype(), [&]<class T>() {
+    const std::int64_t tokens = x.size(1), width = x.size(2), half = inverse_frequencies.numel(), d = 2 * half, rotated = options.rotated_heads * d;
+    const std::int64_t* starts = positions.defined() ? data<std::int64_t>(positions) : nullptr;
+    const std::int64_t sequences = starts == nullptr ? 1 : x.size(0), table_rows = sequences * tokens;
+    Tensor table = empty(Shape{2, table_rows, half}, x.dtype());
+    T *cosines = data<T>(table), *sines = cosines + table_rows * half;
+    const double* frequencies = data<double>(inverse_frequencies);
+    parallel_tiles(half, 4, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t i = begin; i < end; ++i)
+        fill_column(frequencies[i], options.inverse ? -1.0 : 1.0, starts, sequences, tokens, half, cosines + i, sines + i);
+    });
     const T* px = data<T>(x);
     T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
-        const T *in = px + row * width, *c = cosines + row % tokens * half, *s = sines + row % tokens * half;
+        const T *in = px + row * width, *c = cosines + row % table_rows * half, *s = sines + row % table_rows * half;
         T* out = py + row * width;
         for (std::int64_t at = 0; at < rotated; at += d) {
           if (options.pairs == RotaryPairs::Interleaved)
@@ -79,7 +92,7 @@ void run(const Tensor& x, const RotaryOptions& options, Tensor& y) {
   });
 }
 
-const bool added = add_cpu_kernel(rotary_kernel, run);
+const bool added = add_cpu_kernel(rotary_forward, run);
 
 }  // namespace
 }  // namespace mblm

@@ -24,21 +24,22 @@ void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64
 }
 
 // A row of y at a time. Memory bound.
-void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, Tensor& y) {
+void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets, Tensor& y) {
   for_real_type("stage_input_forward", x.dtype(), [&]<class T>() {
-    const std::int64_t width = x.size(2), first = start.defined() ? 1 : 0, rows = y.size(1);
-    const T *ps = first == 1 ? data<T>(start) : nullptr, *px = data<T>(x);
+    const std::int64_t width = x.size(2), start_rows = start.defined() ? 1 : 0, rows = y.size(1);
+    const T *ps = start_rows == 1 ? data<T>(start) : nullptr, *px = data<T>(x);
     const T *pp = positions.defined() ? data<T>(positions) : nullptr, *pa = above.defined() ? data<T>(above) : nullptr;
+    const std::int64_t* offset = offsets.defined() ? data<std::int64_t>(offsets) : nullptr;
     T* py = data<T>(y);
     parallel_tiles(y.size(0) * rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
-        const std::int64_t b = row / rows, t = row % rows - first;
+        const std::int64_t b = row / rows, t = row % rows, position = (offset == nullptr ? 0 : offset[b]) + t - start_rows;
         T* out = py + row * width;
-        if (t < 0) {
+        if (position < 0) {
           std::copy_n(ps, width, out);
         } else {
-          const std::int64_t from = (b * (rows - first) + t) * width;
-          add_rows(px + from, pp == nullptr ? nullptr : pp + t * width, pa == nullptr ? nullptr : pa + from, out, width);
+          const std::int64_t from = (offset == nullptr ? row - (b + 1) * start_rows : row) * width;
+          add_rows(px + from, pp == nullptr ? nullptr : pp + position * width, pa == nullptr ? nullptr : pa + from, out, width);
         }
       }
     });

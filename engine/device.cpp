@@ -15,6 +15,13 @@
 namespace mblm {
 namespace {
 
+constexpr std::size_t host_alignment = 64;  // bytes: a cache line
+
+void* allocate_aligned(std::size_t bytes) {
+  if (bytes > SIZE_MAX / 2) return nullptr;
+  return std::aligned_alloc(host_alignment, (bytes + host_alignment - 1) / host_alignment * host_alignment);
+}
+
 class CpuRuntime final : public Runtime {
  public:
   std::vector<DeviceInfo> devices() override {
@@ -22,10 +29,7 @@ class CpuRuntime final : public Runtime {
     sysinfo(&system);
     return {{Device{}, concat_text(std::thread::hardware_concurrency(), " threads"), system.totalram * static_cast<std::size_t>(system.mem_unit)}};
   }
-  void* allocate(int, std::size_t bytes) override {
-    if (bytes > SIZE_MAX / 2) return nullptr;
-    return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  }
+  void* allocate(int, std::size_t bytes) override { return allocate_aligned(bytes); }
   void release(int, void* data) noexcept override { std::free(data); }
   void fill_zero(int, void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
   void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
@@ -47,6 +51,15 @@ std::filesystem::path library_folder() {
 }
 
 }  // namespace
+
+void* Runtime::allocate_pinned(std::size_t bytes) { return allocate_aligned(bytes); }
+void Runtime::release_pinned(void* data) noexcept { std::free(data); }
+void Runtime::from_host_async(int index, Stream, void* to, const void* pinned, std::size_t bytes) { from_host(index, to, pinned, bytes); }
+void Runtime::to_host_async(int index, Stream, void* pinned, const void* from, std::size_t bytes) { to_host(index, pinned, from, bytes); }
+Event Runtime::record_event(int, Stream) { return 0; }
+void Runtime::wait_event(int, Stream, Event) {}
+void Runtime::synchronize_event(int, Event) {}
+void Runtime::synchronize(int) {}
 
 const char* name_of(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -25,8 +26,14 @@ struct DeviceInfo {
   std::size_t memory_bytes = 0;
 };
 
+// A device's queues of work. Kernels and the plain copies of a Runtime go to the compute stream.
+enum class Stream { Compute, Copy };
+// A point in a stream's work; 0 stands for a point that has passed.
+using Event = std::uint64_t;
+
 // What a backend does for the engine. One object per kind of device, added once when the backend is loaded.
 // Pointers are addresses on the device unless said otherwise; copies are ordered with the device's kernels.
+// The functions below to_host have defaults for a device that completes each call before it returns, such as the CPU.
 class Runtime {
  public:
   virtual ~Runtime() = default;
@@ -37,6 +44,21 @@ class Runtime {
   virtual void copy(int index, void* to, const void* from, std::size_t bytes) = 0;  // within a device
   virtual void from_host(int index, void* to, const void* from, std::size_t bytes) = 0;
   virtual void to_host(int index, void* to, const void* from, std::size_t bytes) = 0;  // done when it returns
+
+  // Page-locked host memory, for copies that run beside the host. Null when there is no such memory.
+  virtual void* allocate_pinned(std::size_t bytes);
+  virtual void release_pinned(void* data) noexcept;
+  // Copies between pinned memory and the device, in the order of their stream. The host must leave the memory alone until
+  // an event recorded afterwards has passed.
+  virtual void from_host_async(int index, Stream stream, void* to, const void* pinned, std::size_t bytes);
+  virtual void to_host_async(int index, Stream stream, void* pinned, const void* from, std::size_t bytes);
+  // The point behind all work given to the stream so far.
+  virtual Event record_event(int index, Stream stream);
+  // The stream, not the host, waits until the event has passed.
+  virtual void wait_event(int index, Stream stream, Event event);
+  // The host waits until the event, or all work of the device, has passed.
+  virtual void synchronize_event(int index, Event event);
+  virtual void synchronize(int index);
 };
 
 // The runtime of a kind of device. Throws DeviceError with the reason when it is not there.

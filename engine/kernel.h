@@ -38,9 +38,21 @@ class KernelSlot {
 // Every slot that some backend fills, by name. What `mblm info kernels` prints.
 std::vector<const KernelSlot*> kernel_slots();
 
+namespace detail {
+
+// Visitor for the check below; a struct of arguments passes each of its tensors to it.
+struct IgnoreTensor {
+  void operator()(const Tensor&) const {}
+};
+template <class T>
+concept HasTensors = requires(const T& argument) { argument.visit_tensors(IgnoreTensor{}); };
+
+}  // namespace detail
+
 // `Kernel<void(const Tensor& x, Tensor& y)> rms_norm_forward{"rms_norm_forward"};`
 // Calling it runs the function of the device on which the tensor arguments lie. Undefined tensors do not count.
-// Throws DeviceError when they lie on several devices, or when that device's backend has no such kernel.
+// A struct argument that holds tensors declares them: `template <class F> void visit_tensors(F&& f) const { f(a); f(b); }`.
+// Throws DeviceError when the tensors lie on several devices, or when that device's backend has no such kernel.
 template <class Signature> class Kernel;
 template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
  public:
@@ -54,13 +66,15 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     return note_filled(kind, dtypes);
   }
 
+  // The function of one kind of device; null when its backend has none.
+  Function function(DeviceKind kind) const { return functions_[static_cast<int>(kind)]; }
+
   void operator()(Args... args) const {
     Device device;
     bool found = false;
     (see(args, device, found), ...);
-    const Function function = functions_[static_cast<int>(device.kind)];
-    if (function == nullptr) throw_missing(device);
-    function(args...);
+    if (function(device.kind) == nullptr) throw_missing(device);
+    function(device.kind)(args...);
   }
 
  private:
@@ -70,6 +84,10 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
       if (found && !(argument.device() == device)) throw_mixed(device, argument.device());
       device = argument.device();
       found = true;
+    } else if constexpr (detail::HasTensors<T>) {
+      argument.visit_tensors([&](const Tensor& x) { see(x, device, found); });
+    } else {
+      static_assert(std::is_trivially_copyable_v<T>, "a struct argument that may hold tensors needs visit_tensors");
     }
   }
 

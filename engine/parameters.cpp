@@ -79,8 +79,8 @@ Tensor Parameter::as(DType dtype) const {
 }
 
 void ParameterStore::check_name(const std::string& name) const {
-  const auto is_name = [&](const auto& named) { return named.name == name; };
-  bool taken = std::any_of(constants_.begin(), constants_.end(), is_name);
+  const auto is_name = [&](const ParameterPart& part) { return part.name == name; };
+  bool taken = std::any_of(constants_.begin(), constants_.end(), [&](const auto& constant) { return constant->name() == name; });
   for (const auto& parameter : parameters_) taken = taken || std::any_of(parameter->parts().begin(), parameter->parts().end(), is_name);
   require<ValueError>(!taken, "parameters: the name ", name, " is taken");
 }
@@ -110,9 +110,14 @@ Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
   return *parameters_.back();
 }
 
-void ParameterStore::add_constant(std::string name, Tensor value) {
-  check_name(name);
-  constants_.push_back({std::move(name), std::move(value)});
+const Constant& ParameterStore::add_constant(std::string name, Tensor value) {
+  require(!values_.defined(), "parameters: the constant ", name, " is added after allocate()");
+  if (!name.empty()) check_name(name);
+  auto constant = std::make_unique<Constant>();
+  constant->name_ = std::move(name);
+  constant->tensor_ = std::move(value);
+  constants_.push_back(std::move(constant));
+  return *constants_.back();
 }
 
 void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
@@ -124,7 +129,8 @@ void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
     require<MemoryError>(!__builtin_add_overflow(size, padded, &size), "parameters: more than 2^63 elements");
   }
   values_ = zeros(Shape{size}, dtype, device);
-  gradients_ = zeros(Shape{size}, dtype, device);
+  reduced_ = zeros(Shape{size + extra_sums}, dtype, device);
+  gradients_ = reduced_.slice(0, size);
   if (bfloat16_copy) bfloat16_ = zeros(Shape{size}, DType::BFloat16, device);
   for (const auto& parameter : parameters_) {
     parameter->gradient_ = arena_view(gradients_, parameter->offset_, parameter->shape());
@@ -134,6 +140,16 @@ void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
     parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
     parameter->bfloat16_.set_history(parameter->tensor_.node(), 0);
   }
+  for (const auto& constant : constants_) constant->tensor_ = to_device(constant->tensor_, device);
+  std::vector<std::int64_t> ranges;
+  for (const auto& parameter : parameters_) {
+    std::int64_t begin = parameter->offset_;
+    for (const ParameterPart& part : parameter->parts()) {
+      ranges.insert(ranges.end(), {begin, begin + part.shape.numel()});
+      begin += part.shape.numel();
+    }
+  }
+  segments_ = from_values<std::int64_t>(Shape{static_cast<std::int64_t>(ranges.size()) / 2, 2}, ranges, device);
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {
@@ -182,7 +198,8 @@ std::vector<NamedTensor> ParameterStore::named(const std::function<Tensor(const 
 
 std::vector<NamedTensor> ParameterStore::named_values() const {
   std::vector<NamedTensor> all = named([](const Parameter& parameter) { return parameter.value(); });
-  all.insert(all.end(), constants_.begin(), constants_.end());
+  for (const auto& constant : constants_)
+    if (!constant->name().empty()) all.push_back({constant->name(), constant->tensor()});
   return all;
 }
 

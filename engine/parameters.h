@@ -58,6 +58,19 @@ class Parameter {
   Tensor tensor_, gradient_, bfloat16_;
 };
 
+// A tensor that a model computes with and does not train.
+class Constant {
+ public:
+  const std::string& name() const { return name_; }  // in files; empty: in none
+  // On the CPU before ParameterStore::allocate, on the parameters' device afterwards.
+  const Tensor& tensor() const { return tensor_; }
+
+ private:
+  friend class ParameterStore;
+  std::string name_;
+  Tensor tensor_;
+};
+
 // A named tensor of a file: a parameter's part or a constant that checkpoints carry.
 struct NamedTensor {
   std::string name;
@@ -70,8 +83,9 @@ class ParameterStore {
   Parameter& add(std::string name, const Shape& shape, Init init);
   // Parts stacked along the first axis; all sizes but the first must agree.
   Parameter& add_merged(std::vector<ParameterPart> parts);
-  // A constant that stands in checkpoints under this name and is not trained. Throws ValueError for a name that is taken.
-  void add_constant(std::string name, Tensor value);
+  // A constant, in checkpoints under this name unless it is empty; `value` is on the CPU. Call before allocate(). Throws
+  // ValueError for a name that is taken.
+  const Constant& add_constant(std::string name, Tensor value);
 
   // Lays out the arenas. `dtype` is float32, or float64 to test with; `bfloat16_copy` adds the second arena.
   // Throws MemoryError when there is not enough memory. Call once.
@@ -86,6 +100,11 @@ class ParameterStore {
   const Tensor& gradients() const { return gradients_; }
   const Tensor& bfloat16_values() const { return bfloat16_; }
   void zero_gradients();
+  // The gradients and, behind them, `extra_sums` elements, as one array: one all-reduce adds up both over the workers.
+  static constexpr std::int64_t extra_sums = 64;
+  const Tensor& reduced() const { return reduced_; }
+  // The range of each gradient that named_gradients() lists, in its order: (S, 2) int64, begin and end in the arena.
+  const Tensor& segments() const { return segments_; }
 
   // Grows whenever the values change: copies made from them are stale.
   std::uint64_t version() const { return version_; }
@@ -96,15 +115,15 @@ class ParameterStore {
   // Views under the names of files, in order of declaration: values (with constants), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
-  const std::vector<NamedTensor>& constants() const { return constants_; }
+  const std::vector<std::unique_ptr<Constant>>& constants() const { return constants_; }
 
  private:
   void check_name(const std::string& name) const;
   std::vector<NamedTensor> named(const std::function<Tensor(const Parameter&)>& view) const;
 
   std::vector<std::unique_ptr<Parameter>> parameters_;
-  std::vector<NamedTensor> constants_;
-  Tensor values_, gradients_, bfloat16_;
+  std::vector<std::unique_ptr<Constant>> constants_;
+  Tensor values_, gradients_, bfloat16_, reduced_, segments_;
   std::uint64_t version_ = 0;
 };
 

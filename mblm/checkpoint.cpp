@@ -52,11 +52,11 @@ void save_model(const Model& model, const std::filesystem::path& path, const std
 
 void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options) {
   std::map<std::string, StoredTensor> unknown = file.tensors;
-  const std::vector<NamedTensor> constants = model.parameters().constants();
+  const auto& constants = model.parameters().constants();
   std::vector<std::pair<Tensor, Tensor>> copies;  // all is checked before anything is changed
   for (const NamedTensor& target : model.parameters().named_values()) {
     const std::string where = file.path.string() + ": " + target.name;
-    const bool is_constant = std::any_of(constants.begin(), constants.end(), [&](const NamedTensor& c) { return c.name == target.name; });
+    const bool is_constant = std::any_of(constants.begin(), constants.end(), [&](const auto& c) { return c->name() == target.name; });
     const auto stored = file.tensors.find(target.name);
     unknown.erase(target.name);
     if (is_constant && stored == file.tensors.end()) continue;

@@ -36,6 +36,7 @@ Hierarchy::Hierarchy(const ModelConfig& config, ParameterStore& store)
     const std::int64_t width = config.hidden_dims[at];
     if (config.blocks[at]->pos_emb_type == PositionKind::Fixed)
       stage.positions = &root.add(numbered("pos_embs", n) + ".weight", Shape{config.seq_lens[at], width}, Init::normal());
+    if (config.blocks[at]->pos_emb_type == PositionKind::Rope) stage.frequencies = &root.add_unnamed_constant(rotary_frequencies(width));
     if (start_tokens_ > 0) stage.start = &root.add(numbered("start_tokens", n), Shape{width}, Init::normal());
     stage.block = config.blocks[at]->build(root.child(numbered("stage_models", n)), width, config.num_layers[at]);
     if (n < last)
@@ -149,7 +150,7 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     const std::int64_t used = n == last ? tokens : tokens - start_tokens_;
     if (above.defined()) above = slice_sequence(above, 0, used);
     Tensor x = embedded(n, rows, tokens, used);
-    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, RotaryPairs::Interleaved, x.size(2), 1);
+    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, stage.frequencies->tensor(), RotaryPairs::Interleaved, 1);
     x = stage_input(start_of(stage), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
     ForwardContext here = of_patches(context, patches, 0);
     if (here.token_mask.defined()) here.token_mask = stage_mask(n, bytes, Shape{rows, tokens});

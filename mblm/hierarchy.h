@@ -43,7 +43,8 @@ class Hierarchy {
  private:
   struct Stage {
     TokenEmbedding embedding;
-    Parameter* positions = nullptr;  // (P, D), fixed
+    Parameter* positions = nullptr;           // (P, D), fixed
+    const Constant* frequencies = nullptr;    // (D / 2), rope
     Parameter* start = nullptr;      // (D); none where masked
     std::unique_ptr<StageBlock> block;
     LinearParameters to_next;  // D -> P_{n+1} D_{n+1}; none for the local stage

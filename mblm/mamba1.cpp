@@ -41,13 +41,13 @@ class Mamba1 final : public StageBlock {
       const Tensor normed = rms_norm(hidden, layers_[l].norm->tensor(), RmsForm::MeanSquare, norm_eps);
       hidden = add(mix(layers_[l], normed, state == nullptr ? nullptr : &state->tensors[2 * l]), hidden);
     }
-    if (state != nullptr) state->length += x.size(1);
+    if (state != nullptr) state->advance(x.size(1));
     return hidden;
   }
 
   // Per layer: the last inputs of the convolution (B, W - 1, C), and the scan's state (B, C, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     for (const Layer& layer : layers_) {
       const Tensor& like = layer.norm->tensor();
       state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, inner_}, like.dtype(), like.device()));

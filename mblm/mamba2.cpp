@@ -42,13 +42,13 @@ class Mamba2 final : public StageBlock {
       hidden = mix(layers_[l], norm(residual, *layers_[l].norm), state == nullptr ? nullptr : &state->tensors[2 * l]);
     }
     hidden = dropout(hidden, config_.dropout, dropout_site_, context);
-    if (state != nullptr) state->length += x.size(1);
+    if (state != nullptr) state->advance(x.size(1));
     return norm(add(hidden, residual), *norm_);
   }
 
   // Per layer: the last inputs of the convolution (B, W - 1, C), and the scan's state (B, H, p, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     const Tensor& like = norm_->tensor();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, conv_width_}, like.dtype(), like.device()));

@@ -1,5 +1,6 @@
 #include "mblm/stage_block.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/dropout.h"
@@ -11,6 +12,28 @@ Tensor dropout(const Tensor& x, double p, std::uint32_t site, const ForwardConte
   if (!context.training) return x;
   const std::int64_t first = context.first_sequence * x.shape().without_first().numel();
   return dropout(x, p, context.random(site), static_cast<std::uint64_t>(first));
+}
+
+std::int64_t State::longest() const { return lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end()); }
+
+Tensor State::positions(Device device) const { return from_values<std::int64_t>(Shape{batch()}, lengths, device); }
+
+void State::advance(std::int64_t tokens) {
+  for (std::int64_t& length : lengths) length += tokens;
+}
+
+State State::repeated(std::int64_t rows) const {
+  require<ShapeError>(batch() == 1, "state: expected one row to repeat, got ", batch());
+  State all{{}, std::vector<std::int64_t>(static_cast<std::size_t>(rows), lengths.front())};
+  for (const Tensor& one : tensors) {
+    Tensor copies = empty(one.shape().with(0, rows), one.dtype(), one.device());
+    for (std::int64_t row = 0; row < rows; ++row) {
+      Tensor to = copies.slice(row, row + 1);
+      copy_into(to, one);
+    }
+    all.tensors.push_back(std::move(copies));
+  }
+  return all;
 }
 
 std::unique_ptr<State> StageBlock::start(std::int64_t, std::int64_t) const { return nullptr; }

@@ -8,29 +8,37 @@
 #include <vector>
 
 #include "engine/parameters.h"
-#include "engine/random.h"
 #include "engine/tensor.h"
+#include "ops/step_scalars.h"
 
 namespace mblm {
 
-// What a forward pass needs to know beside its input. Random numbers are functions of `seed` and `micro_step`.
+// What a forward pass needs to know beside its input. Random numbers are functions of `seed` and of the micro-step.
 struct ForwardContext {
   bool training = false;              // dropout is active
   std::uint64_t seed = 0;
-  std::uint32_t micro_step = 0;
+  Tensor step_scalars = {};           // StepScalars, on the model's device (ops/step_scalars.h); undefined: micro-step 0
   std::int64_t first_sequence = 0;    // index of the input's first sequence in the global batch of that micro-step
   // Of a masked language model: uint8, 1 for what is attended to; undefined: all. For a model (B, L) bytes, shaped like its
   // input, on any device; for a block (B, T) tokens on the block's device.
   Tensor token_mask = {};
 
-  RandomKey random(std::uint32_t site) const { return {seed, site, micro_step}; }
+  RandomStream random(std::uint32_t site) const { return {seed, site, step_scalars}; }
 };
 
-// What a block remembers of the tokens it has seen, all tensors with the batch leading, so that joining, leaving, branching
-// and saving are gathers of rows. Which tensors, is the block's own business; `length` is the number of tokens seen.
+// What a block remembers of the tokens it has seen. All tensors have the batch leading, so that joining, leaving, branching
+// and saving are gathers of rows. The block decides which tensors it keeps.
 struct State {
   std::vector<Tensor> tensors;
-  std::int64_t length = 0;
+  std::vector<std::int64_t> lengths;  // tokens that each row has seen
+
+  std::int64_t batch() const { return std::ssize(lengths); }
+  std::int64_t longest() const;             // of the lengths; 0 without rows
+  Tensor positions(Device device) const;    // the lengths as a tensor: (B) int64
+  void advance(std::int64_t tokens);        // each row has seen so many more
+  // A state of one row as the state of each of `batch` rows. The state after a stage's start token is the same for every
+  // sequence: a stage computes it once, with one row, and starts each patch from a repetition of it. Throws ShapeError for another batch.
+  State repeated(std::int64_t batch) const;
 };
 
 // The dropout of a layer of a stage block, active in training only: `site` names the layer (Scope::site), and what a
@@ -60,7 +68,9 @@ class Scope {
 
   Parameter& add(const std::string& name, const Shape& shape, Init init) const { return store_->add(full(name), shape, std::move(init)); }
   Parameter& add_merged(std::vector<ParameterPart> parts) const;  // names of the parts are relative too
-  void add_constant(const std::string& name, Tensor value) const { store_->add_constant(full(name), std::move(value)); }
+  const Constant& add_constant(const std::string& name, Tensor value) const { return store_->add_constant(full(name), std::move(value)); }
+  // A constant that is in no file.
+  const Constant& add_unnamed_constant(Tensor value) const { return store_->add_constant("", std::move(value)); }
   // The site of the random numbers of a layer.
   std::uint32_t site(const std::string& name) const { return site_of(full(name)); }
 

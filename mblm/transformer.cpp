@@ -33,21 +33,25 @@ class Transformer final : public StageBlock {
     const std::int64_t inner = config.attn_num_heads * config.attn_head_dims;
     for (std::int64_t l = 0; l < layers; ++l) layers_.push_back(make_layer(scope.child("layers." + std::to_string(l)), inner));
     gain_ = &scope.add("norm.g", Shape{width}, Init::constant(1));
-    if (config.attn_use_rot_embs) scope.add_constant("rotary_emb.inv_freq", inverse_frequencies());
+    if (!config.attn_use_rot_embs) return;
+    const Tensor frequencies = rotary_frequencies(config.attn_head_dims);
+    frequencies_ = &scope.add_unnamed_constant(frequencies);
+    scope.add_constant("rotary_emb.inv_freq", from_values<float>(frequencies.shape(), frequencies.to_vector_as<float>()));
   }
 
   Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {
     require<ValueError>(state == nullptr || is_decoder_, "transformerEncoder: expected the whole sequence at once, got a state");
+    const Tensor positions = state == nullptr ? Tensor{} : state->positions(x.device());
     Tensor hidden = x;
-    for (std::size_t l = 0; l < layers_.size(); ++l) hidden = forward_layer(l, hidden, state, context);
-    if (state != nullptr) state->length += x.size(1);
+    for (std::size_t l = 0; l < layers_.size(); ++l) hidden = forward_layer(l, hidden, state, positions, context);
+    if (state != nullptr) state->advance(x.size(1));
     return norm(hidden, *gain_);
   }
 
   // Per layer: what the two shifts hold back, (B, D / 2) each, then the keys and values, (B, capacity, H d) each.
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
     if (!is_decoder_) return nullptr;
-    auto state = std::make_unique<State>();
+    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     const Tensor& like = gain_->tensor();
     const std::int64_t inner = config_.attn_num_heads * config_.attn_head_dims;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -72,16 +76,9 @@ class Transformer final : public StageBlock {
     return layer;
   }
 
-  Tensor inverse_frequencies() const {
-    std::vector<float> values;
-    for (std::int64_t i = 0; i < config_.attn_head_dims; i += 2)
-      values.push_back(static_cast<float>(1.0 / std::pow(10000.0, static_cast<double>(i) / static_cast<double>(config_.attn_head_dims))));
-    return from_values<float>(Shape{static_cast<std::int64_t>(values.size())}, values);
-  }
-
-  Tensor forward_layer(std::size_t l, const Tensor& x, State* state, const ForwardContext& context) const {
+  Tensor forward_layer(std::size_t l, const Tensor& x, State* state, const Tensor& positions, const ForwardContext& context) const {
     Tensor* kept = state == nullptr ? nullptr : &state->tensors[4 * l];
-    const Tensor attended = add(attend(layers_[l], shift(x, kept), kept, state, context), x);
+    const Tensor attended = add(attend(layers_[l], shift(x, kept), kept, state, positions, context), x);
     return add(feed_forward(layers_[l], shift(attended, kept == nullptr ? nullptr : kept + 1), context), attended);
   }
 
@@ -94,10 +91,9 @@ class Transformer final : public StageBlock {
     return y;
   }
 
-  Tensor attend(const Layer& layer, const Tensor& x, Tensor* kept, State* state, const ForwardContext& context) const {
+  Tensor attend(const Layer& layer, const Tensor& x, Tensor* kept, State* state, const Tensor& positions, const ForwardContext& context) const {
     Tensor qkv = layer.qkv(norm(x, *layer.attention_gain));
-    if (config_.attn_use_rot_embs)
-      qkv = rotary(qkv, RotaryPairs::HalfSplit, config_.attn_head_dims, 2 * config_.attn_num_heads, state == nullptr ? 0 : state->length);
+    if (frequencies_ != nullptr) qkv = rotary(qkv, frequencies_->tensor(), RotaryPairs::HalfSplit, 2 * config_.attn_num_heads, positions);
     AttentionOptions options;
     options.heads = config_.attn_num_heads;
     options.causal = is_decoder_;
@@ -108,8 +104,7 @@ class Transformer final : public StageBlock {
       options.random = context.random(layer.attention_dropout_site);
     }
     if (state == nullptr) return layer.out(attention(qkv, options));
-    KvCache cache{kept[2], kept[3], state->length};
-    return layer.out(attention(qkv, options, &cache));
+    return layer.out(attention_cached(qkv, options, {kept[2], kept[3], positions, state->longest()}));
   }
 
   Tensor feed_forward(const Layer& layer, const Tensor& x, const ForwardContext& context) const {
@@ -122,6 +117,7 @@ class Transformer final : public StageBlock {
   const std::int64_t width_;
   std::vector<Layer> layers_;
   Parameter* gain_ = nullptr;
+  const Constant* frequencies_ = nullptr;  // of the rotary embedding, if there is one
 };
 
 }  // namespace

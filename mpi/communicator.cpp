@@ -55,7 +55,8 @@ class MpiCommunicator final : public Communicator {
     return parts;
   }
 
-  void broadcast(std::span<std::byte> bytes) override {
+  void broadcast(Tensor& x) override {
+    const std::span<std::byte> bytes = x.host_bytes();
     constexpr std::size_t piece = chunk * sizeof(float);
     for (std::size_t done = 0; done < bytes.size(); done += piece)
       MPI_Bcast(bytes.data() + done, static_cast<int>(std::min(piece, bytes.size() - done)), MPI_BYTE, 0, workers_);
@@ -63,7 +64,8 @@ class MpiCommunicator final : public Communicator {
 
   // Each worker sums a part of the values, in order of rank, and hands it to the others: the traffic of a ring, and an order
   // that does not depend on the algorithm that MPI takes for a reduction.
-  void sum(std::span<float> values) override {
+  void sum(Tensor& x) override {
+    std::span<float> values(x.host_data<float>(), static_cast<std::size_t>(x.numel()));
     const std::size_t workers = static_cast<std::size_t>(size_), whole = chunk * workers;
     for (; values.size() >= whole; values = values.subspan(whole)) sum_parts(values.data(), chunk);
     if (values.empty()) return;

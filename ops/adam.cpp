@@ -2,7 +2,8 @@
 
 namespace mblm {
 
-constinit Kernel<void(const Tensor&, Tensor&, Tensor&)> global_norm{"global_norm"};
-constinit Kernel<void(Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, const Tensor&, const Tensor&, const AdamOptions&)> adam_step{"adam_step"};
+constinit Kernel<void(const Tensor&, const Tensor&, const GradientNormOptions&, Tensor&)> gradient_norm{"gradient_norm"};
+constinit Kernel<void(Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, const AdamOptions&, Tensor&)> adam_step{"adam_step"};
+constinit Kernel<void(const Tensor&, const Tensor&, Tensor&)> segment_means{"segment_means"};
 
 }  // namespace mblm

@@ -7,7 +7,8 @@ namespace mblm {
 constinit Kernel<void(const Tensor&, const AttentionOptions&, Tensor&, Tensor&)> attention_forward{"attention_forward"};
 constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&, Tensor&)> attention_backward{
     "attention_backward"};
-constinit Kernel<void(const Tensor&, Tensor&, Tensor&, std::int64_t, const AttentionOptions&, Tensor&)> attention_cached{"attention_cached"};
+constinit Kernel<void(const Tensor&, const Tensor&, const AttentionOptions&, Tensor&, Tensor&, Tensor&)> attention_cached_forward{
+    "attention_cached_forward"};
 
 namespace {
 
@@ -20,32 +21,12 @@ void check(const Tensor& qkv, const AttentionOptions& options) {
   if (!options.key_mask.defined()) return;
   require_dtype("attention", "key_mask", options.key_mask, DType::UInt8);
   require_shape("attention", "key_mask", options.key_mask, Shape{qkv.size(0), qkv.size(1)});
-  require<DeviceError>(options.key_mask.device() == qkv.device(), "attention: expected key_mask on ", qkv.device(), ", got ",
-                       options.key_mask.device());
-}
-
-Tensor attend_to_cache(const Tensor& qkv, const AttentionOptions& options, KvCache& cache) {
-  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / 3;
-  refuse_gradient("attention with a cache", {qkv});
-  require<ValueError>(!options.key_mask.defined() && options.dropout == 0, "attention: expected neither key_mask nor dropout with a cache");
-  require<ShapeError>(cache.k.rank() == 3 && cache.k.size(0) == qkv.size(0) && cache.k.size(2) == width, "attention: expected a cache (", qkv.size(0),
-                      ", capacity, ", width, "), got ", cache.k.shape());
-  require_shape("attention", "cached v", cache.v, cache.k.shape());
-  require_dtype("attention", "cached k", cache.k, qkv.dtype());
-  require_dtype("attention", "cached v", cache.v, qkv.dtype());
-  require<ValueError>(cache.length >= 0 && cache.length + tokens <= cache.k.size(1), "attention: expected room in the cache for ", tokens,
-                      " tokens, it holds ", cache.length, " of ", cache.k.size(1));
-  Tensor y = empty(qkv.shape().with(-1, width), qkv.dtype(), qkv.device());
-  attention_cached(qkv, cache.k, cache.v, cache.length, options, y);
-  cache.length += tokens;
-  return y;
 }
 
 }  // namespace
 
-Tensor attention(const Tensor& qkv, const AttentionOptions& options, KvCache* cache) {
+Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
   check(qkv, options);
-  if (cache != nullptr) return attend_to_cache(qkv, options, *cache);
   Tensor y = empty(qkv.shape().with(-1, qkv.size(2) / 3), qkv.dtype(), qkv.device());
   Tensor log_sum_exp =
       empty(Shape{qkv.size(0), options.heads, qkv.size(1)}, qkv.dtype() == DType::Float64 ? DType::Float64 : DType::Float32, qkv.device());
@@ -55,6 +36,26 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options, KvCache* ca
     attention_backward(qkv, y, log_sum_exp, dy, options, dqkv);
     return {dqkv};
   });
+}
+
+Tensor attention_cached(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache) {
+  check(qkv, options);
+  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / 3;
+  refuse_gradient("attention_cached", {qkv});
+  require<ValueError>(options.causal && !options.key_mask.defined() && options.dropout == 0,
+                      "attention_cached: expected causal attention without key_mask and dropout");
+  require<ShapeError>(cache.k.rank() == 3 && cache.k.size(0) == qkv.size(0) && cache.k.size(2) == width, "attention_cached: expected a cache (",
+                      qkv.size(0), ", capacity, ", width, "), got ", cache.k.shape());
+  require_shape("attention_cached", "cached v", cache.v, cache.k.shape());
+  require_dtype("attention_cached", "cached k", cache.k, qkv.dtype());
+  require_dtype("attention_cached", "cached v", cache.v, qkv.dtype());
+  require_shape("attention_cached", "lengths", cache.lengths, Shape{qkv.size(0)});
+  require_dtype("attention_cached", "lengths", cache.lengths, DType::Int64);
+  require<ValueError>(cache.longest >= 0 && cache.longest + tokens <= cache.k.size(1), "attention_cached: expected room in the cache for ", tokens,
+                      " tokens, it holds ", cache.longest, " of ", cache.k.size(1));
+  Tensor y = empty(qkv.shape().with(-1, width), qkv.dtype(), qkv.device()), k = cache.k, v = cache.v;
+  attention_cached_forward(qkv, cache.lengths, options, k, v, y);
+  return y;
 }
 
 }  // namespace mblm

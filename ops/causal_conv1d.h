@@ -18,6 +18,7 @@ extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& bias, co
 struct CausalConv1dGradients {
   Tensor dx, dweight, dbias, dwindow;
   float beta_weight = 0, beta_bias = 0;
+  template <class F> void visit_tensors(F&& f) const { f(dx), f(dweight), f(dbias), f(dwindow); }
 };
 extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window, const Tensor& dy, const Tensor& dlast_window,
                    CausalConv1dGradients& out)>

@@ -1,27 +1,42 @@
 #include "ops/rotary.h"
 
+#include <cmath>
+
 #include "ops/check.h"
 
 namespace mblm {
 
-constinit Kernel<void(const Tensor&, const RotaryOptions&, Tensor&)> rotary_kernel{"rotary_kernel"};
+constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const RotaryOptions&, Tensor&)> rotary_forward{"rotary_forward"};
 
-Tensor rotary(const Tensor& x, RotaryPairs pairs, std::int64_t head_dim, std::int64_t rotated_heads, std::int64_t first_position) {
+Tensor rotary(const Tensor& x, const Tensor& inverse_frequencies, RotaryPairs pairs, std::int64_t rotated_heads, const Tensor& positions) {
   require_floating("rotary", x);
   require<ShapeError>(x.rank() == 3, "rotary: expected x (B, T, C), got ", x.shape());
-  require<ShapeError>(head_dim >= 2 && head_dim % 2 == 0, "rotary: expected an even head size, got ", head_dim);
+  require_dtype("rotary", "inverse frequencies", inverse_frequencies, DType::Float64);
+  require<ShapeError>(inverse_frequencies.rank() == 1 && inverse_frequencies.numel() >= 1, "rotary: expected inverse frequencies (d/2), got ",
+                      inverse_frequencies.shape());
+  const std::int64_t head_dim = 2 * inverse_frequencies.numel();
   require<ShapeError>(rotated_heads >= 0 && rotated_heads <= x.size(2) / head_dim, "rotary: expected heads within ", x.size(2), " channels, got ",
                       rotated_heads, " of ", head_dim);
-  require<ValueError>(first_position >= 0, "rotary: expected a first position >= 0, got ", first_position);
-  RotaryOptions options{pairs, head_dim, rotated_heads, first_position, false};
+  if (positions.defined()) {
+    require_dtype("rotary", "positions", positions, DType::Int64);
+    require_shape("rotary", "positions", positions, Shape{x.size(0)});
+  }
+  RotaryOptions options{pairs, rotated_heads, false};
   Tensor y = empty_like(x);
-  rotary_kernel(x, options, y);
+  rotary_forward(x, inverse_frequencies, positions, options, y);
   options.inverse = true;
-  return record("rotary", {x}, y, [options](const Tensor& dy) -> std::vector<Tensor> {
+  return record("rotary", {x}, y, [inverse_frequencies, positions, options](const Tensor& dy) -> std::vector<Tensor> {
     Tensor dx = empty_like(dy);
-    rotary_kernel(dy, options, dx);
+    rotary_forward(dy, inverse_frequencies, positions, options, dx);
     return {dx};
   });
+}
+
+Tensor rotary_frequencies(std::int64_t head_dim) {
+  require<ShapeError>(head_dim >= 2 && head_dim % 2 == 0, "rotary: expected an even head size, got ", head_dim);
+  std::vector<double> values;
+  for (std::int64_t i = 0; i < head_dim / 2; ++i) values.push_back(std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+  return from_values<double>(Shape{head_dim / 2}, values);
 }
 
 }  // namespace mblm

@@ -4,7 +4,7 @@
 
 namespace mblm {
 
-constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor&)> stage_input_forward{"stage_input_forward"};
+constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor&)> stage_input_forward{"stage_input_forward"};
 constinit Kernel<void(const Tensor&, bool, Tensor&)> stage_input_backward{"stage_input_backward"};
 constinit Kernel<void(const Tensor&, std::int64_t, Tensor&, float)> sum_over_batch{"sum_over_batch"};
 constinit Kernel<void(const Tensor&, std::int64_t, Tensor&)> flatten_patches_forward{"flatten_patches_forward"};
@@ -13,7 +13,7 @@ constinit Kernel<void(const Tensor&, std::int64_t, Tensor&, std::int64_t, std::i
 
 namespace {
 
-void check_stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above) {
+void check_stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, std::int64_t least_positions) {
   require_floating("stage_input", x);
   require<ShapeError>(x.rank() == 3, "stage_input: expected x of shape (B, T, D), got ", x.shape());
   if (start.defined()) {
@@ -21,8 +21,8 @@ void check_stage_input(const Tensor& start, const Tensor& x, const Tensor& posit
     require_dtype("stage_input", "start", start, x.dtype());
   }
   if (positions.defined()) {
-    require<ShapeError>(positions.rank() == 2 && positions.size(0) >= x.size(1) && positions.size(1) == x.size(2), "stage_input: expected at least ",
-                        x.size(1), " positions of width ", x.size(2), ", got shape ", positions.shape());
+    require<ShapeError>(positions.rank() == 2 && positions.size(0) >= least_positions && positions.size(1) == x.size(2),
+                        "stage_input: expected at least ", least_positions, " positions of width ", x.size(2), ", got shape ", positions.shape());
     require_dtype("stage_input", "positions", positions, x.dtype());
   }
   if (above.defined()) {
@@ -53,11 +53,11 @@ Tensor moved_rows(const Tensor& x, std::int64_t from_begin, std::int64_t count, 
 }  // namespace
 
 Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above) {
-  check_stage_input(start, x, positions, above);
+  check_stage_input(start, x, positions, above, x.size(1));
   const bool has_start = start.defined();
   const std::int64_t first = has_start ? 1 : 0;
   Tensor y = empty(x.shape().with(1, first + x.size(1)), x.dtype(), x.device());
-  stage_input_forward(start, x, positions, above, y);
+  stage_input_forward(start, x, positions, above, {}, y);
   const bool wants_x = x.wants_grad() || above.wants_grad();
   return record("stage_input", {start, x, positions, above}, y,
                 [start, positions, wants_x, has_start, shape = x.shape()](const Tensor& dy) -> std::vector<Tensor> {
@@ -70,6 +70,16 @@ Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions
                   if (positions.wants_grad()) dpositions = batch_gradient(positions, dy, has_start ? 1 : 0, shape[1]);
                   return {dstart, dx, dpositions, dx};
                 });
+}
+
+Tensor stage_input_at(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets) {
+  check_stage_input(start, x, positions, above, 0);
+  refuse_gradient("stage_input_at", {start, x, positions, above});
+  require_dtype("stage_input_at", "offsets", offsets, DType::Int64);
+  require_shape("stage_input_at", "offsets", offsets, Shape{x.size(0)});
+  Tensor y = empty_like(x);
+  stage_input_forward(start, x, positions, above, offsets, y);
+  return y;
 }
 
 Tensor flatten_patches(const Tensor& x, std::int64_t first, std::int64_t count) {

@@ -16,10 +16,12 @@ inline constexpr std::int64_t ssd_chunk = 64;  // tokens
 
 struct SsdScanInputs {
   Tensor x, dt, a_log, b, c, d, initial;
+  template <class F> void visit_tensors(F&& f) const { f(x), f(dt), f(a_log), f(b), f(c), f(d), f(initial); }
 };
 struct SsdScanGradients {
   Tensor dx, ddt, da_log, db, dc, dd, dinitial;  // dinitial undefined when nobody wants it
   float beta_a_log = 0, beta_d = 0;              // the weights' gradients are added to with beta 1
+  template <class F> void visit_tensors(F&& f) const { f(dx), f(ddt), f(da_log), f(db), f(dc), f(dd), f(dinitial); }
 };
 // chunk_states (B, chunks - 1, H, p, S): h before each chunk but the first, whose is `initial`; undefined when no backward
 // will come. initial and final_state may be undefined.

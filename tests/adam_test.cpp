@@ -19,33 +19,44 @@ HostArray random_values(std::int64_t n, std::uint64_t seed, double scale = 1.0) 
   return x;
 }
 
+struct StepOptions {
+  double learning_rate = 1e-3, clip = 0;
+  std::int64_t step = 1;  // for the reference alone: the scalars count for themselves
+  bool stop = false;
+  AdamOptions adam = {};
+};
+
 // The flat arenas of one optimizer.
 struct Arenas {
-  Tensor values, first, second, copy, norm = zeros(Shape{1}, DType::Float64), finite = zeros(Shape{1}, DType::UInt8);
+  Tensor values, first, second, copy, segments, scalars = make_step_scalars();
   Arenas(const HostArray& x, DType dtype) : values(from_host(x, dtype)), first(zeros_like(values)), second(zeros_like(values)) {
     copy = zeros(x.shape, DType::BFloat16);
+    const std::int64_t n = x.shape[0], third = n / 3;
+    segments = from_values<std::int64_t>(Shape{3, 2}, std::vector<std::int64_t>{0, third, third, 2 * third, 2 * third, n});
   }
-  void step(const Tensor& gradients, const AdamOptions& options) {
-    global_norm(gradients, norm, finite);
-    adam_step(values, gradients, first, second, copy, norm, finite, options);
+  void step(const Tensor& gradients, const StepOptions& o) {
+    write_step_scalar(scalars, &StepScalars::learning_rate, o.learning_rate);
+    gradient_norm(gradients, segments, {.clip = o.clip, .stop_after_nonfinite = o.stop}, scalars);
+    adam_step(values, gradients, first, second, copy, o.adam, scalars);
   }
+  StepScalars read() const { return read_step_scalars(scalars); }
 };
 
 // The formula in double, the moments with the bias corrections of Kingma and Ba.
 struct Reference {
   std::vector<double> values, first, second;
   explicit Reference(const HostArray& x) : values(x.v), first(x.v.size(), 0.0), second(x.v.size(), 0.0) {}
-  void step(const HostArray& gradients, const AdamOptions& o) {
+  void step(const HostArray& gradients, const StepOptions& o) {
     double square = 0;
     for (const double g : gradients.v) square += g * g;
     const double clip = o.clip > 0 ? std::min(1.0, o.clip / (std::sqrt(square) + 1e-6)) : 1.0;
     for (std::size_t i = 0; i < values.size(); ++i) {
       const double g = clip * gradients.v[i];
-      first[i] = o.beta1 * first[i] + (1 - o.beta1) * g;
-      second[i] = o.beta2 * second[i] + (1 - o.beta2) * g * g;
-      const double m = first[i] / (1 - std::pow(o.beta1, static_cast<double>(o.step)));
-      const double v = second[i] / (1 - std::pow(o.beta2, static_cast<double>(o.step)));
-      values[i] -= o.learning_rate * m / (std::sqrt(v) + o.eps);
+      first[i] = o.adam.beta1 * first[i] + (1 - o.adam.beta1) * g;
+      second[i] = o.adam.beta2 * second[i] + (1 - o.adam.beta2) * g * g;
+      const double m = first[i] / (1 - std::pow(o.adam.beta1, static_cast<double>(o.step)));
+      const double v = second[i] / (1 - std::pow(o.adam.beta2, static_cast<double>(o.step)));
+      values[i] -= o.learning_rate * m / (std::sqrt(v) + o.adam.eps);
     }
   }
 };
@@ -58,7 +69,7 @@ void check_against_reference(std::int64_t n, double clip, DType dtype) {
   Reference reference(start);
   for (int step = 1; step <= 5; ++step) {
     const HostArray gradients = random_values(n, 10 + static_cast<std::uint64_t>(step), 0.1 * step);
-    const AdamOptions options{.learning_rate = 1e-2 / step, .clip = clip, .step = step};
+    const StepOptions options{.learning_rate = 1e-2 / step, .clip = clip, .step = step};
     ours.step(from_host(gradients, dtype), options);
     reference.step(gradients, options);
   }
@@ -85,8 +96,8 @@ TEST_CASE("adam_step: works without a bfloat16 copy and on nothing at all") {
   without.step(gradients, {});
   CHECK(with.values.to_vector<float>() == without.values.to_vector<float>());
   nothing.step(zeros(Shape{0}, DType::Float32), {});
-  CHECK(nothing.norm.item() == 0);
-  CHECK(nothing.finite.item() == 1);
+  CHECK(nothing.read().gradient_norm == 0);
+  CHECK(nothing.read().updates == 1);
 }
 
 TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
@@ -96,28 +107,105 @@ TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
     const std::vector<float> values = arenas.values.to_vector<float>(), first = arenas.first.to_vector<float>(),
                              second = arenas.second.to_vector<float>();
     Tensor gradients = from_host(random_values(20000, 3), DType::Float32);
-    gradients.host_data<float>()[19999] = bad;
-    arenas.step(gradients, {.clip = 1.0, .step = 2});
-    CHECK(arenas.finite.item() == 0);
+    gradients.host_data<float>()[6666] = bad;
+    arenas.step(gradients, {.clip = 1.0});
+    const StepScalars after = arenas.read();
+    CHECK(after.steps == 2);
+    CHECK(after.updates == 1);
+    CHECK(after.nonfinite_step == 2);
+    CHECK(after.nonfinite_parameter == 1);
+    gradients.host_data<float>()[19999] = bad;  // the last one counts: backward reaches it first
+    arenas.step(gradients, {.clip = 1.0});
+    CHECK(arenas.read().nonfinite_parameter == 2);
     CHECK(arenas.values.to_vector<float>() == values);
     CHECK(arenas.first.to_vector<float>() == first);
     CHECK(arenas.second.to_vector<float>() == second);
   }
 }
 
-TEST_CASE("global_norm: float64 sums, the same bits with any number of threads") {
+TEST_CASE("gradient_norm: a loss that is not finite is recorded without a parameter, and skipped steps do not count for Adam") {
+  const HostArray start = random_values(100, 1), good = random_values(100, 2);
+  Arenas skipping(start, DType::Float64), stopping(start, DType::Float64);
+  Reference reference(start);
+  for (Arenas* arenas : {&skipping, &stopping}) {
+    const StepOptions options{.learning_rate = 1e-2, .stop = arenas == &stopping};
+    arenas->step(from_host(good, DType::Float64), options);
+    write_step_scalar(arenas->scalars, &StepScalars::loss_sum, std::numeric_limits<double>::infinity());
+    arenas->step(from_host(good, DType::Float64), options);
+    CHECK(arenas->read().nonfinite_step == 2);
+    CHECK(arenas->read().nonfinite_parameter == -1);
+    CHECK(std::isinf(arenas->read().nonfinite_loss));
+    CHECK(arenas->read().loss_sum == 0);
+    arenas->step(from_host(good, DType::Float64), options);
+  }
+  reference.step(good, {.learning_rate = 1e-2});
+  HostArray expected(start.shape);
+  expected.v = reference.values;
+  CHECK(relative_error(to_host(stopping.values), expected) < 1e-14);  // no update after the second step
+  CHECK(stopping.read().updates == 1);
+  CHECK(stopping.read().nonfinite_step == 2);
+  reference.step(good, {.learning_rate = 1e-2, .step = 2});
+  expected.v = reference.values;
+  CHECK(relative_error(to_host(skipping.values), expected) < 1e-14);  // the third step is Adam's second
+  CHECK(skipping.read().updates == 2);
+  CHECK(skipping.read().steps == 3);
+}
+
+TEST_CASE("count_micro_step adds losses and counts, and adam_step moves them to the group's") {
+  Arenas arenas(random_values(9, 1), DType::Float32);
+  const auto count = [&](float loss, std::int64_t bytes) {
+    count_micro_step(from_values<float>(Shape{}, std::vector<float>{loss}), from_values<std::int64_t>(Shape{}, std::vector<std::int64_t>{bytes}), arenas.scalars);
+  };
+  count(1.5f, 7);
+  count(2.25f, 0);
+  CHECK(arenas.read().loss_sum == 3.75);
+  CHECK(arenas.read().count == 7);
+  CHECK(arenas.read().micro_step == 2);
+  arenas.step(zeros(Shape{9}, DType::Float32), {});
+  CHECK(arenas.read().group_loss == 3.75);
+  CHECK(arenas.read().group_count == 7);
+  CHECK(arenas.read().loss_sum == 0);
+  CHECK(arenas.read().micro_step == 2);
+}
+
+TEST_CASE("step sums add up over workers, and one loss that is not finite spoils the total") {
+  Tensor one = make_step_scalars({}, {.loss_sum = 1.5, .count = 3}), other = make_step_scalars({}, {.loss_sum = 2, .count = 4});
+  Tensor a = zeros(Shape{step_sums}, DType::Float32), b = zeros(Shape{step_sums}, DType::Float32);
+  const auto add_up = [&] {
+    pack_step_sums(one, a);
+    pack_step_sums(other, b);
+    for (std::int64_t i = 0; i < step_sums; ++i) a.host_data<float>()[i] += b.host_data<float>()[i];
+    unpack_step_sums(a, one);
+  };
+  add_up();
+  CHECK(read_step_scalars(one).loss_sum == 3.5);
+  CHECK(read_step_scalars(one).count == 7);
+  write_step_scalar(other, &StepScalars::loss_sum, std::numeric_limits<double>::quiet_NaN());
+  add_up();
+  CHECK_FALSE(std::isfinite(read_step_scalars(one).loss_sum));
+}
+
+TEST_CASE("segment_means: the mean of each range, 0 for an empty one") {
+  const Tensor x = from_values<float>(Shape{6}, std::vector<float>{1, 2, 3, 4, 5, 9});
+  Tensor means = zeros(Shape{3}, DType::Float64);
+  segment_means(x, from_values<std::int64_t>(Shape{3, 2}, std::vector<std::int64_t>{0, 2, 2, 2, 3, 6}), means);
+  CHECK(means.to_vector<double>() == std::vector<double>{1.5, 0, 6});
+}
+
+TEST_CASE("gradient_norm: float64 sums, the same bits with any number of threads") {
   const HostArray x = random_values(100001, 4, 1e19);  // squares beyond float32
   const Tensor values = from_host(x, DType::Float32);
   double square = 0;
   for (const double v : x.v) square += v * v;
-  Tensor norm = zeros(Shape{1}, DType::Float64), finite = zeros(Shape{1}, DType::UInt8);
+  Tensor scalars = make_step_scalars();
+  const Tensor segments = from_values<std::int64_t>(Shape{1, 2}, std::vector<std::int64_t>{0, 100001});
   const int before = thread_count();
   std::vector<double> norms;
   for (const int threads : {1, 2, 3, 8}) {
     set_thread_count(threads);
-    global_norm(values, norm, finite);
-    norms.push_back(norm.item());
-    CHECK(finite.item() == 1);
+    gradient_norm(values, segments, {}, scalars);
+    norms.push_back(read_step_scalars(scalars).gradient_norm);
+    CHECK(read_step_scalars(scalars).applies == 1);
   }
   set_thread_count(before);
   CHECK(norms[0] == doctest::Approx(std::sqrt(square)).epsilon(1e-13));

@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/dropout.h"
@@ -23,8 +24,10 @@ struct Case {
   float dropout = 0;
 };
 
+constexpr RandomKey dropout_key{5, 7, 11};
+
 AttentionOptions options_of(const Case& c, Device device) {
-  AttentionOptions options{.heads = c.heads, .causal = c.causal, .key_mask = {}, .dropout = c.dropout, .random = {5, 7, 11}, .first_sequence = 3};
+  AttentionOptions options{.heads = c.heads, .causal = c.causal, .key_mask = {}, .dropout = c.dropout, .random = {dropout_key.seed, dropout_key.site, make_step_scalars(device, {.micro_step = static_cast<double>(dropout_key.step)})}, .first_sequence = 3};
   if (c.mask == Mask::None) return options;
   std::vector<std::uint8_t> mask;
   for (std::int64_t i = 0; i < c.batch * c.tokens; ++i) mask.push_back(visible(c.mask, c.causal, i / c.tokens, i % c.tokens, c.tokens));
@@ -63,7 +66,7 @@ HostArray oracle(const Case& c, const HostArray& qkv) {
         const std::vector<double> weights = weights_of(c, qkv, b, h, i);
         for (std::int64_t j = 0; j < c.tokens; ++j) {
           const std::int64_t element = (((options.first_sequence + b) * c.heads + h) * c.tokens + i) * c.tokens + j;
-          const bool keeps = dropout_keeps(options.random, static_cast<std::uint64_t>(element), dropout_threshold(c.dropout));
+          const bool keeps = dropout_keeps(dropout_key, static_cast<std::uint64_t>(element), dropout_threshold(c.dropout));
           const double weight = keeps ? weights[static_cast<std::size_t>(j)] / (1 - static_cast<double>(c.dropout)) : 0.0;
           for (std::int64_t e = 0; e < c.width; ++e)
             y.v[static_cast<std::size_t>((b * c.tokens + i) * c.heads * c.width + h * c.width + e)] +=
@@ -91,25 +94,46 @@ OpCase make(const Case& shape) {
   return c;
 }
 
-// The sequence in parts of the given lengths, each attending to all before it through a cache.
-OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts) {
+// All sequences in parts of the given lengths, each part attending to all before it through a cache. Sequence b is `late * b`
+// tokens behind sequence 0: its row of the first part has been seen by a run of its own.
+OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, std::int64_t late = 0) {
   OpCase c = make(shape);
-  c.name = concat_text("cached, ", parts.size(), " parts, ", c.name);
-  c.run = [shape, parts](std::span<const Tensor> in) -> std::vector<Tensor> {
+  c.name = concat_text("cached, ", parts.size(), " parts, ", late, " late, ", c.name);
+  c.run = [shape, parts, late](std::span<const Tensor> in) -> std::vector<Tensor> {
     const NoGradScope no_grad;
-    const Shape cache_shape{1, shape.tokens + 1, shape.heads * shape.width};
-    Tensor y = empty(in[0].shape().with(-1, shape.heads * shape.width), in[0].dtype(), in[0].device());
-    for (std::int64_t b = 0; b < shape.batch; ++b) {
-      KvCache cache{zeros(cache_shape, in[0].dtype(), in[0].device()), zeros(cache_shape, in[0].dtype(), in[0].device()), 0};
-      const Tensor rows = in[0].slice(b, b + 1).reshape(in[0].shape().without_first());
-      Tensor to = y.slice(b, b + 1).reshape(y.shape().without_first());
-      for (const std::int64_t part : parts) {
-        const std::int64_t begin = cache.length;
-        const Tensor x = rows.slice(begin, begin + part);
-        Tensor place = to.slice(begin, begin + part);
-        copy_into(place, attention(x.reshape(x.shape().prepended(1)), options_of(shape, in[0].device()), &cache).reshape(place.shape()));
+    const std::int64_t batch = shape.batch, width = shape.heads * shape.width;
+    const Device device = in[0].device();
+    const AttentionOptions options = options_of(shape, device);
+    const Shape cache_shape{batch, shape.tokens + 1, width};
+    Tensor y = empty(in[0].shape().with(-1, width), in[0].dtype(), device);
+    Tensor k = zeros(cache_shape, in[0].dtype(), device), v = zeros(cache_shape, in[0].dtype(), device);
+    std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), 0);
+    // Tokens [begin_b, begin_b + count) of sequences [first, last) with their own begins.
+    const auto advance = [&](std::int64_t first, std::int64_t last, std::int64_t count) {
+      if (count == 0 || first == last) return;
+      Tensor x = empty(Shape{last - first, count, 3 * width}, in[0].dtype(), device);
+      const auto rows = [](const Tensor& all, std::int64_t b, std::int64_t begin, std::int64_t end) {
+        return all.slice(b, b + 1).reshape(all.shape().without_first()).slice(begin, end);
+      };
+      for (std::int64_t b = first; b < last; ++b) {
+        const std::int64_t begin = lengths[static_cast<std::size_t>(b)];
+        Tensor to = rows(x, b - first, 0, count);
+        copy_into(to, rows(in[0], b, begin, begin + count));
       }
-    }
+      const std::vector<std::int64_t> own(lengths.begin() + first, lengths.begin() + last);
+      const KvCache cache{k.slice(first, last), v.slice(first, last), from_values<std::int64_t>(Shape{last - first}, own, device),
+                          *std::max_element(own.begin(), own.end())};
+      const Tensor part = attention_cached(x, options, cache);
+      for (std::int64_t b = first; b < last; ++b) {
+        std::int64_t& length = lengths[static_cast<std::size_t>(b)];
+        Tensor to = rows(y, b, length, length + count);
+        copy_into(to, rows(part, b - first, 0, count));
+        length += count;
+      }
+    };
+    for (std::int64_t b = 0; b < batch; ++b) advance(b, b + 1, late * (batch - 1 - b));
+    for (const std::int64_t part : parts) advance(0, batch, part);
+    for (std::int64_t b = 0; b < batch; ++b) advance(b, b + 1, late * b);
     return {y};
   };
   c.gradient = false;
@@ -137,6 +161,8 @@ std::vector<OpCase> cases() {
   }
   all.push_back(make_cached({2, 9, 2, 4}, {1, 1, 1, 1, 1, 1, 1, 1, 1}));
   all.push_back(make_cached({2, 150, 2, 20}, {60, 3, 1, 1, 1, 64, 20}));
+  all.push_back(make_cached({3, 70, 2, 8}, {1, 1, 20, 1, 1, 6}, 20));  // rows on both sides of the short way's bound
+  all.push_back(make_cached({2, 140, 1, 16}, {70, 1}, 69));
   for (const Case& shape : {Case{512, 9, 4, 64}, Case{4, 513, 4, 64}}) {
     OpCase measured = make(shape);
     measured.benchmark = true;

@@ -147,14 +147,14 @@ TEST_CASE("it goes on from its state, with the same numbers as in one run") {
   const Tensor whole = block.forward(x, nullptr, {});
   const std::unique_ptr<State> state = block.start(2, 5);
   const std::vector<Tensor> parts{block.forward(slice_sequence(x, 0, 2), state.get(), {}), block.forward(slice_sequence(x, 2, 5), state.get(), {})};
-  CHECK(state->length == 5);
+  CHECK(state->lengths == std::vector<std::int64_t>{5, 5});
   CHECK(relative_error(to_host(parts[0]), to_host(slice_sequence(whole, 0, 2))) < 1e-14);
   CHECK(relative_error(to_host(parts[1]), to_host(slice_sequence(whole, 2, 5))) < 1e-14);
 }
 
 TEST_CASE("it is recomputed in chunks with the same dropout") {
   const Tensor ids = some_ids(3, 20);
-  const ForwardContext context{.training = true, .seed = 5, .micro_step = 2, .first_sequence = 6};
+  const ForwardContext context{.training = true, .seed = 5, .step_scalars = make_step_scalars({}, {.micro_step = 2}), .first_sequence = 6};
   const auto numbers = [&](const std::string& chunks) {
     const auto model = make_model(parsed("{dropout: 0.5}", chunks), DType::Float64);
     const Tensor loss = model->loss(ids, {}, context).loss;

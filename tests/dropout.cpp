@@ -12,7 +12,7 @@ OpCase make(const Shape& shape, double p, std::uint64_t first_element = 0) {
   OpCase c;
   c.name = concat_text(shape, " p=", p, " from ", first_element);
   c.inputs = {{.shape = shape}};
-  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> { return {dropout(in[0], p, key, first_element)}; };
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> { return {dropout(in[0], p, {key.seed, key.site, make_step_scalars(in[0].device(), {.micro_step = static_cast<double>(key.step)})}, first_element)}; };
   c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> {
     HostArray y(in[0].shape);
     for (std::size_t i = 0; i < y.v.size(); ++i)

@@ -227,7 +227,7 @@ TEST_CASE("dropout depends on the seed, the micro-step and the sequence's place 
   const std::vector<double> second = to_host(model->loss(ids.slice(1, 2), {}, context).elements).v;
   for (std::size_t i = 0; i < second.size(); ++i) CHECK(second[i] == doctest::Approx(both[20 + i]).epsilon(1e-12));
   context.first_sequence = 0;
-  context.micro_step = 1;
+  context.step_scalars = make_step_scalars({}, {.micro_step = 1});
   CHECK(to_host(model->loss(ids, {}, context).elements).v != both);
   context.training = false;
   CHECK(to_host(model->loss(ids, {}, context).elements).v == to_host(model->loss(ids).elements).v);

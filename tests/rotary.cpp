@@ -7,7 +7,8 @@
 namespace mblm::testing {
 namespace {
 
-HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads, std::int64_t first_position) {
+// Sequence b starts at first_position + stride b.
+HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads, std::int64_t first_position, std::int64_t stride) {
   HostArray y = x;
   const std::int64_t tokens = x.shape[1], width = x.shape[2], half = head_dim / 2;
   for (std::int64_t row = 0; row < x.shape.rows(); ++row)
@@ -17,7 +18,7 @@ HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, s
         const std::size_t start = static_cast<std::size_t>(row * width + head * head_dim);
         const std::size_t a = start + static_cast<std::size_t>(interleaved ? 2 * i : i),
                           b = start + static_cast<std::size_t>(interleaved ? 2 * i + 1 : i + half);
-        const double position = static_cast<double>(first_position + row % tokens);
+        const double position = static_cast<double>(first_position + stride * (row / tokens) + row % tokens);
         const double angle = position * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
         y.v[a] = x.v[a] * std::cos(angle) - x.v[b] * std::sin(angle);
         y.v[b] = x.v[b] * std::cos(angle) + x.v[a] * std::sin(angle);
@@ -26,13 +27,20 @@ HostArray oracle(const HostArray& x, RotaryPairs pairs, std::int64_t head_dim, s
 }
 
 OpCase make(const std::string& name, const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads,
-            std::int64_t first_position = 0) {
+            std::int64_t first_position = 0, std::int64_t stride = 0) {
   OpCase c;
   c.name = concat_text(name, " ", shape, pairs == RotaryPairs::Interleaved ? " interleaved" : " half split", " d=", head_dim, " heads=", heads,
-                       " from ", first_position);
+                       " from ", first_position, " + ", stride, " b");
   c.inputs = {{.shape = shape}};
-  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> { return {rotary(in[0], pairs, head_dim, heads, first_position)}; };
-  c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(in[0], pairs, head_dim, heads, first_position)}; };
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
+    std::vector<std::int64_t> starts;
+    for (std::int64_t b = 0; b < in[0].size(0); ++b) starts.push_back(first_position + stride * b);
+    const Device device = in[0].device();
+    const Tensor frequencies = to_device(rotary_frequencies(head_dim), device);
+    const Tensor positions = first_position + stride == 0 ? Tensor{} : from_values<std::int64_t>(Shape{in[0].size(0)}, starts, device);
+    return {rotary(in[0], frequencies, pairs, heads, positions)};
+  };
+  c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> { return {oracle(in[0], pairs, head_dim, heads, first_position, stride)}; };
   return c;
 }
 
@@ -47,6 +55,8 @@ std::vector<OpCase> cases() {
     all.push_back(make("empty", Shape{0, 4, 8}, pairs, 4, 2));
     all.push_back(make("no tokens", Shape{2, 0, 8}, pairs, 4, 2));
     all.push_back(make("in the middle", Shape{2, 3, 8}, pairs, 4, 2, 1000));
+    all.push_back(make("rows of their own", Shape{3, 40, 8}, pairs, 4, 2, 5, 61));
+    all.push_back(make("one token each", Shape{5, 1, 8}, pairs, 4, 2, 31, 1));
     all.push_back(make("wide", Shape{2, 1, 2048}, pairs, 1024, 1, 7));
     OpCase long_row = make("long", Shape{1, 8193, 4}, pairs, 4, 1);
     all.push_back(long_row);

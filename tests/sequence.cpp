@@ -1,5 +1,7 @@
 #include "ops/sequence.h"
 
+#include <algorithm>
+
 #include "tests/op_case.h"
 
 namespace mblm::testing {
@@ -45,6 +47,32 @@ OpCase make_stage(const Shape& shape, Given given, std::int64_t spare_positions 
     return {stage_input(start, in[0], positions, given.above ? in[next] : Tensor{})};
   };
   c.oracle = [given](std::span<const HostArray> in) { return stage_oracle(in, given); };
+  return c;
+}
+
+// stage_input_at with row t of sequence b at index offsets[b] + t.
+OpCase make_stage_at(std::int64_t tokens, const std::vector<std::int64_t>& offsets, Given given) {
+  const std::int64_t batch = std::ssize(offsets), width = 5, total = *std::max_element(offsets.begin(), offsets.end()) + tokens;
+  OpCase c;
+  c.name = concat_text("stage_input_at T=", tokens, " B=", batch, given.start ? " start" : "", given.positions ? " positions" : "", given.above ? " above" : "");
+  c.inputs = {{.shape = Shape{batch, tokens, width}}, {.shape = Shape{width}}, {.shape = Shape{total, width}}, {.shape = Shape{batch, tokens, width}}};
+  c.gradient = false;
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const Tensor at = from_values<std::int64_t>(Shape{batch}, offsets, in[0].device());
+    return {stage_input_at(given.start ? in[1] : Tensor{}, in[0], given.positions ? in[2] : Tensor{}, given.above ? in[3] : Tensor{}, at)};
+  };
+  c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> {
+    HostArray y(in[0].shape);
+    for (std::int64_t b = 0; b < batch; ++b)
+      for (std::int64_t t = 0; t < tokens; ++t)
+        for (std::int64_t i = 0; i < width; ++i) {
+          const std::int64_t position = offsets[static_cast<std::size_t>(b)] + t - (given.start ? 1 : 0);
+          const auto at = static_cast<std::size_t>((b * tokens + t) * width + i);
+          y.v[at] = position < 0 ? in[1].v[static_cast<std::size_t>(i)]
+                                 : in[0].v[at] + (given.positions ? in[2].v[static_cast<std::size_t>(position * width + i)] : 0) + (given.above ? in[3].v[at] : 0);
+        }
+    return {y};
+  };
   return c;
 }
 
@@ -103,6 +131,10 @@ OpCase make_pad(const Shape& shape, std::int64_t before, std::int64_t after) {
 
 std::vector<OpCase> stage_cases() {
   std::vector<OpCase> all;
+  for (const Given given : {Given{}, Given{true, true, true}, Given{true, false, true}, Given{false, true, false}}) {
+    all.push_back(make_stage_at(1, {0, 3, 0, 7}, given));
+    all.push_back(make_stage_at(4, {2, 0, 5}, given));
+  }
   for (const bool start : {false, true})
     for (const bool positions : {false, true})
       for (const bool above : {false, true}) all.push_back(make_stage(Shape{3, 4, 5}, {start, positions, above}, 2));

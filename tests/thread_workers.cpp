@@ -30,11 +30,13 @@ class ThreadCommunicator final : public Communicator {
     board_.barrier.arrive_and_wait();
     return all;
   }
-  void broadcast(std::span<std::byte> bytes) override {
+  void broadcast(Tensor& x) override {
+    const std::span<std::byte> bytes = x.host_bytes();
     const std::vector<std::string> all = gather(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
     std::copy(all[0].begin(), all[0].end(), reinterpret_cast<char*>(bytes.data()));
   }
-  void sum(std::span<float> values) override {
+  void sum(Tensor& x) override {
+    const std::span<float> values(x.host_data<float>(), static_cast<std::size_t>(x.numel()));
     const std::vector<std::string> all = gather(std::string(reinterpret_cast<const char*>(values.data()), values.size_bytes()));
     for (std::size_t r = 0; r < all.size(); ++r) {
       for (std::size_t i = 0; i < values.size(); ++i) {

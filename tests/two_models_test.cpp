@@ -30,10 +30,10 @@ std::vector<float> trained_numbers(const char* yaml, std::uint64_t seed, int thr
   Model model(parse_model_config(yaml, "test", BlockRegistry()));
   model.allocate();
   model.initialize(seed);
-  StepRunner runner(model, 2, 1.0);
+  StepRunner runner(model, 2, {.gradient = {.clip = 1.0}});
   std::vector<float> numbers;
   for (std::uint32_t step = 0; step < 6; ++step) {
-    const ForwardContext context{.training = true, .seed = seed, .micro_step = step, .first_sequence = 0};
+    const ForwardContext context{.training = true, .seed = seed, .first_sequence = 0};
     numbers.push_back(static_cast<float>(runner.micro_step(batch_of(step), context).item()));
     if (step % 2 == 1) runner.optimizer_step(1e-2);
   }

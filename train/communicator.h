@@ -1,28 +1,19 @@
 // How the processes that train one model together talk to each other.
 #pragma once
 
-#include <cstddef>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "engine/collective.h"
+
 namespace mblm {
 
-// One of `size` workers. The functions below rank and size are called by all of them, in the same order.
-class Communicator {
+// The collective operations of tensors, and messages of bytes between the workers' hosts.
+class Communicator : public Collective {
  public:
-  virtual ~Communicator() = default;
-  virtual int rank() const = 0;  // 0 .. size - 1
-  virtual int size() const = 0;
-
-  // What each worker gives, in order of rank.
+  // The bytes of all workers, in order of rank. All workers call it, in the same order as sum and broadcast.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;
-  // Worker 0's bytes, to all; of the same size everywhere.
-  virtual void broadcast(std::span<std::byte> bytes) = 0;
-  // values[i] = ((v_0 + v_1) + v_2) + ..., v_r being worker r's; of the same size everywhere. The order is that of the ranks, so
-  // that the bits are the same on every worker and in each run.
-  virtual void sum(std::span<float> values) = 0;
 };
 
 // This process among those that a launcher (mpirun, srun) has started together, null when it was started alone. MPI comes in

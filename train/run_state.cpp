@@ -14,7 +14,7 @@ namespace {
 using Metadata = std::map<std::string, std::string>;
 constexpr const char* checksum_key = "checksum";
 constexpr const char* format_key = "mblm_state";
-constexpr const char* format = "1";  // of the names and meanings below
+constexpr const char* format = "2";  // of the names and meanings below
 
 // One declaration of the numbers for writing and reading.
 template <class State, class Visit>

@@ -1,10 +1,8 @@
 #include "train/step_runner.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/autograd.h"
-#include "ops/add.h"
 #include "ops/cast.h"
 
 namespace mblm {
@@ -34,59 +32,95 @@ Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardCont
   return model.masked_loss(ids, batch.labels, mask, masked);
 }
 
-StepRunner::StepRunner(Model& model, std::int64_t accumulate, double clip)
+StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options)
     : model_(model),
-      adam_(model.parameters(), clip),
+      adam_(model.parameters(), options),
       accumulate_(accumulate),
-      group_loss_(zeros(Shape{1}, model.parameters().values().dtype(), model.parameters().values().device())) {}
+      scalars_(make_step_scalars(model.parameters().values().device())),
+      copies_{AsyncCopy(scalars_.device(), scalars_.bytes()), AsyncCopy(scalars_.device(), scalars_.bytes())} {}
+
+void StepRunner::set_micro_step(std::int64_t micro_step) { write_step_scalar(scalars_, &StepScalars::micro_step, static_cast<double>(micro_step)); }
 
 Tensor StepRunner::micro_step(const Batch& batch, const ForwardContext& context) {
-  const Tensor loss = forward(batch, context);
+  const Model::Loss loss = forward(batch, context);
   backward(loss);
-  return loss.detach();
+  return loss.loss.detach();
 }
 
-Tensor StepRunner::forward(const Batch& batch, const ForwardContext& context) { return batch_loss(model_, batch, context).loss; }
+Model::Loss StepRunner::forward(const Batch& batch, ForwardContext context) const {
+  context.step_scalars = scalars_;
+  return batch_loss(model_, batch, context);
+}
 
-void StepRunner::backward(const Tensor& loss) {
-  const Tensor value = loss.detach().reshape(Shape{1});
-  group_loss_ = gradients_used_ ? value : add(group_loss_, value);
+void StepRunner::backward(const Model::Loss& loss) {
   if (gradients_used_) model_.parameters().zero_gradients();
   gradients_used_ = false;
-  mblm::backward(loss, {}, 1.0 / static_cast<double>(accumulate_));
+  mblm::backward(loss.loss, {}, 1.0 / static_cast<double>(accumulate_));
+  count_micro_step(loss.loss, loss.count, scalars_);
 }
 
-bool StepRunner::optimizer_step(double learning_rate, double loss) {
+void StepRunner::optimizer_step(double learning_rate, Collective* collective) {
+  write_step_scalar(scalars_, &StepScalars::learning_rate, learning_rate);
+  if (collective != nullptr) {
+    Tensor reduced = model_.parameters().reduced();
+    const std::int64_t behind = model_.parameters().gradients().numel();
+    Tensor sums = reduced.slice(behind, behind + step_sums);
+    pack_step_sums(scalars_, sums);
+    collective->sum(reduced);
+    unpack_step_sums(sums, scalars_);
+  }
+  adam_.step(scalars_);
   gradients_used_ = true;
-  return adam_.step(learning_rate, std::isfinite(loss));
+  copies_[static_cast<std::size_t>(++steps_ % 2)].start(scalars_);
+  taken_ = std::max(taken_, steps_ - 2);
 }
 
-std::vector<NamedTensor> StepRunner::state_between_groups() {
-  const ParameterStore& parameters = model_.parameters();
-  return {{"values", parameters.values()},
+StepOutcome StepRunner::outcome_of(std::int64_t step) const {
+  const auto s = copies_[static_cast<std::size_t>(step % 2)].value<StepScalars>();
+  const bool finite = s.nonfinite_step != s.steps;
+  return {.step = static_cast<std::int64_t>(s.steps),
+          .finite = finite,
+          .loss = s.group_loss,
+          .gradient_norm = s.gradient_norm,
+          .clip_factor = s.clip_factor,
+          .parameter = finite ? -1 : static_cast<std::int64_t>(s.nonfinite_parameter)};
+}
+
+std::vector<StepOutcome> StepRunner::take_outcomes(Newest newest) {
+  std::vector<StepOutcome> outcomes;
+  for (const std::int64_t end = newest == Newest::WaitFor ? steps_ : steps_ - 1; taken_ < end;) outcomes.push_back(outcome_of(++taken_));
+  return outcomes;
+}
+
+StepOutcome StepRunner::last_outcome() const {
+  require(steps_ > 0, "train: expected an optimizer step before its outcome is asked for");
+  return outcome_of(steps_);
+}
+
+std::vector<NamedTensor> StepRunner::state_between_groups() const {
+  return {{"values", model_.parameters().values()},
           {"first_moment", adam_.first_moment()},
           {"second_moment", adam_.second_moment()},
-          {"gradient_norm", adam_.norm()}};
+          {"step_scalars", scalars_}};
 }
 
-std::vector<NamedTensor> StepRunner::state() {
+std::vector<NamedTensor> StepRunner::state() const {
   std::vector<NamedTensor> state = state_between_groups();
-  if (gradients_used_) return state;
-  state.push_back({"gradients", model_.parameters().gradients()});
-  state.push_back({"group_loss", group_loss_});
+  if (!gradients_used_) state.push_back({"gradients", model_.parameters().gradients()});
   return state;
 }
 
-void StepRunner::restore(const SafetensorsFile& file, std::int64_t adam_steps) {
-  gradients_used_ = !file.has("gradients");
-  const std::vector<NamedTensor> targets = state();
+void StepRunner::restore(const SafetensorsFile& file) {
+  const bool within_group = file.has("gradients");
+  std::vector<NamedTensor> targets = state_between_groups();
+  if (within_group) targets.push_back({"gradients", model_.parameters().gradients()});
   for (const auto& [name, target] : targets) {
     const Tensor saved = file.tensor(name);
     require<FileError>(saved.shape() == target.shape() && saved.dtype() == target.dtype(), file.path().string(), ": ", name, ": expected ", target.dtype(),
                        " of shape ", target.shape(), ", found ", saved.dtype(), " of shape ", saved.shape());
   }
   for (const auto& [name, target] : targets) Tensor(target).from_host(file.tensor(name).host_bytes().data());
-  adam_.set_steps(adam_steps);
+  gradients_used_ = !within_group;
   model_.parameters().values_changed();
 }
 

@@ -1,9 +1,12 @@
 // The arithmetic of training, without data, files or a schedule.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "engine/async_copy.h"
+#include "engine/collective.h"
 #include "engine/io/safetensors.h"
 #include "mblm/model.h"
 #include "train/data/dataset.h"
@@ -11,42 +14,61 @@
 
 namespace mblm {
 
-// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches (with
-// several workers those of all: each adds its own, and the gradients are summed before the step)
+// What became of an optimizer step.
+struct StepOutcome {
+  std::int64_t step = 0;  // counted from 1, steps that were not applied included
+  bool finite = true;     // loss and gradient; only then the update was applied
+  double loss = 0;        // sum over the group's micro-batches, of all workers
+  double gradient_norm = 0, clip_factor = 1;
+  std::int64_t parameter = -1;  // where the gradient is not finite: its place in ParameterStore::named_gradients()
+};
+
+// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches
 //   for (const Batch& batch : group) runner.micro_step(batch, context);
 //   runner.optimizer_step(learning_rate);
+// Neither waits for the device. With several workers each adds the gradients of its own micro-batches, `accumulate` counts
+// those of all, and optimizer_step adds up the gradients over the workers.
 class StepRunner {
  public:
-  // The model must be allocated, and live as long as this. `clip` 0: never.
-  StepRunner(Model& model, std::int64_t accumulate, double clip);
+  // The model must be allocated, and live as long as this.
+  StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {});
 
-  // Adds the gradient of loss / accumulate. Gives the loss: a scalar on the model's device, not waited for.
+  // The index of the next micro-batch, a part of every random key. It starts at 0 and each micro-step adds one.
+  void set_micro_step(std::int64_t micro_step);
+
+  // Adds the gradient of loss / accumulate. Gives the loss, a scalar on the model's device. The context's step scalars are
+  // this object's, whatever it holds.
   Tensor micro_step(const Batch& batch, const ForwardContext& context);
-  // The same in two halves, for who measures them.
-  Tensor forward(const Batch& batch, const ForwardContext& context);
-  void backward(const Tensor& loss);
+  // The same in two halves, for callers that measure them.
+  Model::Loss forward(const Batch& batch, ForwardContext context) const;
+  void backward(const Model::Loss& loss);
 
-  // False when `loss`, that of the group, or the gradient was not finite: then the parameters are as they were.
-  bool optimizer_step(double learning_rate, double loss);
-  bool optimizer_step(double learning_rate) { return optimizer_step(learning_rate, group_loss()); }
-  // Sum of the losses of the group's micro-steps so far, or of the last group. Waits for the device.
-  double group_loss() const { return group_loss_.item(); }
+  // One Adam step from the gradients of the group. A loss or gradient that is not finite leaves the parameters as they were.
+  void optimizer_step(double learning_rate, Collective* collective = nullptr);
+  // The outcomes that have not been taken yet, in order: all but that of the last optimizer step, which the device may still be
+  // working on; or all, which waits. Takes at most the last two.
+  enum class Newest { Leave, WaitFor };
+  std::vector<StepOutcome> take_outcomes(Newest newest);
+  bool has_outcome() const { return steps_ > 0; }  // of a step of this object
+  // The outcome of the last optimizer step. Waits for the device.
+  StepOutcome last_outcome() const;
 
-  Adam& adam() { return adam_; }
-
-  // All that the next step needs, as views: parameters, moments, and within a group the gradients and losses so far.
-  std::vector<NamedTensor> state();
-  std::vector<NamedTensor> state_between_groups();  // parameters and moments
-  // Goes on from such a state after `adam_steps` steps of Adam. Throws FileError when the model is another; then nothing is
-  // changed.
-  void restore(const SafetensorsFile& state, std::int64_t adam_steps);
+  // Everything that the next step needs, as views: parameters, moments, step scalars, and within a group the gradients.
+  std::vector<NamedTensor> state() const;
+  std::vector<NamedTensor> state_between_groups() const;
+  // Continues from such a state. Throws FileError when the model is another; then nothing has changed.
+  void restore(const SafetensorsFile& state);
 
  private:
+  StepOutcome outcome_of(std::int64_t step) const;
+
   Model& model_;
   Adam adam_;
   const std::int64_t accumulate_;
-  bool gradients_used_ = true;  // what the gradient arena and group_loss_ hold belongs to a step that was taken
-  Tensor group_loss_;           // (1)
+  Tensor scalars_;
+  bool gradients_used_ = true;      // the gradient arena holds those of a step that was taken
+  std::array<AsyncCopy, 2> copies_;  // of the scalars after each step, in turn
+  std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and those whose outcome was taken or is too old
 };
 
 // The loss of a batch; ids and mask are brought to the model's device and element type. A masked language model attends to

@@ -83,7 +83,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       data_(open_data(config, datasets, workers_)),
       start_(open_start(config, options_)),
       model_(make_model(config_, start_, options_.device)),
-      steps_(*model_, config.train.gradient_accumulate_every * workers_.size(), config.train.gradient_clipping.value_or(0)),
+      steps_(*model_, config.train.gradient_accumulate_every * workers_.size(), UpdateOptions{.gradient = {.clip = config.train.gradient_clipping.value_or(0), .stop_after_nonfinite = config.train.on_nonfinite == "stop"}}),
       folder_(open_folder()),
       best_(folder_.checkpoints(), config.io.num_models_to_save),
       states_(folder_.states()) {
@@ -146,6 +146,7 @@ TrainingResult Trainer::run() {
   summary_.training_start = format_now('T');
   clock_.emplace(options_.callbacks.progress_interval, state_.micro_step);
   state_saved_ = Clock::now();
+  steps_.set_micro_step(cumulative_batch());
   TrainingResult result;
   try {
     workers_.together([&] {
@@ -199,7 +200,6 @@ Tensor Trainer::micro_step(Prefetcher& batches) {
   const Batch batch = batches.next().value();
   const ForwardContext context{.training = true,
                                .seed = seed,
-                               .micro_step = static_cast<std::uint32_t>(cumulative_batch()),
                                .first_sequence = workers_.rank() * config_.train.batch_size};
   const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
   state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
@@ -209,8 +209,8 @@ Tensor Trainer::micro_step(Prefetcher& batches) {
 // A row of timemem.csv too: the time of each half, which makes the host wait for the device.
 Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& context) {
   const Clock::time_point start = Clock::now();
-  const Tensor loss = steps_.forward(batch, context);
-  loss.item();
+  const Model::Loss loss = steps_.forward(batch, context);
+  loss.loss.item();
   const double forward_seconds = seconds_since(start);
   const Clock::time_point middle = Clock::now();
   steps_.backward(loss);
@@ -220,25 +220,31 @@ Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& conte
                           .kind = "train",
                           .fw_time = forward_seconds,
                           .bw_time = seconds_since(middle)});
-  return loss.detach();
+  return loss.loss.detach();
 }
 
 void Trainer::optimizer_step() {
-  const double loss = exchange_news();
-  workers_.sum(model_->parameters().gradients());
-  const bool finite = steps_.optimizer_step(schedule_.learning_rate(state_.steps), loss);
+  exchange_news();
+  steps_.optimizer_step(schedule_.learning_rate(state_.steps), workers_.collective());
   ++state_.steps;
-  if (!finite) {
-    const std::string message = concat_text("optimizer step ", state_.steps, " after micro-step ", state_.micro_step + 1, ": ", nonfinite_text(loss));
-    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
-    ++state_.skipped_steps;
-    log(message + "; skipped");
-  }
+  take_outcomes(StepRunner::Newest::Leave);
   // These means take a pass over all gradients on the host: only when the next row of loss.csv tells of this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
   if (next == logging_points_.end() || *next > state_.micro_step + config_.train.gradient_accumulate_every) return;
   state_.avg_grad = mean_gradient(model_->parameters());
-  state_.avg_grad_clipped = state_.avg_grad * steps_.adam().clip_factor();
+  state_.avg_grad_clipped = state_.avg_grad * steps_.last_outcome().clip_factor;
+}
+
+// What became of the optimizer steps: read one step late, so that no step waits for the device.
+void Trainer::take_outcomes(StepRunner::Newest newest) {
+  for (const StepOutcome& outcome : steps_.take_outcomes(newest)) {
+    if (outcome.finite) continue;
+    const std::string message = concat_text("optimizer step ", outcome.step, " after micro-step ", outcome.step * config_.train.gradient_accumulate_every,
+                                            ": ", nonfinite_text(outcome));
+    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
+    ++state_.skipped_steps;
+    log(message + "; skipped");
+  }
 }
 
 void Trainer::advance() {
@@ -296,6 +302,7 @@ Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
 
 // After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
 void Trainer::validate() {
+  take_outcomes(StepRunner::Newest::WaitFor);
   write_pending_rows();
   state_.validation_due = 1;
   const Evaluation evaluation = run_evaluation(*data_.validation, Split::Validation);

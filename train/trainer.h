@@ -99,7 +99,7 @@ class Trainer {
   void share_start();
   void share_parameters();
   void by_first(const std::function<void()>& write);
-  double exchange_news();
+  void exchange_news();
 
   void loop();
   bool wants_to_stop() const;
@@ -109,7 +109,8 @@ class Trainer {
   Tensor micro_step(Prefetcher& batches);
   Tensor timed_micro_step(const Batch& batch, const ForwardContext& context);
   void optimizer_step();
-  std::string nonfinite_text(double loss) const;
+  void take_outcomes(StepRunner::Newest newest);
+  std::string nonfinite_text(const StepOutcome& outcome) const;
   void advance();
   void skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const;
   Prefetcher::NextPlace places() const;

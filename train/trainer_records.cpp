@@ -135,7 +135,7 @@ void Trainer::report_progress(const Tensor& loss) {
                             .loss = loss.item(),
                             .learning_rate = schedule_.learning_rate(state_.steps)};
   progress.bits_per_byte = progress.loss / std::numbers::ln2;
-  if (state_.steps > 0) progress.gradient_norm = steps_.adam().gradient_norm();
+  if (steps_.has_outcome()) progress.gradient_norm = steps_.last_outcome().gradient_norm;
   clock_->report(progress, config_.train.batch_size * config_.input_seq_len * workers_.size());
   options_.callbacks.on_progress(progress);
 }

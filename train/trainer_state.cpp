@@ -7,6 +7,7 @@
 namespace mblm {
 
 void Trainer::save_state() {
+  take_outcomes(StepRunner::Newest::WaitFor);
   by_first([this] { write_state(); });
   state_saved_ = std::chrono::steady_clock::now();
 }
@@ -35,7 +36,7 @@ void Trainer::go_on() {
   }
   const RunState& state = saved->state;
   check_state(state, saved->tensors.path());
-  steps_.restore(saved->tensors, state.training.steps - state.training.skipped_steps);
+  steps_.restore(saved->tensors);
   folder_.go_back_to(state.rows);
   state_ = state.training;
   first_batch_ = state.first_batch;
@@ -54,11 +55,12 @@ void Trainer::check_state(const RunState& state, const std::filesystem::path& fi
 }
 
 // What went wrong in the group of micro-steps that is over.
-std::string Trainer::nonfinite_text(double loss) const {
-  const std::string parameter = first_nonfinite_gradient(model_->parameters());
-  std::string text = std::isfinite(loss) ? "expected a finite gradient, found another" : concat_text("expected a finite loss, found ", loss);
-  if (parameter.empty()) return text;
-  text += std::isfinite(loss) ? "" : ", and its gradient";
+std::string Trainer::nonfinite_text(const StepOutcome& outcome) const {
+  const bool finite_loss = std::isfinite(outcome.loss);
+  std::string text = finite_loss ? "expected a finite gradient, found another" : concat_text("expected a finite loss, found ", outcome.loss);
+  if (outcome.parameter < 0) return text;
+  const std::string parameter = model_->parameters().named_gradients()[static_cast<std::size_t>(outcome.parameter)].name;
+  text += finite_loss ? "" : ", and its gradient";
   return text + concat_text(" first in stage ", stage_of_parameter(parameter, config_.model.stages()), " in ", parameter);
 }
 

@@ -42,7 +42,6 @@ void Trainer::share_start() {
   state_ = start.state;
   first_batch_ = start.first_batch;
   for (const NamedTensor& named : steps_.state_between_groups()) workers_.broadcast(named.tensor);
-  steps_.adam().set_steps(state_.steps - state_.skipped_steps);
   model_->parameters().values_changed();
 }
 
@@ -57,20 +56,16 @@ void Trainer::by_first(const std::function<void()>& write) {
   workers_.exchange();
 }
 
-// At an optimizer step: the sum of the losses of the whole group, and what is to be done when the step is taken.
-double Trainer::exchange_news() {
-  if (workers_.is_alone()) return steps_.group_loss();
+// At an optimizer step: what is to be done when the step is taken.
+void Trainer::exchange_news() {
+  if (workers_.is_alone()) return;
   write_pending_rows();
   struct News {
-    double loss;
     bool stop, save;
   };
-  const std::vector<News> all = workers_.exchange_values(News{steps_.group_loss(), wants_to_stop(), state_time_is_over()});
+  const std::vector<News> all = workers_.exchange_values(News{wants_to_stop(), state_time_is_over()});
   stopped_ = std::any_of(all.begin(), all.end(), [](const News& news) { return news.stop; });
   state_due_ = all.front().save;
-  double loss = 0;
-  for (const News& news : all) loss += news.loss;
-  return loss;
 }
 
 bool Trainer::state_is_due() { return workers_.is_alone() ? state_time_is_over() : std::exchange(state_due_, false); }

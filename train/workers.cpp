@@ -31,14 +31,10 @@ bool Workers::any(bool value) const {
   return std::find(values.begin(), values.end(), true) != values.end();
 }
 
-void Workers::sum(const Tensor& tensor) const {
-  if (is_alone()) return;
-  communicator_->sum(std::span(Tensor(tensor).host_data<float>(), static_cast<std::size_t>(tensor.numel())));
-}
-
 void Workers::broadcast(const Tensor& tensor) const {
   if (is_alone()) return;
-  communicator_->broadcast(Tensor(tensor).host_bytes());
+  Tensor elements = tensor;
+  communicator_->broadcast(elements);
 }
 
 void Workers::fail(const std::exception& error) const {

@@ -47,8 +47,8 @@ class Workers {
   // Whether it is true on one of them.
   bool any(bool value) const;
 
-  // Sums a float32 tensor on the CPU over the workers, in place.
-  void sum(const Tensor& tensor) const;
+  // The tensor operations of the workers; null for one alone.
+  Collective* collective() const { return is_alone() ? nullptr : communicator_; }
   // The first worker's elements, to all.
   void broadcast(const Tensor& tensor) const;
 
