@@ -1,32 +1,61 @@
-// Models in files: parameters under their names, the config in the metadata.
-#include <algorithm>
-#include <map>
-#include <utility>
+#include "mblm/checkpoint.h"
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "engine/error.h"
 #include "engine/io/safetensors.h"
-#include "mblm/model.h"
+#include "engine/io/torch_file.h"
+#include "mblm/package_checkpoint.h"
 
 namespace mblm {
 namespace {
 
-// The elements of a floating tensor of a file, as float32 or float64 like `like`.
+std::string renamed(const std::string& name, const Renames& renames) {
+  for (const auto& [from, to] : renames)
+    if (name.starts_with(from)) return to + name.substr(from.size());
+  return name;
+}
+
+void add_tensor(CheckpointFile& checkpoint, const Renames& renames, const std::string& name, StoredTensor tensor) {
+  const std::string current = current_name(renamed(name, renames));
+  require<FileError>(checkpoint.tensors.emplace(current, std::move(tensor)).second, checkpoint.path.string(), ": expected each parameter once, found ",
+                     shown_text(current), " under two names");
+}
+
+// As the metadata of a file has it.
+std::optional<double> parse_loss(const std::string& text) {
+  double loss = 0;
+  const bool ok = std::from_chars(text.data(), text.data() + text.size(), loss).ec == std::errc();
+  return ok && std::isfinite(loss) ? std::optional(loss) : std::nullopt;
+}
+
+CheckpointFile open_safetensors(const std::filesystem::path& path, const Renames& renames) {
+  const auto file = std::make_shared<const SafetensorsFile>(path);
+  CheckpointFile checkpoint{.path = path, .tensors = {}, .config = {}, .loss = {}};
+  for (const std::string& name : file->names())
+    add_tensor(checkpoint, renames, name, {file->shape(name), [file, name] { return file->tensor(name); }});
+  const auto& metadata = file->metadata();
+  if (const auto config = metadata.find(config_metadata_key); config != metadata.end()) checkpoint.config = config->second;
+  if (const auto loss = metadata.find(loss_metadata_key); loss != metadata.end()) checkpoint.loss = parse_loss(loss->second);
+  return checkpoint;
+}
+
+CheckpointFile open_package(const std::filesystem::path& path, const Renames& renames) {
+  const auto file = std::make_shared<const TorchFile>(path);
+  CheckpointFile checkpoint{.path = path, .tensors = {}, .config = {}, .loss = file->number(package_loss_key)};
+  if (checkpoint.loss && !std::isfinite(*checkpoint.loss)) checkpoint.loss.reset();
+  for (const TorchTensor& tensor : file->tensors(package_model_key))
+    add_tensor(checkpoint, renames, tensor.name, {tensor.shape, [file, tensor] { return file->read(tensor); }});
+  return checkpoint;
+}
+
+// The elements of a floating tensor of a file, in the type of `like`.
 Tensor as_type_of(const Tensor& like, const Tensor& stored, const std::string& where) {
+  require<FileError>(is_floating(stored.dtype()), where, ": expected floating elements, got ", stored.dtype());
   if (stored.dtype() == like.dtype()) return stored;
-  std::vector<double> values;
-  const auto read = [&]<class T>() {
-    for (const T value : stored.to_vector<T>()) {
-      if constexpr (std::is_same_v<T, bfloat16>) values.push_back(static_cast<float>(value));
-      else values.push_back(static_cast<double>(value));
-    }
-  };
-  switch (stored.dtype()) {
-    case DType::Float32: read.operator()<float>(); break;
-    case DType::Float64: read.operator()<double>(); break;
-    case DType::BFloat16: read.operator()<bfloat16>(); break;
-    default: throw FileError(concat_text(where, ": expected floating elements, got ", stored.dtype()));
-  }
-  if (like.dtype() == DType::Float64) return from_values<double>(stored.shape(), values);
-  return from_values<float>(stored.shape(), std::vector<float>(values.begin(), values.end()));
+  return visit_dtype(like.dtype(), [&]<class T>() { return from_values<T>(stored.shape(), stored.to_vector_as<T>()); });
 }
 
 // Parameters with a row per id of the vocabulary.
@@ -42,7 +71,26 @@ Tensor destination(const NamedTensor& target, const Shape& stored, LoadOptions o
   return fewer_rows ? target.tensor.slice(0, stored[0]) : target.tensor;
 }
 
+// The file itself, or the best checkpoint of a run folder.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    const std::filesystem::path best = path / "checkpoints" / "best.safetensors";
+    require<FileError>(std::filesystem::exists(best), path.string(), ": expected a run's folder, found no checkpoints/best.safetensors in it");
+    return best;
+  }
+  require<FileError>(std::filesystem::exists(path), path.string(), ": no such file or folder");
+  require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", path.string(),
+                     ": expected a run's folder, a .safetensors or a .pth file");
+  return path;
+}
+
 }  // namespace
+
+CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames) {
+  if (path.extension() == ".pth") return open_package(path, renames);
+  require<FileError>(path.extension() == ".safetensors", path.string(), ": expected a checkpoint, a .safetensors or .pth file");
+  return open_safetensors(path, renames);
+}
 
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata) {
   std::map<std::string, std::string> all = metadata;
@@ -71,22 +119,22 @@ void load_parameters(Model& model, const CheckpointFile& file, LoadOptions optio
 
 void load_parameters(Model& model, const std::filesystem::path& path) { load_parameters(model, open_checkpoint(path)); }
 
-ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& registry) {
-  require<FileError>(file.config.has_value(), file.path.string(), ": expected the model's config in the file's metadata (", config_metadata_key,
-                     "), found none");
-  return parse_model_config(*file.config, file.path.string(), registry);
+ModelFile open_model(const std::filesystem::path& path, const BlockRegistry& registry, const std::optional<std::filesystem::path>& config) {
+  CheckpointFile file = open_checkpoint(find_checkpoint(path));
+  require<FileError>(config || file.config, file.path.string(), ": expected the model's config in the file's metadata, found none; give its config (--config)");
+  ModelConfig model = config ? read_model_config(*config, registry) : parse_model_config(*file.config, file.path.string(), registry);
+  return {std::move(file), std::move(model)};
 }
 
-std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device, DType precision) {
-  auto model = std::make_unique<Model>(config);
+std::unique_ptr<Model> load_model(const ModelFile& opened, Device device, DType precision) {
+  auto model = std::make_unique<Model>(opened.config);
   model->allocate(device, precision);
-  load_parameters(*model, file);
+  load_parameters(*model, opened.file);
   return model;
 }
 
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device, DType precision) {
-  const CheckpointFile file = open_checkpoint(path);
-  return load_model(file, checkpoint_config(file, registry), device, precision);
+  return load_model(open_model(path, registry), device, precision);
 }
 
 }  // namespace mblm

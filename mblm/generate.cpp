@@ -41,9 +41,7 @@ std::vector<float> next_logits(const Model& model, const std::vector<std::int64_
   const auto length = static_cast<std::int64_t>(sequence.size());
   const Tensor logits = model.logits(from_values(Shape{1, length}, sequence));  // (1, max(L, 1), V)
   const Tensor last = logits.reshape(Shape{logits.size(1), logits.shape().last()}).slice(logits.size(1) - 1, logits.size(1));
-  if (last.dtype() == DType::Float32) return last.to_vector<float>();
-  const std::vector<double> values = last.to_vector<double>();
-  return {values.begin(), values.end()};
+  return last.to_vector_as<float>();
 }
 
 }  // namespace

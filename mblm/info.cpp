@@ -76,8 +76,8 @@ double ModelSummary::training_flops() const {
 }
 
 double ModelSummary::activation_bytes(std::int64_t batch) const {
-  double kept = other_kept;
-  for (const StageSummary& stage : stages) kept += stage.kept_numbers / real(stage.chunks);
+  double kept = other_activations;
+  for (const StageSummary& stage : stages) kept += stage.activations / real(stage.chunks);
   return sizeof(float) * kept * real(batch);
 }
 
@@ -98,11 +98,11 @@ ModelSummary summarize_model(const ModelConfig& config, const ParameterStore& pa
     if (n > 0 && config.train_checkpoint_chunks) stage.chunks = (*config.train_checkpoint_chunks)[at - 1];
     const BlockCost cost = config.blocks[at]->cost(stage.width, stage.layers, stage.tokens + (config.is_masked() ? 0 : 1));
     stage.flops = sequences * cost.flops;
-    stage.kept_numbers = sequences * cost.kept_numbers;
+    stage.activations = sequences * cost.activations;
     const double width = real(stage.width), tokens = sequences * real(stage.tokens), bytes = real(config.patch_bytes(n)) * byte_width;
     const double outputs = local ? real(config.num_tokens) : real(config.hidden_dims[at + 1]) * real(config.seq_lens[at + 1]);
     summary.other_flops += 2 * tokens * (width * outputs + (local ? 0 : bytes * width));
-    summary.other_kept += tokens * (2 * width + outputs + (local ? 0 : 2 * bytes));
+    summary.other_activations += tokens * (2 * width + outputs + (local ? 0 : 2 * bytes));
     sequences = tokens;
     summary.stages.push_back(std::move(stage));
   }

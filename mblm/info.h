@@ -14,14 +14,14 @@ struct StageSummary {
   std::string block_type;
   std::int64_t tokens = 0, width = 0, layers = 0, parameters = 0;
   double flops = 0;         // of the block's forward pass for one input sequence; 0 when the block does not tell its cost
-  double kept_numbers = 0;  // for the backward pass of one input sequence
+  double activations = 0;   // numbers that the backward pass of one input sequence needs
   std::int64_t chunks = 1;  // the block is recomputed chunk by chunk when there is more than one
 };
 
 struct ModelSummary {
   std::vector<StageSummary> stages;
   std::int64_t parameters = 0, length = 0;  // length: bytes of the input sequence
-  double other_flops = 0, other_kept = 0;   // embeddings, projections and logits
+  double other_flops = 0, other_activations = 0;  // embeddings, projections and logits
 
   double forward_flops() const;   // per byte
   double training_flops() const;  // per byte: the backward pass is twice the forward pass, recomputed blocks once more

@@ -108,7 +108,7 @@ BlockCost Mamba1Config::cost(std::int64_t width, std::int64_t layers, std::int64
                s = static_cast<double>(d_state), rank = static_cast<double>((width + 15) / 16);
   BlockCost cost;
   cost.flops = n * t * (2 * d * 3 * inner + 2 * inner * (rank + 2 * s) + 2 * rank * inner + 2 * static_cast<double>(d_conv) * inner + 9 * inner * s);
-  cost.kept_numbers = n * t * (2 * d + 7 * inner + 2 * (rank + 2 * s));
+  cost.activations = n * t * (2 * d + 7 * inner + 2 * (rank + 2 * s));
   return cost;
 }
 

@@ -113,7 +113,7 @@ BlockCost Mamba2Config::cost(std::int64_t width, std::int64_t layers, std::int64
   // Projections, convolution, and per chunk the quadratic form (causal half) with the states in and out.
   const double scan = t * chunk * (s + inner) + 4 * t * inner * s;
   cost.flops = n * (2 * t * d * (3 * inner + 2 * s + heads) + 2 * t * static_cast<double>(d_conv) * (inner + 2 * s) + scan);
-  cost.kept_numbers = n * t * (3 * d + 7 * inner + 6 * s + 3 * heads);
+  cost.activations = n * t * (3 * d + 7 * inner + 6 * s + 3 * heads);
   return cost;
 }
 

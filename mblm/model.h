@@ -1,16 +1,11 @@
 // A model: its configuration, its parameters and what can be asked of it.
 #pragma once
 
-#include <filesystem>
-#include <functional>
-#include <map>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "mblm/checkpoint_file.h"
 #include "mblm/config/config.h"
 #include "mblm/hierarchy.h"
 
@@ -83,24 +78,6 @@ class Model {
   Hierarchy hierarchy_;
   LinearParameters to_logits_;
 };
-
-// Writes a .safetensors file with the config in its metadata, so that one file is enough to use a model; `metadata` is added.
-void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
-// The config that a checkpoint carries. Throws FileError when it carries none, ConfigError.
-ModelConfig checkpoint_config(const CheckpointFile& file, const BlockRegistry& registry);
-
-struct LoadOptions {
-  // The file may have fewer ids than the model: fewer rows of the token embeddings and of to_logits. They become the first
-  // ones, and the model keeps the rest as it is.
-  bool extend_embeddings = false;
-};
-// Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
-// unknown, or of another shape or element type; then nothing is changed.
-void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
-void load_parameters(Model& model, const std::filesystem::path& path);
-// A model as `config` describes it, or else as the file's own config does, allocated on `device`. Throws FileError.
-std::unique_ptr<Model> load_model(const CheckpointFile& file, const ModelConfig& config, Device device = {}, DType precision = DType::Float32);
-std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {}, DType precision = DType::Float32);
 
 // The precision of that name, float32 or bfloat16; without a name that of the device, bfloat16 on a GPU. Throws ConfigError.
 DType precision_named(const std::optional<std::string>& name, Device device);

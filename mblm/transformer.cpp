@@ -132,7 +132,7 @@ BlockCost TransformerConfig::cost(std::int64_t width, std::int64_t layers, std::
   BlockCost cost;
   const double scores = is_encoder() ? t * t : t * (t + 1) / 2;  // causal: half of the matrix
   cost.flops = n * (2 * t * d * (4 * inner + 2 * m * d) + 4 * scores * inner);
-  cost.kept_numbers = n * t * (7 * d + 6 * inner + 2 * m * d);
+  cost.activations = n * t * (7 * d + 6 * inner + 2 * m * d);
   return cost;
 }
 

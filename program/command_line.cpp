@@ -5,6 +5,9 @@
 #include <iostream>
 #include <utility>
 
+#include "engine/device_name.h"
+#include "engine/error.h"
+
 namespace mblm {
 namespace {
 
@@ -19,11 +22,8 @@ CLI::Validator between(T low, T high) {
 CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(std::move(values)).description(""); }
 
 void add_compute_options(CLI::App& app, ComputeOptions& options) {
-  const auto device = [](const std::string& name) {
-    const bool index = name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 9 && name.find_first_not_of("0123456789", 5) == std::string::npos;
-    return name == "auto" || name == "cpu" || name == "cuda" || index ? std::string{} : "expected auto, cpu, cuda or cuda:N, got " + name;
-  };
-  app.add_option("--device", options.device, "auto, cpu, cuda or cuda:N; auto takes a GPU when there is one")->check(device)->type_name("DEVICE");
+  const auto device = [](const std::string& name) { return parse_device(name) ? std::string() : concat_text("expected ", device_forms, ", got ", name); };
+  app.add_option("--device", options.device, concat_text(device_forms, "; auto takes a GPU when there is one"))->check(device)->type_name("DEVICE");
   app.add_option("--precision", options.precision, "of the matrix products: float32 or bfloat16; else that of the device, float32 on a CPU")
       ->check(one_of({"float32", "bfloat16"}))->type_name("P");
   app.add_option("--threads", options.threads, "threads on the CPU; results do not depend on it")->check(between(1, 4096))->type_name("N");

@@ -22,8 +22,8 @@ void write_safetensors(const ConvertCommand& command, const Model& model, std::o
 }  // namespace
 
 int run(const ConvertCommand& command) {
-  const OpenCheckpoint from = open_checkpoint(command.from);
-  const std::unique_ptr<Model> model = load_model(from.file, from.config);  // which checks the parameters
+  const ModelFile from = open_model(command.from);
+  const std::unique_ptr<Model> model = load_model(from);  // which checks the parameters
   const bool for_package = std::filesystem::path(command.to).extension() == ".pth";
   (for_package ? write_package : write_safetensors)(command, *model, from.file.loss);
   return 0;

@@ -4,7 +4,6 @@
 #include "engine/autograd.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/safetensors.h"
-#include "program/npy.h"
 #include "program/program.h"
 
 namespace mblm {
@@ -19,12 +18,33 @@ Tensor hidden_states_of(const Model& model, const std::string& bytes) {
   return hidden.reshape(hidden.shape().without_first());
 }
 
+// A tuple of Python: (2, 3), (2,), ().
+std::string tuple_of(const Shape& shape) {
+  std::string text;
+  for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return concat_text('(', text, shape.rank() == 1 ? ",)" : ")");
+}
+
+// A file of one float32 array in NumPy's format (numpy.lib.format, version 1.0).
+std::string npy_file(const Tensor& x) {
+  constexpr std::size_t alignment = 64;  // of the elements in the file
+  const std::vector<float> elements = x.to_vector<float>();
+  std::string file("\x93NUMPY\x01\x00\x00\x00", 10);  // the last two bytes are the header's length
+  file += "{'descr': '<f4', 'fortran_order': False, 'shape': " + tuple_of(x.shape()) + ", }";
+  file.resize((file.size() + 1 + alignment - 1) / alignment * alignment - 1, ' ');
+  file += '\n';
+  const std::size_t header = file.size() - 10;
+  file[8] = static_cast<char>(header & 0xff);
+  file[9] = static_cast<char>(header >> 8);
+  return file.append(reinterpret_cast<const char*>(elements.data()), elements.size() * sizeof(float));
+}
+
 }  // namespace
 
 int run(const EmbedCommand& command) {
   require<ValueError>(command.output || isatty(STDOUT_FILENO) == 0, "--output: expected a file, or standard output that is no terminal");
   const std::string bytes = read_input(command.file);
-  const std::unique_ptr<Model> model = open_model(command.model, command.compute);
+  const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const Tensor hidden = hidden_states_of(*model, bytes);
   if (!command.output) {
     write_output(npy_file(hidden));

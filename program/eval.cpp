@@ -130,7 +130,7 @@ std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_ma
 }  // namespace
 
 int run(const EvalCommand& command) {
-  const std::unique_ptr<Model> model = open_model(command.model, command.compute);
+  const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
   for (const std::string& warning : dataset->warnings()) write_note("warning: " + warning);
   const Evaluation result = run_evaluation(*model, *dataset);

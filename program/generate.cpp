@@ -44,7 +44,7 @@ int run(const GenerateCommand& command) {
   std::vector<std::int64_t> prompt;
   for (const char c : bytes) prompt.push_back(static_cast<unsigned char>(c));
 
-  const std::unique_ptr<Model> model = open_model(command.model, command.compute);
+  const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const std::int64_t context = model->config().context(), length = static_cast<std::int64_t>(prompt.size());
   require<ValueError>(command.tokens || length < context, "--prompt: expected less than the model's context of ", context,
                       " bytes where --tokens is not given, got ", length);

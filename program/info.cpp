@@ -33,9 +33,9 @@ Subject read_yaml(const std::filesystem::path& path, const Overrides& overrides 
 Subject find_subject(const ModelArgument& argument, const Overrides& overrides) {
   const std::filesystem::path path(argument.model), run_config = path / "config.yaml";
   if (is_yaml(path)) return read_yaml(path, overrides);
-  const OpenCheckpoint checkpoint = open_checkpoint(argument);
+  const ModelFile opened = open_model(argument);
   if (!argument.config && std::filesystem::exists(run_config)) return read_yaml(run_config);
-  return {.model = checkpoint.config};
+  return {.model = opened.config};
 }
 
 std::string describe(const InfoCommand& command) {

@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
 #include <utility>
 
-#include "engine/device.h"
+#include "engine/device_name.h"
 #include "engine/error.h"
 #include "engine/parallel.h"
 
@@ -51,43 +52,13 @@ std::string read_input(const std::optional<std::string>& file) {
   return read_all(in, *file);
 }
 
-std::filesystem::path model_file(const std::string& model) {
-  const std::filesystem::path path(model);
-  if (std::filesystem::is_directory(path)) {
-    const std::filesystem::path best = path / "checkpoints" / "best.safetensors";
-    require<FileError>(std::filesystem::exists(best), model, ": expected a run's folder, found no checkpoints/best.safetensors in it");
-    return best;
-  }
-  require<FileError>(std::filesystem::exists(path), model, ": no such file or folder");
-  require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", model,
-                     ": expected a run's folder, a .safetensors or a .pth file");
-  return path;
-}
+ModelFile open_model(const ModelArgument& argument) { return open_model(argument.model, BlockRegistry(), argument.config); }
 
-Device open_device(const std::string& name, const ComputeOptions& options) {
+std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {
+  const ModelFile opened = open_model(argument);
   if (options.threads) set_thread_count(*options.threads);
-  const std::string wanted = options.device.value_or(name);
-  if (wanted == "cpu") return {};
-  for (const std::string& reason : load_backends()) write_note(reason);
-  Device device{DeviceKind::Cuda, wanted.rfind("cuda:", 0) == 0 ? std::stoi(wanted.substr(5)) : 0};
-  for (const DeviceInfo& info : available_devices())
-    if (info.device == device) return device;
-  require<DeviceError>(wanted == "auto", "--device: expected a device of this machine (see mblm info devices), got ", wanted);
-  return {};
-}
-
-OpenCheckpoint open_checkpoint(const ModelArgument& argument) {
-  CheckpointFile file = open_checkpoint(model_file(argument.model));
-  if (argument.config) return {std::move(file), read_model_config(*argument.config, BlockRegistry())};
-  require<FileError>(file.config.has_value(), file.path.string(), ": expected the model's config in the file's metadata, found none; give --config");
-  ModelConfig config = checkpoint_config(file, BlockRegistry());
-  return {std::move(file), std::move(config)};
-}
-
-std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options) {
-  const OpenCheckpoint checkpoint = open_checkpoint(argument);
-  const Device device = open_device("auto", options);
-  return load_model(checkpoint.file, checkpoint.config, device, precision_named(options.precision, device));
+  const Device device = open_device(options.device.value_or("auto"), write_note);
+  return load_model(opened, device, precision_named(options.precision, device));
 }
 
 }  // namespace mblm

@@ -2,13 +2,12 @@
 // everything a person watches to standard error.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "program/command_line.h"
 
 namespace mblm {
@@ -33,20 +32,9 @@ void write_note(std::string_view text);
 // All bytes of a file, or of standard input where none is named. Throws FileError.
 std::string read_input(const std::optional<std::string>& file);
 
-// The file that MODEL names: itself, or the best checkpoint of a run's folder. Throws FileError.
-std::filesystem::path model_file(const std::string& model);
-
-// Sets the number of threads, loads the backends and finds the device that an option or config field names (auto, cpu,
-// cuda, cuda:N). Throws DeviceError when it is not there.
-Device open_device(const std::string& name, const ComputeOptions& options);
-
-// The checkpoint that MODEL names, and the model's config: that of --config, or else the file's own. Throws FileError.
-struct OpenCheckpoint {
-  CheckpointFile file;
-  ModelConfig config;
-};
-OpenCheckpoint open_checkpoint(const ModelArgument& argument);
-// The model that MODEL names, on the device and in the precision that the options name.
-std::unique_ptr<Model> open_model(const ModelArgument& argument, const ComputeOptions& options);
+// The checkpoint that MODEL names, with the config of --config or else the file's own.
+ModelFile open_model(const ModelArgument& argument);
+// That model, on the device and in the precision that the options name; sets the number of threads.
+std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options);
 
 }  // namespace mblm

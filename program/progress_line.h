@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "train/progress.h"
+
 namespace mblm {
 
 class ProgressLine {
@@ -31,6 +33,9 @@ class ProgressLine {
   bool redraws_, colours_;
   std::string shown_;
 };
+
+// step 120/1100  11 %  loss 1.612  2.326 bits/byte  lr 9.8e-04  norm 0.71  61.2 kB/s  3:05 left
+std::string progress_text(const TrainingProgress& progress);
 
 // 61.2 kB, 1.4 MB; and 3:05, 2:03:05.
 std::string format_bytes(double bytes);

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "engine/device_name.h"
 #include "engine/parallel.h"
 #include "program/interrupt.h"
 #include "program/program.h"
-#include "program/progress_text.h"
 #include "program/train.h"
 #include "program/workers.h"
 
@@ -47,8 +47,9 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 }
 
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
-  set_thread_count(threads_of_worker(Workers(communicator)));
-  TrainerOptions options{.device = open_device(config.train.device, compute), .communicator = communicator};
+  const int automatic = threads_of_worker(Workers(communicator));  // all workers ask
+  set_thread_count(compute.threads.value_or(automatic));
+  TrainerOptions options{.device = open_device(config.train.device, write_note), .communicator = communicator};
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };
@@ -76,7 +77,7 @@ int run(const TrainCommand& command) {
     const RunConfig config = workers.together(
         [&] { return read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
     if (workers.is_first())
-      for (const std::string& field : fields_not_acting(config)) write_note("not yet acting: " + field);
+      for (const std::string& field : inactive_fields(config)) write_note("not yet acting: " + field);
     ProgressLine line(STDERR_FILENO);
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });

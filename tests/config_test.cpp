@@ -481,10 +481,10 @@ TEST_CASE("a configuration made in C++ is checked") {
 }
 
 TEST_CASE("fields that do not act yet are told when they say something") {
-  CHECK(fields_not_acting(parsed(small_config)).empty());
+  CHECK(inactive_fields(parsed(small_config)).empty());
   const RunConfig config = parsed(small_config, {"train.cuda_graphs=false", "train.save_state_every=60", "io.tensorboard=true",
                                                  "io.enabled_loss_log_for_gpus=[0, 1]", "io.dataset_args={a: 1}", "resume.checkpoint_file=x.pth"});
-  CHECK(fields_not_acting(config) == std::vector<std::string>{"train.cuda_graphs=false", "io.tensorboard=true"});
+  CHECK(inactive_fields(config) == std::vector<std::string>{"train.cuda_graphs=false", "io.tensorboard=true"});
 }
 
 }  // namespace mblm::testing

@@ -8,7 +8,7 @@
 #include "engine/autograd.h"
 #include "engine/io/safetensors.h"
 #include "examples/lstm_block.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {

@@ -5,6 +5,7 @@
 
 #include "engine/autograd.h"
 #include "engine/io/safetensors.h"
+#include "mblm/checkpoint.h"
 #include "mblm/generate.h"
 #include "tests/golden_case.h"
 #include "tests/op_case.h"

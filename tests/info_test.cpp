@@ -25,7 +25,7 @@ struct PlainConfig : BlockConfig {
   std::unique_ptr<StageBlock> build(const Scope&, std::int64_t, std::int64_t) const override { return nullptr; }
   BlockCost cost(std::int64_t width, std::int64_t layers, std::int64_t tokens) const override {
     const double size = static_cast<double>(width * layers * tokens);
-    return {known.flops * size, known.kept_numbers * size};
+    return {known.flops * size, known.activations * size};
   }
 };
 
@@ -58,7 +58,7 @@ TEST_CASE("a stage has its own parameters") {
 }
 
 TEST_CASE("costs are counted over all sequences of a stage") {
-  const ModelConfig config = plain_model({.flops = 10, .kept_numbers = 3});
+  const ModelConfig config = plain_model({.flops = 10, .activations = 3});
   const ModelSummary whole = summarize_model(config, ParameterStore());
   CHECK(whole.length == 15);
   CHECK(whole.stages[0].flops == 10 * 4 * 4);      // one sequence of 3 tokens and the start token
@@ -73,7 +73,7 @@ TEST_CASE("costs are counted over all sequences of a stage") {
 }
 
 TEST_CASE("a stage in chunks keeps less and computes more") {
-  ModelConfig config = plain_model({.flops = 10, .kept_numbers = 3});
+  ModelConfig config = plain_model({.flops = 10, .activations = 3});
   const ModelSummary whole = summarize_model(config, ParameterStore());
   config.train_checkpoint_chunks = std::vector<std::int64_t>{3};
   const ModelSummary chunked = summarize_model(config, ParameterStore());
@@ -84,7 +84,7 @@ TEST_CASE("a stage in chunks keeps less and computes more") {
 }
 
 TEST_CASE("a model is described") {
-  const ModelConfig config = plain_model({.flops = 1e6, .kept_numbers = 0});
+  const ModelConfig config = plain_model({.flops = 1e6, .activations = 0});
   ParameterStore store;
   store.add("stage_models.0.weight", Shape{1000, 1000}, Init::constant(0));
   store.add("stage_models.1.weight", Shape{500, 1000}, Init::constant(0));

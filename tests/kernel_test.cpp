@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/autograd.h"
+#include "engine/device_name.h"
 #include "engine/pool.h"
 #include "tests/error_text.h"
 
@@ -108,6 +109,30 @@ TEST_CASE("the cpu is the first device") {
   CHECK(devices[0].memory_bytes > (std::size_t{1} << 20));
   CHECK(concat_text(Device{}) == "cpu");
   CHECK(concat_text(Device{DeviceKind::Cuda, 2}) == "cuda:2");
+}
+
+TEST_CASE("devices have names of four forms") {
+  for (const char* wrong : {"", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:1234", "auto "}) {
+    CAPTURE(wrong);
+    CHECK_FALSE(parse_device(wrong));
+    CHECK(error_text<DeviceError>([&] { open_device(wrong); }) == concat_text("device: expected auto, cpu, cuda or cuda:N, got ", wrong));
+  }
+  const auto device = [](const char* name) { return parse_device(name).value().device; };
+  CHECK(device("cpu") == Device{});
+  CHECK(device("cuda") == Device{DeviceKind::Cuda, 0});
+  CHECK(device("cuda:7") == Device{DeviceKind::Cuda, 7});
+  CHECK(device("cuda:999") == Device{DeviceKind::Cuda, 999});
+  CHECK_FALSE(parse_device("cuda")->or_cpu);
+  CHECK(parse_device("auto")->or_cpu);
+}
+
+TEST_CASE("a device is opened by its name, or reported as missing") {
+  CHECK(open_device("cpu") == Device{});
+  CHECK(error_text<DeviceError>([] { open_device("cuda:999"); }) == "--device: expected a device of this machine (see mblm info devices), got cuda:999");
+  std::vector<std::string> notes;
+  const Device automatic = open_device("auto", [&](const std::string& note) { notes.push_back(note); });
+  CHECK(notes == load_backends());
+  CHECK(automatic == (has_runtime(DeviceKind::Cuda) && available_devices().size() > 1 ? Device{DeviceKind::Cuda, 0} : Device{}));
 }
 
 TEST_CASE("without a module there is nothing to fail") {

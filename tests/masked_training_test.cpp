@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
 #include "train/data/masked_dataset.h"

@@ -37,32 +37,16 @@ std::vector<HostArray> host_inputs(const OpCase& c) {
 }
 
 Tensor from_host(const HostArray& x, DType dtype, Device device) {
-  switch (dtype) {
-    case DType::Float32: return from_values<float>(x.shape, std::vector<float>(x.v.begin(), x.v.end()), device);
-    case DType::Int64: return from_values<std::int64_t>(x.shape, std::vector<std::int64_t>(x.v.begin(), x.v.end()), device);
-    case DType::UInt8: return from_values<std::uint8_t>(x.shape, std::vector<std::uint8_t>(x.v.begin(), x.v.end()), device);
-    case DType::Float64: return from_values<double>(x.shape, x.v, device);
-    default: throw DTypeError(concat_text("from_host: ", dtype));
-  }
+  return visit_dtype(dtype, [&]<class T>() {
+    std::vector<T> values;
+    for (const double v : x.v) values.push_back(element_cast<T>(v));
+    return from_values<T>(x.shape, values, device);
+  });
 }
 
 HostArray to_host(const Tensor& x) {
   HostArray host(x.shape());
-  const auto read = [&]<class T>() {
-    const std::vector<T> values = x.to_vector<T>();
-    for (std::size_t i = 0; i < values.size(); ++i) host.v[i] = static_cast<double>(values[i]);
-  };
-  switch (x.dtype()) {
-    case DType::Float32: read.operator()<float>(); break;
-    case DType::Float64: read.operator()<double>(); break;
-    case DType::Int64: read.operator()<std::int64_t>(); break;
-    case DType::Int32: read.operator()<std::int32_t>(); break;
-    case DType::UInt8: read.operator()<std::uint8_t>(); break;
-    case DType::BFloat16: {
-      const std::vector<bfloat16> values = x.to_vector<bfloat16>();
-      for (std::size_t i = 0; i < values.size(); ++i) host.v[i] = static_cast<float>(values[i]);
-    }
-  }
+  host.v = x.to_vector_as<double>();
   return host;
 }
 

@@ -8,7 +8,7 @@
 #include "engine/autograd.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/torch_file.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
 
@@ -21,7 +21,7 @@ const std::vector<std::string> packages{"t3d", "m2_2d", "m1_2d"};
 ModelConfig config_of(const std::string& name) { return read_model_config(golden / name / "model.yaml", BlockRegistry()); }
 
 std::vector<float> logits_of(const std::string& name, const std::filesystem::path& checkpoint) {
-  const std::unique_ptr<Model> model = load_model(open_checkpoint(checkpoint), config_of(name));
+  const std::unique_ptr<Model> model = load_model({open_checkpoint(checkpoint), config_of(name)});
   const NoGradScope no_grad;
   return model->logits(SafetensorsFile(golden / name / "case.safetensors").tensor("input_ids")).to_vector<float>();
 }
@@ -88,7 +88,7 @@ TEST_CASE("what is written for the package has its names in its order") {
     for (const PackageLayout layout : {PackageLayout::V041, PackageLayout::V042}) {
       CAPTURE(name);
       const std::filesystem::path theirs = golden / name / (layout == PackageLayout::V041 ? "weights_0.4.1.pth" : "weights_0.4.2.pth");
-      const std::unique_ptr<Model> model = load_model(open_checkpoint(theirs), config_of(name));
+      const std::unique_ptr<Model> model = load_model({open_checkpoint(theirs), config_of(name)});
       write_package_checkpoint(folder / "ours.pth", model->parameters().named_values(), 2.5, layout);
       CHECK(names_of(folder / "ours.pth") == names_of(theirs));
       CHECK(open_checkpoint(folder / "ours.pth").loss == 2.5);

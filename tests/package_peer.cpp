@@ -7,7 +7,7 @@
 #include <iterator>
 
 #include "engine/autograd.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "mblm/package_checkpoint.h"
 
 namespace {
@@ -29,7 +29,7 @@ Tensor rows_of(std::int64_t rows, const std::vector<T>& values) {
 }
 
 int logits(char** arguments) {
-  const std::unique_ptr<Model> model = load_model(open_checkpoint(arguments[1]), read_model_config(arguments[0], BlockRegistry()));
+  const std::unique_ptr<Model> model = load_model(open_model(arguments[1], BlockRegistry(), arguments[0]));
   const std::string bytes{std::istreambuf_iterator<char>(std::cin), {}};
   std::vector<std::int64_t> ids(bytes.size() / sizeof(std::int64_t));
   std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof(std::int64_t));

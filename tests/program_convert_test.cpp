@@ -5,7 +5,7 @@
 #include <regex>
 
 #include "engine/io/torch_file.h"
-#include "mblm/checkpoint_file.h"
+#include "mblm/checkpoint.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
 

@@ -6,7 +6,7 @@
 
 #include "engine/autograd.h"
 #include "engine/io/safetensors.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
 

@@ -10,7 +10,6 @@
 #include <string>
 
 #include "program/progress_line.h"
-#include "program/progress_text.h"
 
 namespace mblm {
 namespace {

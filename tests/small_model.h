@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {

@@ -1,7 +1,7 @@
 #include "tests/tiny_run.h"
 
 #include "engine/error.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 
 namespace mblm::testing {
 

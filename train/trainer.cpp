@@ -103,7 +103,7 @@ void Trainer::begin() {
   try {
     if (config_.resume) start_from_checkpoint();
     write_config();
-    for (const std::string& field : fields_not_acting(config_)) log("not yet acting: " + field);
+    for (const std::string& field : inactive_fields(config_)) log("not yet acting: " + field);
     log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
                     schedule_.warmup_steps(), " of them warm-up"));
   } catch (const std::exception& error) {

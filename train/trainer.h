@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "mblm/config/config.h"
-#include "mblm/model.h"
+#include "mblm/checkpoint.h"
 #include "train/best_checkpoints.h"
 #include "train/data/dataset.h"
 #include "train/data/prefetch.h"

@@ -18,7 +18,7 @@ class StageBlock;
 // What a block costs for one sequence of `tokens` tokens, forward: for `mblm info`.
 struct BlockCost {
   double flops = 0;         // 2 per multiply-add
-  double kept_numbers = 0;  // kept for the backward pass
+  double activations = 0;  // numbers that the backward pass needs
 };
 
 class BlockConfig {

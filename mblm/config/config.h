@@ -106,6 +106,6 @@ std::string to_yaml(const RunConfig& config);
 
 // Fields that are accepted but do not act yet, those that differ from their default, as `io.tensorboard=true`: for a
 // one-time note to the user.
-std::vector<std::string> fields_not_acting(const RunConfig& config);
+std::vector<std::string> inactive_fields(const RunConfig& config);
 
 }  // namespace mblm

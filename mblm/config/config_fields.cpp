@@ -1,5 +1,11 @@
 #include "mblm/config/config_fields.h"
 
+#include <algorithm>
+
+#include "engine/device_name.h"
+#include "mblm/config/field_rules.h"
+#include "mblm/config/yaml.h"
+
 namespace mblm {
 namespace {
 
@@ -15,7 +21,7 @@ void declare_fields(Fields& f, ModelConfig& config) {
   f.required("seq_lens", config.seq_lens, positive);
   f.required("num_layers", config.num_layers, layer_range);
   f.optional("train_checkpoint_chunks", config.train_checkpoint_chunks, positive);
-  f.elsewhere("block", true, "a map or a list of maps");
+  f.external("block", true, "a map or a list of maps");
 }
 
 void declare_fields(Fields& f, MaskingConfig& config) {
@@ -71,6 +77,144 @@ void visit_fields(const BlockConfig& block, Fields& f) {
   std::string type(block.type());
   f.required("block_type", type);
   const_cast<BlockConfig&>(block).fields(f);
+}
+
+namespace {
+
+constexpr double size_bound = 0x1p63;       // of a size in bytes
+constexpr double bytes_per_parameter = 16;  // value, gradient and Adam's two moments, float32 each
+
+// Checks the values of a config that was made in C++ against their declarations.
+class FieldChecker final : public Fields {
+ public:
+  FieldChecker(std::string origin, std::string path) : origin_(std::move(origin)), path_(std::move(path)) {}
+
+ private:
+  std::string location_of(const std::string& name) const override {
+    const std::string field = path_ + (path_.empty() || name.empty() ? "" : ".") + name;
+    return origin_ + (field.empty() ? "" : ": " + field);
+  }
+  void visit(const Field& field) override { check_value(field, *this); }
+  std::string origin_, path_;
+};
+
+std::string text_of(const std::vector<std::int64_t>& sizes) {
+  std::string text;
+  for (const std::int64_t size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "[" + text + "]";
+}
+
+void check_length(const Fields& params, const char* name, std::size_t length, std::size_t stages) {
+  if (length != stages) params.fail(name, concat_text("expected ", stages, stages == 1 ? " entry" : " entries", ", one per stage, got ", length));
+}
+
+void check_sizes(const ModelConfig& model, const Fields& params) {
+  double context = 1;
+  for (const std::int64_t length : model.seq_lens) context *= static_cast<double>(length);
+  if (!(context < size_bound)) params.fail("seq_lens", "expected a product (the context in bytes) below 2^63, got " + text_of(model.seq_lens));
+  const double parameters = parameter_count(model);
+  if (!(parameters * bytes_per_parameter < size_bound))
+    params.fail("hidden_dims", concat_text("expected a model with less than 2^63 bytes of parameters and optimizer state, got about ", parameters,
+                                           " parameters: hidden_dims ", text_of(model.hidden_dims), ", num_layers ", text_of(model.num_layers),
+                                           ", seq_lens ", text_of(model.seq_lens), ", num_tokens ", model.num_tokens));
+}
+
+// The largest tensors of a step: logits or a stage's vectors for each byte of the batch, and the count of a step's bytes.
+void check_batch(const RunConfig& config, const Fields& train) {
+  const double bytes = static_cast<double>(config.train.batch_size) * static_cast<double>(config.input_seq_len);
+  const double widest = static_cast<double>(std::max(config.model.num_tokens, *std::ranges::max_element(config.model.hidden_dims)));
+  if (!(bytes * widest * sizeof(double) < size_bound))
+    train.fail("batch_size", concat_text("expected batch_size * params.input_seq_len vectors below 2^63 bytes, got ", config.train.batch_size, " * ",
+                                         config.input_seq_len, " vectors of ", widest));
+  if (!(bytes * static_cast<double>(config.train.gradient_accumulate_every) < size_bound))
+    train.fail("gradient_accumulate_every", concat_text("expected a step of less than 2^63 bytes, got ", config.train.gradient_accumulate_every,
+                                                        " micro-batches of ", config.train.batch_size, " * ", config.input_seq_len));
+}
+
+}  // namespace
+
+void check_lengths(const ModelConfig& model, const Fields& params) {
+  const std::size_t stages = model.hidden_dims.size();
+  if (stages == 0) params.fail("hidden_dims", "expected at least one stage, got an empty list");
+  check_length(params, "seq_lens", model.seq_lens.size(), stages);
+  check_length(params, "num_layers", model.num_layers.size(), stages);
+  if (model.train_checkpoint_chunks && model.train_checkpoint_chunks->size() != stages - 1)
+    params.fail("train_checkpoint_chunks", concat_text("expected ", stages - 1, stages == 2 ? " entry" : " entries",
+                                                       ", one per stage but the first, got ", model.train_checkpoint_chunks->size()));
+}
+
+void check_model(const ModelConfig& model, const Fields& params, const std::vector<const Fields*>& blocks) {
+  if (model.pad_token_id >= model.num_tokens)
+    params.fail("pad_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", model.pad_token_id));
+  check_sizes(model, params);  // products of sizes are safe after this
+  for (std::size_t n = 0; n < blocks.size(); ++n) {
+    const BlockConfig& block = *model.blocks[n];
+    if (block.is_encoder() && !model.is_masked())
+      blocks[n]->fail("block_type", concat_text("expected a block that sees no later tokens, got ", block.type(),
+                                                ": it is for masked language models (mask_token_id, mblm_config)"));
+    if (!block.is_encoder() && model.is_masked())
+      blocks[n]->fail("block_type", concat_text("expected an encoder for a masked language model, such as transformerEncoder, got ", block.type()));
+    block.check(*blocks[n], model.hidden_dims[n]);
+  }
+}
+
+void check_masking(const ModelConfig& model, const Fields& params) {
+  const std::int64_t id = model.masking->mask_token_id;
+  if (id >= model.num_tokens) params.fail("mask_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", id));
+  if (id == model.pad_token_id) params.fail("mask_token_id", concat_text("expected another id than pad_token_id, got ", id));
+}
+
+void check_run(const RunConfig& config, const Fields& params, const Fields& train, const Fields& io) {
+  if (config.model.fixed_context() && config.input_seq_len > config.model.context())
+    params.fail("input_seq_len", concat_text("expected at most the context of ", config.model.context(),
+                                             " bytes (stage 0 has fixed positional embeddings), got ", config.input_seq_len));
+  check_batch(config, train);
+  if (config.model.is_masked() && !config.train.masking_proba)
+    train.fail("masking_proba", "expected a number above 0, up to 1, for a masked language model, the field is missing");
+  if (!config.model.is_masked() && config.train.masking_proba)
+    train.fail("masking_proba", "expected none, the model is no masked language model (mask_token_id, mblm_config)");
+  if (!parse_device(config.train.device)) train.fail("device", concat_text("expected ", device_forms, ", got ", in_quotes(config.train.device)));
+  const std::string& name = config.io.name_model;
+  if (name.empty()) io.fail("name_model", "expected a name, got \"\"");
+  if (name.front() == '/') io.fail("name_model", "expected a name within io.output_dir, got " + in_quotes(name));
+  if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
+}
+
+namespace {
+
+// `path` is that of the section that holds the model's fields.
+void check_model_values(const ModelConfig& config, const std::string& origin, const std::string& path) {
+  FieldChecker params(origin, path);
+  ModelConfig values = config;
+  declare_fields(params, values);
+  if (values.masking) declare_fields(params, *values.masking);
+  check_lengths(config, params);
+  check_length(params, "block", config.blocks.size(), config.hidden_dims.size());
+  std::vector<FieldChecker> checkers;
+  for (std::size_t n = 0; n < config.blocks.size(); ++n) {
+    checkers.emplace_back(origin, concat_text(path, path.empty() ? "" : ".", "block[", n, "]"));
+    if (config.blocks[n] == nullptr) checkers.back().fail("", "expected a block, got a null pointer");
+    visit_fields(*config.blocks[n], checkers.back());
+  }
+  std::vector<const Fields*> blocks;
+  for (const FieldChecker& checker : checkers) blocks.push_back(&checker);
+  check_model(config, params, blocks);
+  if (config.masking) check_masking(config, params);
+}
+
+}  // namespace
+
+void check_model_config(const ModelConfig& config, const std::string& origin) { check_model_values(config, origin, ""); }
+
+void check_run_config(const RunConfig& config, const std::string& origin) {
+  RunConfig values = config;
+  FieldChecker params(origin, "params"), train(origin, "train"), io(origin, "io"), resume(origin, "resume");
+  params.required("input_seq_len", values.input_seq_len, positive);
+  check_model_values(config.model, origin, "params");
+  declare_fields(train, values.train);
+  declare_fields(io, values.io);
+  if (values.resume) declare_fields(resume, *values.resume);
+  check_run(config, params, train, io);
 }
 
 }  // namespace mblm

@@ -19,24 +19,24 @@ struct Step {
 
 // `params.block[0].d_state` -> params, block, 0, d_state.
 std::vector<Step> steps_of(const std::string& path) {
-  constexpr const char* wish = "expected a field such as train.batch_size or params.block[0].d_state";
+  constexpr const char* expectation = "expected a field such as train.batch_size or params.block[0].d_state";
   std::vector<Step> steps;
   std::size_t at = 0;
   while (true) {
     const std::size_t end = std::min(path.find_first_of(".[", at), path.size());
-    if (end == at || path.find_first_of(" ]", at) < end) fail(path, wish);
+    if (end == at || path.find_first_of(" ]", at) < end) fail(path, expectation);
     steps.push_back({path.substr(at, end - at)});
     at = end;
     while (at < path.size() && path[at] == '[') {
       Step step;
       const char* last = path.data() + path.size();
       const auto [closing, error] = std::from_chars(path.data() + at + 1, last, step.index);
-      if (error != std::errc() || closing == last || *closing != ']') fail(path, wish);
+      if (error != std::errc() || closing == last || *closing != ']') fail(path, expectation);
       steps.push_back(step);
       at = static_cast<std::size_t>(closing - path.data()) + 1;
     }
     if (at == path.size()) return steps;
-    if (path[at++] != '.') fail(path, wish);
+    if (path[at++] != '.') fail(path, expectation);
   }
 }
 

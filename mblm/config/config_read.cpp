@@ -1,13 +1,13 @@
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 
-#include "mblm/config/block_choice.h"
 #include "mblm/config/config.h"
-#include "mblm/config/config_check.h"
 #include "mblm/config/config_fields.h"
 #include "mblm/config/config_overrides.h"
 #include "mblm/config/field_reader.h"
+#include "mblm/config/field_rules.h"
 
 namespace mblm {
 namespace {
@@ -28,9 +28,63 @@ std::string read_text(const std::filesystem::path& path) {
 YamlValue read_tree(const std::string& yaml, const std::string& origin) {
   YamlValue root = parse_yaml(yaml, origin);
   const bool is_map = root.kind == YamlValue::Kind::Map || root.kind == YamlValue::Kind::Null;
-  require<ConfigError>(is_map, place_text(origin, root.line), ": expected a map, got ", shown(root));
+  require<ConfigError>(is_map, location_text(origin, root.line), ": expected a map, got ", shown(root));
   root.kind = YamlValue::Kind::Map;
   return root;
+}
+
+// How a type's fields differ from those of a map.
+struct Fit {
+  std::string type;
+  std::vector<std::string> known, unknown, missing;
+  bool fits() const { return unknown.empty() && missing.empty(); }
+  std::size_t distance() const { return unknown.size() + missing.size(); }
+};
+
+Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry& registry) {
+  FieldNames names;
+  registry.make(type)->fields(names);
+  Fit fit{type, names.accepted(), {}, {}};
+  for (const std::string& key : block.keys)
+    if (key != "block_type" && names.find(key) == nullptr) fit.unknown.push_back(key);
+  for (const FieldNames::Name& name : names.all())
+    if (name.required && block.find(name.name) == nullptr) fit.missing.push_back(name.name);
+  return fit;
+}
+
+[[noreturn]] void fail_without_fit(const FieldReader& block, const std::vector<Fit>& fits, const std::vector<std::string>& types) {
+  const auto closest = std::min_element(fits.begin(), fits.end(), [](const Fit& a, const Fit& b) { return a.distance() < b.distance(); });
+  if (closest == fits.end() || closest->unknown.size() == block.section().keys.size())
+    block.fail("", "expected a block_type (" + joined(types, " or ") + "), or all fields of one");
+  if (closest->unknown.empty())
+    block.fail(closest->missing.front(), "expected it for a " + closest->type + ", the closest block type, the field is missing");
+  std::vector<std::string> names = closest->known;
+  names.push_back("block_type");
+  const std::string& unknown = closest->unknown.front();
+  block.fail(unknown, "no such field in a " + closest->type + ", the closest block type" + suggestion(unknown, names));
+}
+
+std::string named_type(const FieldReader& block, const YamlValue& type, const BlockRegistry& registry, const std::vector<std::string>& types) {
+  if (type.kind == YamlValue::Kind::Scalar && registry.has(type.text)) return type.text;
+  block.fail("block_type", "expected " + joined(types, " or ") + ", got " + shown(type));
+}
+
+// The `block_type` when it is given, else the one registered type, of an encoder or of another block as `encoder` says, whose
+// required fields are all there and that has all the fields given. Throws ConfigError when no type fits, or several.
+std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry, bool encoder) {
+  const std::vector<std::string> types = registry.types(encoder);
+  if (const YamlValue* type = block.section().find("block_type"); type != nullptr && type->kind != YamlValue::Kind::Null)
+    return named_type(block, *type, registry, types);
+  std::vector<Fit> fits;
+  std::vector<std::string> chosen;
+  for (const std::string& type : types) {
+    if (!registry.chosen_by_fields(type)) continue;
+    fits.push_back(fit_of(block.section(), type, registry));
+    if (fits.back().fits()) chosen.push_back(type);
+  }
+  if (chosen.empty()) fail_without_fit(block, fits, types);
+  if (chosen.size() > 1) block.fail("", "expected a block_type, the fields fit " + joined(chosen, " and "));
+  return chosen.front();
 }
 
 // One per stage: of the entries of a list, or of the one map that all stages share.
@@ -47,7 +101,7 @@ std::vector<FieldReader> block_readers(const FieldReader& params, std::size_t st
 std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRegistry& registry, bool encoder) {
   const std::shared_ptr<BlockConfig> config = registry.make(choose_block_type(reader, registry, encoder));
   reader.read([&](Fields& f) {
-    f.elsewhere("block_type", false, "a block type");
+    f.external("block_type", false, "a block type");
     config->fields(f);
   });
   return config;
@@ -90,7 +144,7 @@ ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const
   params.read([&](Fields& f) {
     declare_more(f);
     declare_fields(f, masking);
-    f.elsewhere("mblm_config", true, "a map");
+    f.external("mblm_config", true, "a map");
   });
   FieldReader model = params.inner("mblm_config");
   ModelConfig config = read_stages(model, registry, masking, [](Fields&) {});
@@ -108,9 +162,9 @@ Section read_section(FieldReader& reader) {
 RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry) {
   FieldReader file(root, origin, "");
   file.read([](Fields& f) {
-    for (const char* section : {"params", "train", "io"}) f.elsewhere(section, true, "a map");
-    f.elsewhere("resume", false, "a map");
-    f.elsewhere("summary", false, "a map");  // what a run tells of itself in its own config.yaml
+    for (const char* section : {"params", "train", "io"}) f.external(section, true, "a map");
+    f.external("resume", false, "a map");
+    f.external("summary", false, "a map");  // what a run tells of itself in its own config.yaml
   });
   FieldReader params = file.inner("params"), train = file.inner("train"), io = file.inner("io");
   RunConfig config;

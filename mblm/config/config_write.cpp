@@ -1,9 +1,52 @@
+#include <type_traits>
+
 #include "mblm/config/config.h"
 #include "mblm/config/config_fields.h"
-#include "mblm/config/field_writer.h"
+#include "mblm/config/yaml.h"
 
 namespace mblm {
 namespace {
+
+template <class T>
+YamlValue yaml_of_field(const T& value) {
+  return yaml_of(value);
+}
+
+YamlValue yaml_of_field(const PositionKind& kind) {
+  return kind == PositionKind::None ? YamlValue{} : yaml_of(std::string(kind == PositionKind::Fixed ? "fixed" : "rope"));
+}
+
+YamlValue yaml_of_field(const YamlText& text) { return text == nullptr ? YamlValue{} : parse_yaml(*text, "YAML text of a field", false); }
+
+template <class T>
+YamlValue yaml_of_field(const std::vector<T>& list) {
+  YamlValue value;
+  value.kind = YamlValue::Kind::List;
+  for (const T& entry : list) value.items.push_back(yaml_of_field(entry));
+  return value;
+}
+
+template <class T>
+YamlValue yaml_of_field(const std::optional<T>& value) {
+  return value ? yaml_of_field(*value) : YamlValue{};
+}
+
+// Fields written as a YAML map, each with its present value.
+class FieldWriter final : public Fields {
+ public:
+  YamlValue take() { return std::move(section_); }
+
+ private:
+  std::string location_of(const std::string& name) const override { return name; }
+  void visit(const Field& field) override {
+    std::visit(
+        [&](auto value) {
+          if constexpr (std::is_pointer_v<decltype(value)>) section_.add(field.name, yaml_of_field(*value));
+        },
+        field.value);
+  }
+  YamlValue section_;
+};
 
 template <class Section>
 YamlValue written(Section section) {
@@ -41,10 +84,10 @@ YamlValue written_run(const RunConfig& config) {
 }
 
 // Accepted for the sake of published configs, or to come.
-struct NotActing {
+struct InactiveField {
   const char *section, *field;
 };
-constexpr NotActing not_acting[] = {
+constexpr InactiveField inactive[] = {
     {"train", "cuda_graphs"},
     {"io", "tensorboard"},
 };
@@ -63,12 +106,12 @@ std::string to_yaml(const ModelConfig& config) { return write_yaml(written_model
 
 std::string to_yaml(const RunConfig& config) { return write_yaml(written_run(config)); }
 
-std::vector<std::string> fields_not_acting(const RunConfig& config) {
+std::vector<std::string> inactive_fields(const RunConfig& config) {
   RunConfig defaults;
   defaults.resume.emplace();
   const YamlValue given = written_run(config), standard = written_run(defaults);
   std::vector<std::string> fields;
-  for (const NotActing& entry : not_acting) {
+  for (const InactiveField& entry : inactive) {
     const YamlValue* section = given.find(entry.section);
     if (section == nullptr) continue;
     const YamlValue& value = *section->find(entry.field);

@@ -10,18 +10,18 @@
 namespace mblm {
 namespace {
 
-// Converts YAML to the types of fields; `wish` is what an error says was expected.
+// Converts YAML to the types of fields; `expectation` is what an error says was expected.
 struct Conversion {
   const Field& field;
   const Fields& section;
 
-  [[noreturn]] void mismatch(const std::string& name, const std::string& wish, const YamlValue& value) const {
-    section.fail(name, "expected " + wish + ", got " + shown(value));
+  [[noreturn]] void mismatch(const std::string& name, const std::string& expectation, const YamlValue& value) const {
+    section.fail(name, "expected " + expectation + ", got " + shown(value));
   }
 
   template <class T>
   T accepted(const std::optional<T>& result, const std::string& name, const YamlValue& value) const {
-    if (!result) mismatch(name, wish_of(field, name), value);
+    if (!result) mismatch(name, expectation_of(field, name), value);
     return *result;
   }
 
@@ -33,23 +33,23 @@ struct Conversion {
   void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, std::string& to) const {
-    if (value.kind != YamlValue::Kind::Scalar) mismatch(name, wish_of(field, name), value);
+    if (value.kind != YamlValue::Kind::Scalar) mismatch(name, expectation_of(field, name), value);
     if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a byte of zero, which would end a path", value);
     to = value.text;
   }
   void convert(const YamlValue& value, const std::string& name, PositionKind& to) const {
     const bool null = value.kind == YamlValue::Kind::Null, scalar = value.kind == YamlValue::Kind::Scalar;
-    if (!null && !(scalar && (value.text == "fixed" || value.text == "rope"))) mismatch(name, wish_of(field, name), value);
+    if (!null && !(scalar && (value.text == "fixed" || value.text == "rope"))) mismatch(name, expectation_of(field, name), value);
     to = null ? PositionKind::None : value.text == "fixed" ? PositionKind::Fixed : PositionKind::Rope;
   }
   void convert(const YamlValue& value, const std::string& name, YamlText& to) const {
     const bool null = value.kind == YamlValue::Kind::Null;
-    if (!null && value.kind != YamlValue::Kind::Map) mismatch(name, wish_of(field, name), value);
+    if (!null && value.kind != YamlValue::Kind::Map) mismatch(name, expectation_of(field, name), value);
     to = null ? nullptr : std::make_shared<const std::string>(write_yaml(value));
   }
   template <class T>
   void convert(const YamlValue& value, const std::string& name, std::vector<T>& to) const {
-    if (value.kind != YamlValue::Kind::List) mismatch(name, wish_of(field, name), value);
+    if (value.kind != YamlValue::Kind::List) mismatch(name, expectation_of(field, name), value);
     to.resize(value.items.size());
     for (std::size_t i = 0; i < to.size(); ++i) convert(value.items[i], concat_text(name, "[", i, "]"), to[i]);
   }
@@ -104,7 +104,7 @@ void FieldReader::check_names(const FieldNames& names) const {
 void FieldReader::visit(const Field& field) {
   const YamlValue* value = section_->find(field.name);
   if (value == nullptr) {
-    if (field.required) fail(field.name, "expected " + wish_of(field) + ", the field is missing");
+    if (field.required) fail(field.name, "expected " + expectation_of(field) + ", the field is missing");
     return;
   }
   std::visit(
@@ -137,12 +137,12 @@ int FieldReader::line_of(const std::string& name) const {
   return value->kind == YamlValue::Kind::List && index < value->items.size() ? value->items[index].line : value->line;
 }
 
-std::string FieldReader::place_of(const std::string& name) const {
+std::string FieldReader::location_of(const std::string& name) const {
   const std::string path = path_of(name);
-  return place_text(origin_, line_of(name)) + (path.empty() ? "" : ": " + path);
+  return location_text(origin_, line_of(name)) + (path.empty() ? "" : ": " + path);
 }
 
-std::string place_text(const std::string& origin, int line) {
+std::string location_text(const std::string& origin, int line) {
   if (line == command_line) return "command line";
   return line > 0 ? origin + ":" + std::to_string(line) : origin;
 }

@@ -22,7 +22,7 @@ class FieldNames final : public Fields {
   const Name* find(const std::string& name) const;
 
  private:
-  std::string place_of(const std::string& name) const override { return name; }
+  std::string location_of(const std::string& name) const override { return name; }
   void visit(const Field& field) override { all_.push_back({field.name, field.required, field.refusal}); }
   std::vector<Name> all_;
 };
@@ -43,7 +43,7 @@ class FieldReader final : public Fields {
   const std::string& origin() const { return origin_; }
 
  private:
-  std::string place_of(const std::string& name) const override;
+  std::string location_of(const std::string& name) const override;
   void visit(const Field& field) override;
   void check_names(const FieldNames& names) const;
   int line_of(const std::string& name) const;
@@ -55,6 +55,6 @@ class FieldReader final : public Fields {
 inline constexpr int command_line = -1;  // as the line of a value
 
 // `ORIGIN:LINE`, ORIGIN where the line is not known, or `command line`.
-std::string place_text(const std::string& origin, int line);
+std::string location_text(const std::string& origin, int line);
 
 }  // namespace mblm

@@ -44,7 +44,7 @@ std::string words(const Field&, const bool*, bool) { return "true or false"; }
 std::string words(const Field& field, const std::string*, bool) { return field.choices.empty() ? "text" : joined(field.choices, " or "); }
 std::string words(const Field&, const PositionKind*, bool) { return "fixed, rope or null"; }
 std::string words(const Field&, const YamlText*, bool) { return "a map or null"; }
-std::string words(const Field& field, const std::monostate*, bool) { return field.wish; }
+std::string words(const Field& field, const std::monostate*, bool) { return field.expectation; }
 template <class T>
 std::string words(const Field& field, const std::vector<T>*, bool) {
   return "a list of " + words(field, static_cast<const T*>(nullptr), true);
@@ -68,7 +68,7 @@ YamlValue seen(double value) {
 }
 
 [[noreturn]] void refuse(const Field& field, const Fields& section, const std::string& name, const YamlValue& value) {
-  section.fail(name, "expected " + wish_of(field, name) + ", got " + shown(value));
+  section.fail(name, "expected " + expectation_of(field, name) + ", got " + shown(value));
 }
 
 template <class T>
@@ -106,7 +106,7 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::string wish_of(const Field& field) {
+std::string expectation_of(const Field& field) {
   return std::visit(
       [&](auto value) {
         using Pointer = decltype(value);
@@ -118,8 +118,8 @@ std::string wish_of(const Field& field) {
       field.value);
 }
 
-std::string wish_of(const Field& field, const std::string& name) {
-  if (name == field.name) return wish_of(field);
+std::string expectation_of(const Field& field, const std::string& name) {
+  if (name == field.name) return expectation_of(field);
   return std::visit(
       [&](auto value) {
         using Pointer = decltype(value);

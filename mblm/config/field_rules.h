@@ -9,9 +9,9 @@
 namespace mblm {
 
 // "an integer of at least 1", "fixed, rope or null", "a list of numbers".
-std::string wish_of(const Field& field);
+std::string expectation_of(const Field& field);
 // The same for `name`, the field itself or an entry of its list, `field[2]`.
-std::string wish_of(const Field& field, const std::string& name);
+std::string expectation_of(const Field& field, const std::string& name);
 
 // Calls section.fail for a value, or an entry of a list, that is not in the field's range or among its choices.
 void check_value(const Field& field, const Fields& section);

@@ -40,7 +40,7 @@ struct Field {
   Range range{};
   std::vector<std::string> choices{};  // of a string; empty: any
   const char* refusal = nullptr;       // the field is known, but only null is accepted, and this says why
-  const char* wish = "a value";        // what is expected of a value that somebody else reads
+  const char* expectation = "a value";  // of a value that other code reads
 };
 
 // A section of a config (a YAML map) that is read, checked or written. Reading: a missing required field, a wrong type or a
@@ -62,18 +62,18 @@ class Fields {
   void choice(const char* name, T& value, std::vector<std::string> values, bool is_required = false) {
     visit({name, is_required, &value, {}, std::move(values)});
   }
-  // A field that is read and written elsewhere; `wish` is what an error expects of it.
-  void elsewhere(const char* name, bool is_required, const char* wish) { visit({name, is_required, {}, {}, {}, nullptr, wish}); }
+  // A field that other code reads and writes; errors say `expectation`.
+  void external(const char* name, bool is_required, const char* expectation) { visit({name, is_required, {}, {}, {}, nullptr, expectation}); }
   // A field of the Python package whose feature is missing; `why` is the message for any value but null.
   void refuse(const char* name, const char* why) { visit({name, false, {}, {}, {}, why}); }
 
   // Throws the ConfigError of a field, `name`, of an entry of a list, `name[1]`, or of the section, the empty string: for
   // checks that need more than one field.
-  [[noreturn]] void fail(const std::string& name, const std::string& message) const { throw ConfigError(place_of(name) + ": " + message); }
+  [[noreturn]] void fail(const std::string& name, const std::string& message) const { throw ConfigError(location_of(name) + ": " + message); }
 
  protected:
   // `FILE:LINE: SECTION.NAME`, or as much as is known.
-  virtual std::string place_of(const std::string& name) const = 0;
+  virtual std::string location_of(const std::string& name) const = 0;
   virtual void visit(const Field& field) = 0;
 };
 
