@@ -1,0 +1,150 @@
+// Training on a device that host code cannot reach: same numbers as the CPU, and no read but that of the step scalars.
+#include <doctest/doctest.h>
+
+#include "mblm/mblm.h"
+#include "tests/fake_device.h"
+#include "tests/temporary_folder.h"
+
+namespace mblm::testing {
+namespace {
+
+const char* const models[] = {
+    "{num_tokens: 50, pad_token_id: 49, hidden_dims: [16, 12], seq_lens: [8, 4], num_layers: [2, 1], train_checkpoint_chunks: [2], block: [{block_type: "
+    "mamba2, d_state: 8, d_conv: 4, expand: 2, headdim: 8, dropout: 0.1, pos_emb_type: rope}, {attn_head_dims: 4, attn_num_heads: 2, attn_use_rot_embs: "
+    "true, attn_dropout: 0.1, ff_dropout: 0.1, pos_emb_type: fixed}]}",
+    "{num_tokens: 50, pad_token_id: 49, hidden_dims: [16], seq_lens: [32], num_layers: [2], train_checkpoint_chunks: null, block: {block_type: mamba1, "
+    "d_state: 4, d_conv: 4, expand: 2, headdim: 8, pos_emb_type: null}}",
+    "{mask_token_id: 48, mblm_config: {num_tokens: 50, pad_token_id: 49, hidden_dims: [16, 12], seq_lens: [8, 4], num_layers: [1, 1], "
+    "train_checkpoint_chunks: null, block: {block_type: transformerEncoder, attn_head_dims: 4, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: "
+    "fixed}}}"};
+
+// Batches of rows that are shorter than the model's patches and have padding at their ends.
+class Rows final : public Dataset {
+ public:
+  explicit Rows(bool masked) : masked_(masked) {}
+  std::int64_t size(std::int64_t) const override { return 64; }
+  std::int64_t length() const override { return 30; }
+  SequenceParts parts() const override { return {.loss_mask = true, .labels = masked_}; }
+  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+    for (std::size_t i = 0; i < out.ids.size(); ++i) {
+      out.ids[i] = i < 27 ? static_cast<std::int64_t>(random_word({3, 4, 5}, static_cast<std::uint64_t>(index) * 30 + i) % 48) : 49;
+      out.loss_mask[i] = static_cast<float>(i % 3);
+      if (!masked_) continue;
+      out.labels[i] = i % 4 == 1 ? out.ids[i] : no_label;
+      if (i % 4 == 1) out.ids[i] = 48;
+    }
+  }
+
+ private:
+  bool masked_;
+};
+
+struct Numbers {
+  std::vector<float> losses, values;
+};
+
+// Two optimizer steps of two micro-batches to warm up, then two that are counted.
+Numbers train(const char* yaml, Device device) {
+  Model model(parse_model_config(yaml, "test", BlockRegistry()));
+  model.allocate(device);
+  model.initialize(5);
+  StepRunner runner(model, 2, {.gradient = {.clip = 0.5, .stop_after_nonfinite = true}});
+  const Rows rows(model.config().is_masked());
+  std::vector<Tensor> losses;
+  for (std::int64_t step = 0; step < 4; ++step) {
+    if (step == 2) runtime_calls() = {};
+    for (std::int64_t k = 0; k < 2; ++k)
+      losses.push_back(runner.micro_step(read_batch(rows, model.config(), 0, (step * 2 + k) * 4, 4), {.training = true, .seed = 9}));
+    runner.optimizer_step(1e-2);
+    for (const StepOutcome& outcome : runner.take_outcomes(StepRunner::Newest::Leave)) CHECK(outcome.finite);
+  }
+  if (device.kind == DeviceKind::Cuda) {
+    CHECK(runtime_calls().to_host.empty());
+    CHECK(runtime_calls().to_host_async == std::vector<std::size_t>(2, sizeof(StepScalars)));
+    CHECK(runtime_calls().allocations == 0);
+    CHECK(runtime_calls().synchronizations == 0);
+  }
+  Numbers numbers;
+  for (const Tensor& loss : losses) numbers.losses.push_back(loss.to_vector<float>().front());
+  numbers.values = model.parameters().values().to_vector<float>();
+  return numbers;
+}
+
+RunConfig config_for(const std::filesystem::path& folder, std::int64_t logged) {
+  RunConfig config;
+  config.model = parse_model_config(models[0], "test", BlockRegistry());
+  config.model.num_tokens = 256;
+  config.model.pad_token_id = 0;
+  config.input_seq_len = 32;
+  config.train.target_elements = 160;  // 40 micro-batches, 20 steps
+  config.train.batch_size = 4;
+  config.train.gradient_accumulate_every = 2;
+  config.train.precision = "float32";
+  config.io = {.name_model = "m", .output_dir = (folder / "runs").string(), .dataset_id = "files", .dataset_dir = (folder / "text").string()};
+  config.io.log_train_loss_amount = logged;
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("a training step reads back nothing but an asynchronous copy of the step scalars") {
+  for (const char* yaml : models) {
+    CAPTURE(yaml);
+    const Numbers device = train(yaml, fake_device), cpu = train(yaml, {});
+    CHECK(device.losses == cpu.losses);
+    CHECK(device.values == cpu.values);
+  }
+}
+
+TEST_CASE("a run reads other values only where it logs a number") {
+  const TemporaryFolder folder;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "word " + std::to_string(i * i) + " ";
+  folder.write("text", text);
+  for (const std::int64_t logged : {0, 3}) {
+    TrainerOptions options{.device = fake_device};
+    std::size_t reads_while_timed = 0;
+    RunConfig config = config_for(folder.path(), logged);
+    config.io.run_id = std::to_string(logged);
+    Trainer trainer(config, DatasetRegistry(), options);
+    runtime_calls() = {};
+    const TrainingResult result = trainer.run();
+    CHECK(result.state.steps == 20);
+    CHECK(runtime_calls().to_host_async == std::vector<std::size_t>(20, sizeof(StepScalars)));
+    // The first 30 micro-steps are timed, which waits for the loss and for a gradient; the state at the end is read as a whole.
+    for (const std::size_t bytes : runtime_calls().to_host) reads_while_timed += bytes <= 8;
+    CHECK(reads_while_timed == 60 + static_cast<std::size_t>(2 * logged));
+  }
+}
+
+TEST_CASE("tensors of the device are out of the reach of host code") {
+  Tensor x = zeros(Shape{3}, DType::Float32, fake_device);
+  CHECK_THROWS_WITH_AS(x.host_data<float>(), "tensor: expected elements on the CPU, they are on cuda:0", DeviceError);
+  CHECK_THROWS_AS(x.host_bytes(), DeviceError);
+  CHECK(x.to_vector<float>() == std::vector<float>(3, 0.0f));
+}
+
+TEST_CASE("a tensor of another device in a struct of arguments is found") {
+  const Tensor qkv = zeros(Shape{1, 4, 6}, DType::Float32, fake_device);
+  AttentionOptions options;
+  options.key_mask = from_values<std::uint8_t>(Shape{1, 4}, std::vector<std::uint8_t>{1, 1, 1, 0});
+  CHECK_THROWS_WITH_AS(attention(qkv, options), "attention_forward: expected all tensors on one device, got cuda:0 and cpu", DeviceError);
+  const Tensor x = zeros(Shape{1, 2, 3}, DType::Float32), dt = zeros(Shape{1, 2, 3}, DType::Float32, fake_device), a = zeros(Shape{3, 2}, DType::Float32);
+  const Tensor b = zeros(Shape{1, 2, 2}, DType::Float32), d = zeros(Shape{3}, DType::Float32);
+  CHECK_THROWS_AS(selective_scan(x, dt, a, b, b, d), DeviceError);
+}
+
+TEST_CASE("every kernel slot of the CPU is filled on the device") {
+  for (const KernelSlot* slot : kernel_slots()) {
+    CAPTURE(slot->name());
+    CHECK(slot->has(DeviceKind::Cuda) == slot->has(DeviceKind::Cpu));
+  }
+}
+
+}  // namespace mblm::testing
+
+#define DOCTEST_CONFIG_IMPLEMENT
+int main(int count, char** arguments) {
+  mblm::testing::add_fake_device();
+  return doctest::Context(count, arguments).run();
+}
