@@ -8,7 +8,6 @@
 
 #include "mblm/config/block_config.h"
 #include "tests/temporary_folder.h"
-#include "train/append_file.h"
 #include "train/best_checkpoints.h"
 #include "train/run_folder.h"
 
@@ -34,8 +33,8 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
 }  // namespace
 
 TEST_CASE("rows have the package's columns and numbers that read back") {
-  LossRow loss{.timestamp = "2024-01-31 12:00:00.000001", .elements_seen = 8192, .epoch = 1, .batch = 2, .cum_batch = 30, .lr = 0.001};
-  CHECK(to_csv(loss.with_loss("train", 0.1)) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
+  const LossRow loss{.timestamp = "2024-01-31 12:00:00.000001", .elements_seen = 8192, .kind = "train", .epoch = 1, .batch = 2, .cum_batch = 30, .loss = 0.1, .lr = 0.001};
+  CHECK(to_csv(loss) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
   CHECK(to_csv(LossRow{.timestamp = "t", .kind = "test", .loss = 1.0 / 3}) == "0,t,-1,test,-1,-1,-1,0.3333333333333333,-1,-1,-1\n");
   TimeMemoryRow time{.cum_batch = 5, .num_items = 4, .kind = "train", .fw_time = 0.25, .bw_time = 0.5, .allocated = 1.5, .total = 8};
   CHECK(to_csv(time) == "5,4,train,0.25,0.5,1.5,0,0,0,8\n");

@@ -15,6 +15,7 @@
 #include "mblm/package_checkpoint.h"
 #include "tests/temporary_folder.h"
 #include "train/evaluate.h"
+#include "train/step_runner.h"
 #include "train/trainer.h"
 
 namespace mblm::testing {

@@ -342,11 +342,11 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
     validations_stopped += validation_due == 1;
     ++steps_stopped;
     const std::string before = read_file(run / "loss.csv");
-    const auto go_on = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
-    const std::vector<std::string> refused = go_on(3);
+    const auto resume = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
+    const std::vector<std::string> refused = resume(3);
     CHECK(all_are(refused, run.string() + ": expected the fields that the run has kept so far, found others: num_workers (2, now 3)"));
     CHECK(read_file(run / "loss.csv") == before);
-    CHECK(all_are(go_on(2), ""));
+    CHECK(all_are(resume(2), ""));
     check_same(run, outcome);
   }
   CHECK(steps_stopped >= 6);

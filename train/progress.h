@@ -1,9 +1,11 @@
-// How far a run is and how fast it goes.
+// How a run reports to its caller: how far it is and how fast it goes.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 
 namespace mblm {
 
@@ -15,6 +17,18 @@ struct TrainingProgress {
   std::optional<double> gradient_norm = {};      // of the last optimizer step, before clipping
   double bytes_per_second = 0;                   // since the last report, without validation
   double seconds_left = 0;                       // at the pace of the run so far, validation included
+};
+
+// Each may be empty. They are called from the thread that runs the training; of several workers only the first one tells
+// anything, but each is asked whether to stop.
+struct TrainerCallbacks {
+  std::function<void(const TrainingProgress&)> on_progress = {};
+  double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
+  std::function<void(const std::string& line)> on_log = {};  // what train.log gets
+  std::function<void(const std::string& warning)> on_warning = {};
+  // Asked before each micro-step, and between the batches of a validation. Several workers are asked at each optimizer step, and in
+  // validations that come after one; they stop together as soon as one of them says so.
+  std::function<bool()> should_stop = {};
 };
 
 // The clock of the reports.
