@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numbers>
 #include <utility>
 
 #include "train/checkpointer.h"
@@ -136,7 +135,7 @@ void Trainer::resume() {
 
 TrainingResult Trainer::run() {
   recorder_->begin_training();
-  clock_.emplace(options_.callbacks.progress_interval, state_.micro_step);
+  progress_.emplace(options_.callbacks, schedule_, state_, config_.train.batch_size * config_.input_seq_len * workers_.size());
   sync_->restart_save_interval();
   TrainingResult result;
   try {
@@ -167,7 +166,7 @@ void Trainer::loop() {
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
-    report_progress(loss);
+    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item(), steps_->gradient_norm(state_));
   }
   recorder_->log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   recorder_->write_pending_rows();
@@ -187,21 +186,6 @@ void Trainer::save_state() {
   sync_->restart_save_interval();
 }
 
-void Trainer::report_progress(const Tensor& loss) {
-  const bool is_last = state_.micro_step == schedule_.micro_steps();
-  if (!workers_.is_rank0() || !options_.callbacks.on_progress || !(is_last || clock_->due())) return;
-  TrainingProgress progress{.step = state_.steps,
-                            .steps = schedule_.steps(),
-                            .micro_step = state_.micro_step,
-                            .micro_steps = schedule_.micro_steps(),
-                            .loss = loss.item(),
-                            .learning_rate = schedule_.learning_rate(state_.steps)};
-  progress.bits_per_byte = progress.loss / std::numbers::ln2;
-  if (state_.steps > 0) progress.gradient_norm = steps_->gradient_norm();
-  clock_->report(progress, config_.train.batch_size * config_.input_seq_len * workers_.size());
-  options_.callbacks.on_progress(progress);
-}
-
 // After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
 void Trainer::validate() {
   recorder_->write_pending_rows();
@@ -218,14 +202,14 @@ void Trainer::validate() {
     checkpointer_->save_if_best(loss, state_);
     const Clock::time_point start = Clock::now();
     recorder_->log_sample(*model_, data_->validation());
-    clock_->leave_out(seconds_since(start));
+    progress_->leave_out(seconds_since(start));
   });
   recorder_->write_config();
 }
 
 Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
   EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
-  // Within a group each of several workers has gradients of its own, which no state holds.
+  // Several workers can stop only between two groups, see WorkerSync.
   if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0)
     options.should_stop = [this] { return sync_->wants_to_stop(); };
   if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
@@ -235,7 +219,7 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
   const Clock::time_point start = Clock::now();
   const Evaluation result = evaluate(*model_, dataset, options);
   const double seconds = seconds_since(start);
-  clock_->leave_out(seconds);
+  progress_->leave_out(seconds);
   if (result.stopped)
     sync_->stop();
   else

@@ -64,8 +64,6 @@ class Trainer {
   TrainingResult run();
 
   Model& model() { return *model_; }
-  const RunFolder& folder() const { return *folder_; }
-  const TrainingState& state() const { return state_; }
 
  private:
   void begin(const std::optional<CheckpointFile>& start);
@@ -75,7 +73,6 @@ class Trainer {
   void loop();
   void optimizer_step();
   void save_state();
-  void report_progress(const Tensor& loss);
   void validate();
   Evaluation evaluate_split(const Dataset& dataset, Split split);
   void finish(TrainingResult& result);
@@ -97,7 +94,7 @@ class Trainer {
   std::unique_ptr<TrainingSteps> steps_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<WorkerSync> sync_;
-  std::optional<ProgressClock> clock_;  // of run()
+  std::optional<ProgressReporter> progress_;  // of run()
 };
 
 }  // namespace mblm

@@ -30,7 +30,7 @@ class TrainingData {
   TrainingState state_at(std::int64_t epoch, std::int64_t batch) const;
   // Moves the state past the micro-step that was just done.
   void advance(TrainingState& state) const;
-  // The batches of the next `count` micro-steps. The function reads no state: other threads call it.
+  // The batches of the next `count` micro-steps. Other threads call the function: it keeps a place of its own.
   Prefetcher::NextPlace places(const TrainingState& state, std::int64_t count) const;
 
  private:

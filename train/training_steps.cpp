@@ -70,6 +70,11 @@ void TrainingSteps::measure_gradient(TrainingState& state) {
   state.avg_grad_clipped = state.avg_grad * runner_.adam().clip_factor();
 }
 
+std::optional<double> TrainingSteps::gradient_norm(const TrainingState& state) {
+  if (state.steps == 0) return {};
+  return runner_.adam().gradient_norm();
+}
+
 void TrainingSteps::restore(const SafetensorsFile& file, const TrainingState& state) { runner_.restore(file, adam_steps(state)); }
 
 void TrainingSteps::share_from_rank0(const TrainingState& state) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "mblm/config/config.h"
@@ -33,8 +34,8 @@ class TrainingSteps {
   void optimizer_step(TrainingState& state, double loss);
   // Puts the mean gradient of the last optimizer step into the state. Takes a pass over all gradients on the host.
   void measure_gradient(TrainingState& state);
-  // Of the last optimizer step, before clipping. Waits for the device.
-  double gradient_norm() { return runner_.adam().gradient_norm(); }
+  // Of the last optimizer step, before clipping; nothing before the first one. Waits for the device.
+  std::optional<double> gradient_norm(const TrainingState& state);
 
   // What a state file holds beside the numbers of `state`.
   std::vector<NamedTensor> tensors() { return runner_.state(); }
