@@ -2,7 +2,7 @@
 #include "engine/error.h"
 #include "mblm/package_checkpoint.h"
 #include "program/program.h"
-#include "train/csv.h"
+#include "train/run_folder.h"
 
 namespace mblm {
 namespace {

@@ -32,7 +32,7 @@ void tell_loss(ProgressLine& line, const char* what, const std::optional<double>
 int stopped(const TrainingResult& result, const Workers& workers) {
   const std::vector<int> signals = workers.exchange_values(InterruptScope::signal());
   const int signal = *std::max_element(signals.begin(), signals.end());
-  if (workers.is_first())
+  if (workers.is_rank0())
     write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; go on with",
                            workers.is_alone() ? "" : concat_text(" ", workers.size(), " workers"), ": mblm resume ", result.folder.string()));
   return 128 + signal;
@@ -62,7 +62,7 @@ int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   const TrainingResult result = trainer.run();
   line.finish();
   if (result.stopped) return stopped(result, workers);
-  if (!workers.is_first()) return 0;
+  if (!workers.is_rank0()) return 0;
   const std::int64_t skipped = result.state.skipped_steps;
   if (skipped > 0) line.note(concat_text(skipped, " of ", result.state.steps, " optimizer steps were skipped: their loss or gradient was not finite"));
   tell_loss(line, "validation", result.validation_loss);
@@ -76,7 +76,7 @@ int run(const TrainCommand& command) {
     const Workers workers(communicator);
     const RunConfig config = workers.together(
         [&] { return read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
-    if (workers.is_first())
+    if (workers.is_rank0())
       for (const std::string& field : inactive_fields(config)) write_note("not yet acting: " + field);
     ProgressLine line(STDERR_FILENO);
     const InterruptScope interrupt;

@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "mblm/config/block_config.h"
+#include "mblm/config/yaml.h"
 #include "tests/temporary_folder.h"
-#include "train/append_file.h"
 #include "train/best_checkpoints.h"
 #include "train/run_folder.h"
 
@@ -34,8 +34,15 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
 }  // namespace
 
 TEST_CASE("rows have the package's columns and numbers that read back") {
-  LossRow loss{.timestamp = "2024-01-31 12:00:00.000001", .elements_seen = 8192, .epoch = 1, .batch = 2, .cum_batch = 30, .lr = 0.001};
-  CHECK(to_csv(loss.with_loss("train", 0.1)) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
+  const LossRow loss{.timestamp = "2024-01-31 12:00:00.000001",
+                     .elements_seen = 8192,
+                     .kind = "train",
+                     .epoch = 1,
+                     .batch = 2,
+                     .cum_batch = 30,
+                     .loss = 0.1,
+                     .lr = 0.001};
+  CHECK(to_csv(loss) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
   CHECK(to_csv(LossRow{.timestamp = "t", .kind = "test", .loss = 1.0 / 3}) == "0,t,-1,test,-1,-1,-1,0.3333333333333333,-1,-1,-1\n");
   TimeMemoryRow time{.cum_batch = 5, .num_items = 4, .kind = "train", .fw_time = 0.25, .bw_time = 0.5, .allocated = 1.5, .total = 8};
   CHECK(to_csv(time) == "5,4,train,0.25,0.5,1.5,0,0,0,8\n");
@@ -140,19 +147,20 @@ TEST_CASE("the best checkpoints stay, with a link to the best") {
   const TemporaryFolder folder;
   BestCheckpoints best(folder.path(), 2);
   const auto add = [&](double loss, std::int64_t micro_step) {
-    return best.add({loss, micro_step}, [&](const std::filesystem::path& path) { folder.write(path.filename(), std::to_string(loss)); });
+    best.add({loss, micro_step}, [&](const std::filesystem::path& path) { folder.write(path.filename(), std::to_string(loss)); });
   };
-  const auto linked = [&] { return std::filesystem::read_symlink(best.link()).string(); };
-  CHECK(add(3, 1));
+  const auto linked = [&] { return std::filesystem::read_symlink(folder / "best.safetensors").string(); };
+  add(3, 1);
   CHECK(linked() == "step_000000001.safetensors");
-  CHECK(read_file(best.link()) == std::to_string(3.0));
-  CHECK(add(4, 2));
+  CHECK(read_file(folder / "best.safetensors") == std::to_string(3.0));
+  add(4, 2);
   CHECK(linked() == "step_000000001.safetensors");
-  CHECK(add(2, 30));
+  add(2, 30);
   CHECK(linked() == "step_000000030.safetensors");
-  CHECK_FALSE(add(3, 31));  // as good as the worst one that is kept
-  CHECK_FALSE(add(5, 32));
-  CHECK(add(2, 33));  // as good as the best: behind it
+  add(3, 31);  // as good as the worst one that is kept
+  add(5, 32);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000001.safetensors", "step_000000030.safetensors"});
+  add(2, 33);  // as good as the best: behind it
   CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000030.safetensors", "step_000000033.safetensors"});
   REQUIRE(best.list().size() == 2);
   CHECK(best.list()[0].micro_step == 30);
@@ -171,7 +179,7 @@ TEST_CASE("the best checkpoints of a state are those that are there") {
   best.remove_others();
   CHECK(names_in(folder.path()) ==
         std::vector<std::string>{"best.safetensors", "other", "step_000000001.safetensors", "step_000000005.safetensors"});
-  CHECK(read_file(best.link()) == "step_000000005.safetensors");
+  CHECK(read_file(folder / "best.safetensors") == "step_000000005.safetensors");
 }
 
 TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
@@ -181,9 +189,9 @@ TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
   CHECK_THROWS_AS(best.add({1, 2}, [](const std::filesystem::path&) { throw FileError("full"); }), FileError);
   CHECK(best.list().size() == 1);
   CHECK(best.list()[0].micro_step == 1);
-  CHECK(read_file(best.link()) == "two");
+  CHECK(read_file(folder / "best.safetensors") == "two");
   BestCheckpoints none(folder / "none", 0);
-  CHECK_FALSE(none.add({1, 2}, [](const std::filesystem::path&) { throw FileError("not asked for"); }));
+  CHECK_NOTHROW(none.add({1, 2}, [](const std::filesystem::path&) { throw FileError("not asked for"); }));
 }
 
 TEST_CASE("config.yaml has the config, and a summary that needs no care") {
@@ -202,6 +210,11 @@ TEST_CASE("config.yaml has the config, and a summary that needs no care") {
   CHECK(text.substr(to_yaml(config).size()) ==
         "summary:\n  parameter_count: 12\n  num_workers: 1\n  devices: [\"a \\\"fast\\\" one\"]\n"
         "  training_start: \"2024-01-31T12:00:00.000001\"\n  training_end: null\n  error: \"a: b\\n# c\"\n");
+  const YamlValue written = parse_yaml(text, "config.yaml"), &summary = *written.find("summary");
+  CHECK(to_integer(*summary.find("parameter_count")) == 12);
+  CHECK(summary.find("devices")->items.at(0).text == "a \"fast\" one");
+  CHECK(summary.find("training_end")->kind == YamlValue::Kind::Null);
+  CHECK(summary.find("error")->text == "a: b\n# c");
   CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "config.yaml", "loss.csv", "state", "timemem.csv", "train.log"});
 }
 

@@ -15,6 +15,7 @@
 #include "mblm/package_checkpoint.h"
 #include "tests/temporary_folder.h"
 #include "train/evaluate.h"
+#include "train/step_runner.h"
 #include "train/trainer.h"
 
 namespace mblm::testing {
@@ -208,7 +209,7 @@ TEST_CASE("a run starts from a checkpoint of the Python package, with other name
     const bool is_larger = started[i].tensor.shape() != expected[i].tensor.shape();
     CHECK(same_bits(is_larger ? started[i].tensor.slice(0, expected[i].tensor.size(0)) : started[i].tensor, expected[i].tensor));
   }
-  CHECK(SafetensorsFile(trainer.folder().checkpoints() / "best.safetensors").metadata().at("validation_loss") == "1.5");
+  CHECK(SafetensorsFile(folder / "runs/tiny_1/checkpoints/best.safetensors").metadata().at("validation_loss") == "1.5");
 }
 
 TEST_CASE("the same seed gives the same bits, with any number of threads") {
@@ -297,7 +298,6 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
     const std::string message = message_of<Error>([&] { trainer.run(); });
     CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, found ", 0) == 0);
     CHECK(message.find(", and its gradient first in stage 1 in to_logits.bias; the parameters are as before") != std::string::npos);
-    CHECK(trainer.state().steps == 2);
     CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
     CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
     for (const float value : trainer.model().parameters().values().to_vector<float>()) REQUIRE(std::isfinite(value));

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <mutex>
 #include <sstream>
+#include <thread>
 
 #include "engine/error.h"
 #include "tests/dealt_dataset.h"
@@ -102,7 +104,8 @@ DatasetRegistry troubled_registry(const Trouble& trouble) {
 }  // namespace
 
 TEST_CASE("workers exchange what each one gives, in order") {
-  const std::vector<std::string> errors = run_workers(3, [](Communicator& communicator) {
+  std::atomic<int> writes = 0;
+  const std::vector<std::string> errors = run_workers(3, [&](Communicator& communicator) {
     const Workers workers(&communicator);
     require(workers.exchange_values(10 * workers.rank()) == std::vector<int>{0, 10, 20}, "values");
     const std::vector<double> own(static_cast<std::size_t>(workers.rank()), 0.5);
@@ -113,6 +116,11 @@ TEST_CASE("workers exchange what each one gives, in order") {
     require(values.to_vector<float>() == std::vector<float>{3, 3}, "sum");
     workers.broadcast(values);
     require(workers.together([&] { return workers.rank(); }) == workers.rank(), "together");
+    workers.on_rank0([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      ++writes;
+    });
+    require(writes == 1, "on_rank0");
   });
   CHECK(all_are(errors, ""));
   const Workers alone;
@@ -342,11 +350,11 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
     validations_stopped += validation_due == 1;
     ++steps_stopped;
     const std::string before = read_file(run / "loss.csv");
-    const auto go_on = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
-    const std::vector<std::string> refused = go_on(3);
+    const auto resume = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
+    const std::vector<std::string> refused = resume(3);
     CHECK(all_are(refused, run.string() + ": expected the fields that the run has kept so far, found others: num_workers (2, now 3)"));
     CHECK(read_file(run / "loss.csv") == before);
-    CHECK(all_are(go_on(2), ""));
+    CHECK(all_are(resume(2), ""));
     check_same(run, outcome);
   }
   CHECK(steps_stopped >= 6);

@@ -23,9 +23,9 @@ std::filesystem::path BestCheckpoints::path_of(const Checkpoint& checkpoint) con
   return folder_ / (file_prefix + number + ".safetensors");
 }
 
-bool BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save) {
+void BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save) {
   const auto place = std::upper_bound(best_.begin(), best_.end(), checkpoint, [](const Checkpoint& a, const Checkpoint& b) { return a.loss < b.loss; });
-  if (static_cast<std::size_t>(place - best_.begin()) >= capacity_) return false;
+  if (static_cast<std::size_t>(place - best_.begin()) >= capacity_) return;
   save(path_of(checkpoint));
   const bool is_best = place == best_.begin();
   best_.insert(place, checkpoint);
@@ -36,7 +36,6 @@ bool BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void
     if (error) throw_file_error(path_of(best_.back()), "cannot be removed", error.value());
     best_.pop_back();
   }
-  return true;
 }
 
 void BestCheckpoints::restore(const std::vector<Checkpoint>& list) {
@@ -58,12 +57,12 @@ void BestCheckpoints::remove_others() const {
 }
 
 void BestCheckpoints::link_best() const {
-  const std::filesystem::path next = folder_ / "best.safetensors.next";
+  const std::filesystem::path link = folder_ / "best.safetensors", next = folder_ / "best.safetensors.next";
   std::error_code error;
   std::filesystem::remove(next, error);
   if (!error) std::filesystem::create_symlink(path_of(best_.front()).filename(), next, error);
-  if (!error) std::filesystem::rename(next, link(), error);
-  if (error) throw_file_error(link(), "cannot be written", error.value());
+  if (!error) std::filesystem::rename(next, link, error);
+  if (error) throw_file_error(link, "cannot be written", error.value());
 }
 
 }  // namespace mblm

@@ -20,8 +20,8 @@ class BestCheckpoints {
  public:
   BestCheckpoints(std::filesystem::path folder, std::int64_t capacity);
 
-  // Saves the state by `save(path)` when it is among the best; of equal ones the earlier is better. False when it is not.
-  bool add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save);
+  // Saves the state by `save(path)` when it is among the best; of equal ones the earlier is better.
+  void add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save);
 
   // Goes on with the list of a state. What is not on the disk any more is left out: better ones took its place later, and come
   // again.
@@ -31,7 +31,6 @@ class BestCheckpoints {
 
   const std::vector<Checkpoint>& list() const { return best_; }  // best first
   std::filesystem::path path_of(const Checkpoint& checkpoint) const;
-  std::filesystem::path link() const { return folder_ / "best.safetensors"; }
 
  private:
   void link_best() const;

@@ -1,18 +1,44 @@
 #include "train/progress.h"
 
 #include <algorithm>
+#include <numbers>
 
 namespace mblm {
+namespace {
 
-void ProgressClock::report(TrainingProgress& progress, std::int64_t bytes) {
+template <class Time>
+double seconds_between(Time from, Time to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+ProgressReporter::ProgressReporter(const TrainerCallbacks& callbacks, const Schedule& schedule, const TrainingState& state, std::int64_t bytes)
+    : callbacks_(callbacks), schedule_(schedule), bytes_(bytes), first_micro_step_(state.micro_step) {}
+
+bool ProgressReporter::is_due(const TrainingState& state) const {
+  const bool is_last = state.micro_step == schedule_.micro_steps();
+  return callbacks_.on_progress && (is_last || seconds_between(reported_, Clock::now()) >= callbacks_.progress_interval);
+}
+
+void ProgressReporter::report(const TrainingState& state, double loss, std::optional<double> gradient_norm) {
   const Clock::time_point now = Clock::now();
-  const double window = std::max(1e-9, seconds_between(told_, now) - left_out_);
-  progress.bytes_per_second = static_cast<double>((progress.micro_step - told_micro_step_) * bytes) / window;
-  const double pace = seconds_between(started_, now) / static_cast<double>(std::max<std::int64_t>(1, progress.micro_step - first_micro_step_));
-  progress.seconds_left = pace * static_cast<double>(progress.micro_steps - progress.micro_step);
-  told_ = now;
-  told_micro_step_ = progress.micro_step;
+  const double window = std::max(1e-9, seconds_between(reported_, now) - left_out_);
+  const double pace = seconds_between(started_, now) / static_cast<double>(std::max<std::int64_t>(1, state.micro_step - first_micro_step_));
+  const TrainingProgress progress{.step = state.steps,
+                                  .steps = schedule_.steps(),
+                                  .micro_step = state.micro_step,
+                                  .micro_steps = schedule_.micro_steps(),
+                                  .loss = loss,
+                                  .bits_per_byte = loss / std::numbers::ln2,
+                                  .learning_rate = schedule_.learning_rate(state.steps),
+                                  .gradient_norm = gradient_norm,
+                                  .bytes_per_second = static_cast<double>((state.micro_step - reported_micro_step_) * bytes_) / window,
+                                  .seconds_left = pace * static_cast<double>(schedule_.micro_steps() - state.micro_step)};
+  reported_ = now;
+  reported_micro_step_ = state.micro_step;
   left_out_ = 0;
+  callbacks_.on_progress(progress);
 }
 
 }  // namespace mblm

@@ -1,13 +1,19 @@
 #include "train/run_folder.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <array>
+#include <charconv>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "engine/io/file_error.h"
+#include "engine/io/mapped_file.h"
 #include "engine/io/safetensors.h"
+#include "mblm/config/yaml.h"
 
 namespace mblm {
 namespace {
@@ -60,15 +66,48 @@ std::filesystem::path checked_folder(std::filesystem::path path) {
   return path;
 }
 
-// A double-quoted YAML string; JSON's escapes are YAML's.
-std::string quoted(const std::string& text) {
-  return text.empty() ? "null" : nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+YamlValue text_or_null(const std::string& text) { return text.empty() ? YamlValue() : yaml_of(text); }
+
+YamlValue summary_section(const RunSummary& summary) {
+  YamlValue devices;
+  devices.kind = YamlValue::Kind::List;
+  for (const std::string& device : summary.devices) devices.items.push_back(yaml_of(device));
+  YamlValue section;
+  YamlValue& fields = section.add("summary", {});
+  fields.add("parameter_count", yaml_of(summary.parameter_count));
+  fields.add("num_workers", yaml_of(summary.num_workers));
+  fields.add("devices", std::move(devices));
+  fields.add("training_start", text_or_null(summary.training_start));
+  fields.add("training_end", text_or_null(summary.training_end));
+  fields.add("error", text_or_null(summary.error));
+  return section;
+}
+
+void put(std::string& line, std::string_view field) { line.append(field); }
+template <class T>
+  requires std::is_arithmetic_v<T>
+void put(std::string& line, T number) {
+  std::array<char, 32> text;
+  line.append(text.data(), std::to_chars(text.data(), text.data() + text.size(), number).ptr);
+}
+template <class T> void put(std::string& line, const std::optional<T>& field) {
+  if (field) put(line, *field);
+}
+
+template <class First, class... Rest>
+std::string join(const First& first, const Rest&... rest) {
+  std::string line;
+  put(line, first);
+  ((line.push_back(','), put(line, rest)), ...);
+  line.push_back('\n');
+  return line;
 }
 
 }  // namespace
 
-std::string format_time(std::chrono::system_clock::time_point time, char separator) {
-  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
+std::string format_now(char separator) {
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(since_1970).count();
   const std::time_t seconds = static_cast<std::time_t>(micros / 1'000'000);
   std::tm local{};
   localtime_r(&seconds, &local);
@@ -79,8 +118,6 @@ std::string format_time(std::chrono::system_clock::time_point time, char separat
   return std::string(text.data(), date) + "." + fraction;
 }
 
-std::string format_now(char separator) { return format_time(std::chrono::system_clock::now(), separator); }
-
 std::string run_id_of(const IoConfig& config, const std::string& job_id, std::chrono::system_clock::time_point start) {
   if (job_id.empty() && !config.run_id) return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(start.time_since_epoch()).count());
   const bool by_job = !job_id.empty();
@@ -88,6 +125,51 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
   require<ConfigError>(!id.empty() && id.find('/') == std::string::npos && id.find('\0') == std::string::npos, by_job ? "JOB_ID" : "io.run_id",
                        ": expected a part of a folder's name, got \"", id, "\"");
   return id;
+}
+
+std::string shortest_text(double number) {
+  std::string text;
+  put(text, number);
+  return text;
+}
+
+std::string to_csv(const LossRow& r) {
+  return join(r.gpu_rank, r.timestamp, r.elements_seen, r.kind, r.epoch, r.batch, r.cum_batch, r.loss, r.lr, r.avg_grad, r.avg_grad_clipped);
+}
+
+std::string to_csv(const TimeMemoryRow& r) {
+  return join(r.cum_batch, r.num_items, r.kind, r.fw_time, r.bw_time, r.allocated, r.allocated_max, r.reserved, r.reserved_max, r.total);
+}
+
+AppendFile::AppendFile(const std::filesystem::path& path) : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) {
+  if (!file_.is_open()) throw_file_error(path_, "cannot be written");
+}
+
+void AppendFile::append(std::string_view text) {
+  while (!text.empty()) {  // more than one write only when the disk is full or a signal came
+    const ssize_t written = ::write(file_.number(), text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw_file_error(path_, "cannot be written");
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void AppendFile::flush() {
+  if (::fsync(file_.number()) != 0) throw_file_error(path_, "cannot be flushed to disk");
+}
+
+void AppendFile::keep_lines(std::int64_t lines) {
+  std::size_t end = 0;
+  {
+    const MappedFile content(path_);
+    const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
+    for (std::int64_t line = 0; line < lines; ++line) {
+      const std::size_t at = text.find('\n', end);
+      require<FileError>(at != std::string_view::npos, path_.string(), ": expected at least ", lines, " lines, found ", line);
+      end = at + 1;
+    }
+  }
+  if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be cut");
 }
 
 RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
@@ -130,20 +212,21 @@ void RunFolder::go_back_to(RowCounts rows) {
 
 void RunFolder::write_config(const RunConfig& config, const RunSummary& summary) {
   if (!files_) return;
-  std::string devices;
-  for (const std::string& device : summary.devices) devices += (devices.empty() ? "" : ", ") + quoted(device);
-  write_file_atomically(path_ / "config.yaml",
-                        concat_text(to_yaml(config), "summary:\n  parameter_count: ", summary.parameter_count, "\n  num_workers: ", summary.num_workers,
-                                    "\n  devices: [", devices, "]\n  training_start: ", quoted(summary.training_start),
-                                    "\n  training_end: ", quoted(summary.training_end), "\n  error: ", quoted(summary.error), "\n"));
+  write_file_atomically(path_ / "config.yaml", to_yaml(config) + write_yaml(summary_section(summary)));
+}
+
+void RunFolder::log(std::string_view line) {
+  if (files_) files_->log.append(concat_text(format_now(), " ", line, "\n"));
 }
 
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides) {
   const std::filesystem::path file = checked_folder(folder) / "config.yaml";
   const IoConfig before = read_run_config(file, registry).io;
   RunConfig config = read_run_config(file, registry, overrides);
-  const auto check = [&](const char* field, const std::string& found, const std::string& wish) {
-    require<ConfigError>(found == wish, "io.", field, ": expected no other value than ", quoted(wish), ", since a run stays in its folder, got ", quoted(found));
+  const auto text_of = [](const std::string& value) { return value.empty() ? "null" : in_quotes(value); };
+  const auto check = [&](const char* field, const std::string& found, const std::string& expected) {
+    require<ConfigError>(found == expected, "io.", field, ": expected no other value than ", text_of(expected),
+                         ", since a run stays in its folder, got ", text_of(found));
   };
   check("name_model", config.io.name_model, before.name_model);
   check("output_dir", config.io.output_dir, before.output_dir);
@@ -152,10 +235,6 @@ RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockReg
   config.resume.reset();
   if (start) config.resume.emplace().checkpoint_file = *start;
   return config;
-}
-
-void RunFolder::log(std::string_view line) {
-  if (files_) files_->log.append(concat_text(format_now(), " ", line, "\n"));
 }
 
 }  // namespace mblm

@@ -2,23 +2,21 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "engine/io/file_descriptor.h"
 #include "mblm/config/config.h"
-#include "train/append_file.h"
-#include "train/csv.h"
 #include "train/run_lock.h"
 
 namespace mblm {
 
-// Local time, "2024-01-31 12:00:00.123456"; `separator` stands between date and time.
-std::string format_time(std::chrono::system_clock::time_point time, char separator = ' ');
+// The local time now, "2024-01-31 12:00:00.123456"; `separator` is between date and time.
 std::string format_now(char separator = ' ');
 
 // RUNID: `job_id`, else io.run_id, else seconds since 1970. Throws ConfigError for one that is not the name of a folder.
@@ -34,6 +32,54 @@ struct RunSummary {
 // Rows written to the tables, without their headers.
 struct RowCounts {
   std::int64_t loss = 0, time_memory = 0;
+};
+
+// A row of loss.csv. -1 stands for what a row of its kind does not have.
+struct LossRow {
+  std::int64_t gpu_rank = 0;
+  std::string timestamp = {};      // local time, "2024-01-31 12:00:00.123456"
+  std::int64_t elements_seen = -1;
+  std::string_view kind = {};      // train, valid, test
+  std::int64_t epoch = -1, batch = -1, cum_batch = -1;
+  double loss = 0;
+  double lr = -1, avg_grad = -1, avg_grad_clipped = -1;
+};
+
+// A row of timemem.csv: seconds, and memory in GiB.
+struct TimeMemoryRow {
+  std::int64_t cum_batch = -1, num_items = 0;
+  std::string_view kind = {};
+  double fw_time = 0;
+  std::optional<double> bw_time = {};
+  double allocated = 0, allocated_max = 0, reserved = 0, reserved_max = 0, total = 0;
+};
+
+inline constexpr std::string_view loss_header = "gpu_rank,timestamp,elements_seen,kind,epoch,batch,cum_batch,loss,lr,avg_grad,avg_grad_clipped\n";
+inline constexpr std::string_view time_memory_header =
+    "cum_batch,num_items,kind,fw_time,bw_time,allocated,allocated_max,reserved,reserved_max,total\n";
+
+// The shortest text that reads back as the same number.
+std::string shortest_text(double number);
+
+// One line with its end. Numbers are their shortest text.
+std::string to_csv(const LossRow& row);
+std::string to_csv(const TimeMemoryRow& row);
+
+// A file that grows by whole lines. Each append is one write at the end of the file, so that a reader sees whole lines. Errors
+// are FileErrors.
+class AppendFile {
+ public:
+  // Opens the file, and makes it when it is not there.
+  explicit AppendFile(const std::filesystem::path& path);
+  void append(std::string_view text);
+  // What was appended is on disk then.
+  void flush();
+  // Cuts the file after so many lines. Throws FileError when it has fewer.
+  void keep_lines(std::int64_t lines);
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor file_;
 };
 
 // Locked as long as this lives.

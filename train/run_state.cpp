@@ -6,7 +6,6 @@
 #include <string_view>
 
 #include "engine/io/checksum.h"
-#include "train/csv.h"
 
 namespace mblm {
 namespace {
@@ -31,7 +30,7 @@ void visit_numbers(State& state, const Visit& visit) {
   visit("validation_due", training.validation_due);
   visit("avg_grad", training.avg_grad);
   visit("avg_grad_clipped", training.avg_grad_clipped);
-  visit("first_batch", state.first_batch);
+  visit("first_batch", training.first_batch);
   visit("sequences", state.sequences);
   visit("loss_rows", state.rows.loss);
   visit("timemem_rows", state.rows.time_memory);

@@ -1,15 +1,21 @@
 #include "train/trainer.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
+
+#include "train/checkpointer.h"
+#include "train/recorder.h"
+#include "train/step_runner.h"
+#include "train/training_data.h"
+#include "train/training_steps.h"
+#include "train/worker_sync.h"
 
 namespace mblm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr std::int64_t timed_micro_steps = 30;  // whose times and memory go to timemem.csv
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -21,105 +27,26 @@ DeviceInfo info_of(Device device) {
   return {device, concat_text(device), 0};
 }
 
-std::string_view csv_kind(Split split) {
-  constexpr std::string_view kinds[] = {"train", "valid", "test"};
-  return kinds[static_cast<int>(split)];
-}
-
-// `, 12 of 100 answers right` where there are answers.
-std::string answers_text(const Evaluation& evaluation) {
-  const AnswerScore all = evaluation.all_answers();
-  return all.answers == 0 ? "" : concat_text(", ", all.correct, " of ", all.answers, " answers right");
-}
-
 const RunConfig& checked(const RunConfig& config) {
   check_run_config(config);
   return config;
 }
 
-// The precision is written down: a run that goes on elsewhere keeps it.
+// The precision is written down: a run that is resumed elsewhere keeps it.
 RunConfig with_precision(RunConfig config, Device device) {
   config.train.precision = name_of(precision_named(config.train.precision, device));
   return config;
 }
 
-}  // namespace
-
-Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers) {
-  const auto open = [&](Split split) {
-    const bool is_shared = split == Split::Train;
-    return datasets.make(config.io.dataset_id, {.path = config.io.dataset_dir,
-                                                .arguments = config.io.dataset_args,
-                                                .split = split,
-                                                .length = config.input_seq_len,
-                                                .num_tokens = config.model.num_tokens,
-                                                .pad_token_id = config.model.pad_token_id,
-                                                .masking = masking_of(config),
-                                                .seed = static_cast<std::uint64_t>(config.train.seed),
-                                                .worker = is_shared ? workers.rank() : 0,
-                                                .workers = is_shared ? workers.size() : 1});
-  };
-  Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
-  require<ConfigError>(data.train->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
-                       config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
-                       config.io.dataset_id);
-  require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
-                     " sequences of ", config.input_seq_len, " for one batch of training, found ", data.train->size(0));
-  if (config.resume) {
-    const std::int64_t batches = data.train->size(config.resume->next_epoch_index) / config.train.batch_size;
-    require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
-                         ", the batches of the epoch, got ", config.resume->next_batch_index);
-  }
-  return data;
-}
-
-Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options) try
-    : config_(with_precision(checked(config), options.device)),
-      options_(std::move(options)),
-      workers_(options_.communicator),
-      schedule_(config.train, config.input_seq_len, workers_.size()),
-      validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
-      logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())),
-      data_(open_data(config, datasets, workers_)),
-      start_(open_start(config, options_)),
-      model_(make_model(config_, start_, options_.device)),
-      steps_(*model_, config.train.gradient_accumulate_every * workers_.size(), UpdateOptions{.gradient = {.clip = config.train.gradient_clipping.value_or(0), .stop_after_nonfinite = config.train.on_nonfinite == "stop"}}),
-      folder_(open_folder()),
-      best_(folder_.checkpoints(), config.io.num_models_to_save),
-      states_(folder_.states()) {
-  summary_.parameter_count = model_->parameters().count();
-  summary_.num_workers = workers_.size();
-  const DeviceInfo device = info_of(options_.device);
-  summary_.devices = workers_.exchange(concat_text(options_.device, ": ", device.description));
-  device_memory_ = device.memory_bytes;
-  if (workers_.is_first()) options_.resume_folder.empty() ? begin() : go_on();
-  warn_of_data();
-  share_start();
-} catch (const std::exception& error) {
-  Workers(options.communicator).fail(error);
-}
-
-void Trainer::begin() {
-  try {
-    if (config_.resume) start_from_checkpoint();
-    write_config();
-    for (const std::string& field : inactive_fields(config_)) log("not yet acting: " + field);
-    log(concat_text(summary_.parameter_count, " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(), " optimizer steps, ",
-                    schedule_.warmup_steps(), " of them warm-up"));
-  } catch (const std::exception& error) {
-    note_error(error.what());
-    throw;
-  }
-}
-
-std::optional<CheckpointFile> Trainer::open_start(const RunConfig& config, const TrainerOptions& options) {
+// `resume.checkpoint_file` of a new run.
+std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options) {
   if (!config.resume || config.resume->checkpoint_file.empty() || !options.resume_folder.empty()) return {};
   return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? options.rename_modules : Renames());
 }
 
-// The weights of `resume.checkpoint_file`, all of them. (With `migrate_embeddings` the Python package takes over only those
-// of the vocabulary and forgets the rest.)
-std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
+// With all the weights of `start`. (With `migrate_embeddings` the Python package takes over only those of the vocabulary and
+// forgets the rest.)
+std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
   auto model = std::make_unique<Model>(config.model);
   model->allocate(device, precision_named(config.train.precision, device));
   model->initialize(static_cast<std::uint64_t>(config.train.seed));
@@ -127,226 +54,198 @@ std::unique_ptr<Model> Trainer::make_model(const RunConfig& config, const std::o
   return model;
 }
 
+// Rank 0 makes or opens the folder and tells the others where it is.
+RunFolder open_folder(const RunConfig& config, const TrainerOptions& options, const Workers& workers) {
+  if (!workers.is_rank0()) return RunFolder::for_reading(workers.exchange().front());
+  RunFolder folder = options.resume_folder.empty() ? RunFolder(config.io, run_id_of(config.io, options.job_id, std::chrono::system_clock::now()))
+                                                   : RunFolder(options.resume_folder);
+  workers.exchange(folder.path());
+  return folder;
+}
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options) try
+    : config_(with_precision(checked(config), options.device)),
+      options_(std::move(options)),
+      workers_(options_.communicator),
+      schedule_(config.train, config.input_seq_len, workers_.size()),
+      validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
+      logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())) {
+  data_ = std::make_unique<TrainingData>(config_, datasets, workers_);
+  const std::optional<CheckpointFile> start = open_start(config_, options_);
+  model_ = make_model(config_, start, options_.device);
+  runner_ = std::make_unique<StepRunner>(*model_, config_.train.gradient_accumulate_every * workers_.size(),
+                                         UpdateOptions{.gradient = {.clip = config_.train.gradient_clipping.value_or(0),
+                                                                    .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}});
+
+  // Nothing is written before all workers have opened what they need.
+  check_consistent(workers_, config_, options_.device, data_->train().size(0));
+  folder_ = std::make_unique<RunFolder>(open_folder(config_, options_, workers_));
+  const DeviceInfo device = info_of(options_.device);
+  RunSummary summary{.parameter_count = model_->parameters().count(),
+                     .num_workers = workers_.size(),
+                     .devices = workers_.exchange(concat_text(options_.device, ": ", device.description))};
+
+  best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save);
+  recorder_ = std::make_unique<Recorder>(config_, options_.callbacks, workers_, state_, *best_, *folder_, device, std::move(summary));
+  steps_ = std::make_unique<TrainingSteps>(config_, schedule_, workers_, *model_, *runner_, *recorder_);
+  checkpointer_ = std::make_unique<Checkpointer>(config_, schedule_, workers_, *data_, *model_, *steps_, *folder_, *best_, *recorder_);
+  sync_ = std::make_unique<WorkerSync>(workers_, options_.callbacks.should_stop, config_.train.save_state_every);
+
+  if (workers_.is_rank0()) options_.resume_folder.empty() ? begin(start) : resume();
+  for (const std::string& warning : data_->warnings()) recorder_->warn(warning);
+  if (!workers_.is_alone()) {
+    state_ = workers_.exchange_values(state_).front();
+    steps_->share_from_rank0();
+  }
+} catch (const std::exception& error) {
+  Workers(options.communicator).fail(error);
+}
+
+Trainer::~Trainer() = default;
+
+// A new run, on rank 0.
+void Trainer::begin(const std::optional<CheckpointFile>& start) {
+  try {
+    if (config_.resume) start_from_checkpoint(start);
+    recorder_->write_config();
+    for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
+    recorder_->log(concat_text(model_->parameters().count(), " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(),
+                               " optimizer steps, ", schedule_.warmup_steps(), " of them warm-up"));
+  } catch (const std::exception& error) {
+    recorder_->note_error(error.what());
+    throw;
+  }
+}
+
 // The Python package's way: the weights, which the model has already, and the place in the data. They are the first candidate
 // for the best. The state is saved before there is a config.yaml, which does not tell for long where the run began.
-void Trainer::start_from_checkpoint() {
-  const ResumeConfig& resume = *config_.resume;
-  const std::int64_t batches = batches_in_epoch(resume.next_epoch_index);
-  state_.epoch = resume.next_epoch_index;
-  state_.batch = resume.next_batch_index;
-  first_batch_ = batches * state_.epoch + state_.batch;
-  skip_empty_epochs(state_.epoch, state_.batch);
-  if (start_) log(concat_text("starts from ", resume.checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
-  if (start_ && start_->loss) save_if_best(*start_->loss);
-  start_.reset();
-  write_state();
+void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) {
+  state_ = data_->state_at(config_.resume->next_epoch_index, config_.resume->next_batch_index);
+  if (start) recorder_->log(concat_text("starts from ", config_.resume->checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
+  if (start && start->loss) checkpointer_->save_if_best(*start->loss, state_);
+  checkpointer_->save_state(state_);
+}
+
+// The rest of a run, on rank 0.
+void Trainer::resume() {
+  state_ = checkpointer_->restore();
+  recorder_->write_config();
 }
 
 TrainingResult Trainer::run() {
-  summary_.training_start = format_now('T');
-  clock_.emplace(options_.callbacks.progress_interval, state_.micro_step);
-  state_saved_ = Clock::now();
-  steps_.set_micro_step(cumulative_batch());
+  recorder_->begin_training();
+  progress_.emplace(options_.callbacks, schedule_, state_, config_.train.batch_size * config_.input_seq_len * workers_.size());
+  sync_->restart_save_interval();
+  runner_->set_micro_step(state_.cumulative_batch());
   TrainingResult result;
   try {
     workers_.together([&] {
       loop();
       finish(result);
-      summary_.training_end = format_now('T');
-      write_config();
+      recorder_->end_training();
+      recorder_->write_config();
     });
   } catch (const std::exception& error) {
-    note_error(error.what());
+    recorder_->note_error(error.what());
     throw;
   }
-  result.folder = folder_.path();
-  result.stopped = stopped_;
+  result.folder = folder_->path();
+  result.stopped = sync_->stopped();
   result.state = state_;
   return result;
 }
 
 void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // it was stopped half-way
-  Prefetcher batches(*data_.train, places());
-  while (state_.micro_step < schedule_.micro_steps() && !asked_to_stop()) {
-    if (state_is_due()) save_state();
+  Prefetcher batches(data_->train(), data_->places(state_, schedule_.micro_steps() - state_.micro_step));
+  while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
+    if (sync_->save_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
-    const Tensor loss = micro_step(batches);
-    if (contains(logging_points_, index)) {
-      pending_rows_.push_back(training_row().with_loss("train", loss.item()));
-      if (workers_.is_alone()) write_pending_rows();
-      log(concat_text("micro-step ", index + 1, ": training loss ", shortest_text(loss.item())));
-    }
+    const Tensor loss = steps_->micro_step(batches.next().value(), state_);
+    if (contains(logging_points_, index)) recorder_->add_training_loss(loss.item(), schedule_.learning_rate(state_.steps));
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
-    advance();
+    data_->advance(state_);
     if (contains(validation_points_, index)) validate();
-    report_progress(loss);
+    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item(), steps_->gradient_norm());
   }
-  log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
-  write_pending_rows();
+  recorder_->log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
+  recorder_->write_pending_rows();
   save_state();
 }
 
-bool Trainer::wants_to_stop() const { return options_.callbacks.should_stop && options_.callbacks.should_stop(); }
-
-bool Trainer::asked_to_stop() {
-  if (workers_.is_alone()) stopped_ = stopped_ || wants_to_stop();
-  return stopped_;
-}
-
-// The next batch, whose place (epoch, batch) is then that of the state.
-Tensor Trainer::micro_step(Prefetcher& batches) {
-  const std::uint64_t seed = static_cast<std::uint64_t>(config_.train.seed);
-  const Batch batch = batches.next().value();
-  const ForwardContext context{.training = true,
-                               .seed = seed,
-                               .first_sequence = workers_.rank() * config_.train.batch_size};
-  const Tensor loss = state_.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : steps_.micro_step(batch, context);
-  state_.elements += elements_per_batch(config_.train, config_.input_seq_len);
-  return loss;
-}
-
-// A row of timemem.csv too: the time of each half, which makes the host wait for the device.
-Tensor Trainer::timed_micro_step(const Batch& batch, const ForwardContext& context) {
-  const Clock::time_point start = Clock::now();
-  const Model::Loss loss = steps_.forward(batch, context);
-  loss.loss.item();
-  const double forward_seconds = seconds_since(start);
-  const Clock::time_point middle = Clock::now();
-  steps_.backward(loss);
-  model_->parameters().gradients().slice(0, 1).item();
-  write_row(TimeMemoryRow{.cum_batch = cumulative_batch(),
-                          .num_items = config_.train.batch_size,
-                          .kind = "train",
-                          .fw_time = forward_seconds,
-                          .bw_time = seconds_since(middle)});
-  return loss.loss.detach();
-}
-
 void Trainer::optimizer_step() {
-  exchange_news();
-  steps_.optimizer_step(schedule_.learning_rate(state_.steps), workers_.collective());
-  ++state_.steps;
-  take_outcomes(StepRunner::Newest::Leave);
-  // These means take a pass over all gradients on the host: only when the next row of loss.csv tells of this step.
+  recorder_->write_pending_rows();
+  sync_->sync_step();
+  steps_->optimizer_step(state_);
+  // Only when the next row of loss.csv reports this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
-  if (next == logging_points_.end() || *next > state_.micro_step + config_.train.gradient_accumulate_every) return;
-  state_.avg_grad = mean_gradient(model_->parameters());
-  state_.avg_grad_clipped = state_.avg_grad * steps_.last_outcome().clip_factor;
+  if (next != logging_points_.end() && *next <= state_.micro_step + config_.train.gradient_accumulate_every) steps_->measure_gradient(state_);
 }
 
-// What became of the optimizer steps: read one step late, so that no step waits for the device.
-void Trainer::take_outcomes(StepRunner::Newest newest) {
-  for (const StepOutcome& outcome : steps_.take_outcomes(newest)) {
-    if (outcome.finite) continue;
-    const std::string message = concat_text("optimizer step ", outcome.step, " after micro-step ", outcome.step * config_.train.gradient_accumulate_every,
-                                            ": ", nonfinite_text(outcome));
-    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
-    ++state_.skipped_steps;
-    log(message + "; skipped");
-  }
-}
-
-void Trainer::advance() {
-  state_.done_epoch = state_.epoch;
-  state_.done_batch = state_.batch;
-  ++state_.micro_step;
-  ++state_.batch;
-  skip_empty_epochs(state_.epoch, state_.batch);
-}
-
-// Moves on from the end of an epoch. An epoch that leaves out its first bytes can be too short for a batch where epoch 0 is not.
-void Trainer::skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const {
-  const std::int64_t first = epoch;
-  while (batch >= batches_in_epoch(epoch)) {
-    ++epoch;
-    batch = 0;
-    require(epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
-  }
-}
-
-// The places of the micro-steps that are left. Other threads ask for them, ahead of the state.
-Prefetcher::NextPlace Trainer::places() const {
-  return [this, epoch = state_.epoch, batch = state_.batch, left = schedule_.micro_steps() - state_.micro_step]() mutable -> std::optional<BatchPlace> {
-    if (left-- <= 0) return {};
-    skip_empty_epochs(epoch, batch);
-    const std::int64_t size = config_.train.batch_size;
-    BatchPlace place{.epoch = epoch, .first = batch++ * size, .count = size};
-    if (config_.train.shuffle_train)
-      place.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle"), static_cast<std::uint32_t>(epoch)};
-    return place;
-  };
-}
-
-Evaluation Trainer::run_evaluation(const Dataset& dataset, Split split) {
-  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
-  // Within a group each of several workers has gradients of its own, which no state holds.
-  if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0) options.should_stop = [this] { return wants_to_stop(); };
-  if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
-  if (config_.train.shuffle_eval && split == Split::Validation)
-    options.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(cumulative_batch())};
-  const Clock::time_point start = Clock::now();
-  const Evaluation result = evaluate(*model_, dataset, options);
-  const double seconds = seconds_since(start);
-  clock_->leave_out(seconds);
-  stopped_ = stopped_ || result.stopped;
-  if (result.stopped) return result;
-  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
-  if (split == Split::Validation) {
-    row.cum_batch = cumulative_batch() - 1;  // of the micro-step before
-    row.num_items = state_.elements;
-  }
-  write_row(row);
-  return result;
+void Trainer::save_state() {
+  steps_->finish_steps(state_);
+  workers_.on_rank0([this] { checkpointer_->save_state(state_); });
+  sync_->restart_save_interval();
 }
 
 // After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
 void Trainer::validate() {
-  take_outcomes(StepRunner::Newest::WaitFor);
-  write_pending_rows();
+  steps_->finish_steps(state_);
+  recorder_->write_pending_rows();
   state_.validation_due = 1;
-  const Evaluation evaluation = run_evaluation(*data_.validation, Split::Validation);
+  const Evaluation evaluation = evaluate_split(data_->validation(), Split::Validation);
   if (evaluation.stopped) return;
   state_.validation_due = 0;
+  recorder_->write_validation(evaluation);
   const double loss = evaluation.mean_batch_loss();
-  const LossRow place{.elements_seen = state_.elements, .epoch = state_.done_epoch, .batch = state_.done_batch, .cum_batch = cumulative_batch() - 1};
-  write_row(place.with_loss("valid", loss));
-  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), answers_text(evaluation)));
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
           ": expected a finite loss, found ", loss);
-  by_first([&] {
+  workers_.on_rank0([&] {
     if (!std::isfinite(loss)) return;
-    save_if_best(loss);
-    log_sample();
+    checkpointer_->save_if_best(loss, state_);
+    const Clock::time_point start = Clock::now();
+    recorder_->log_sample(*model_, data_->validation());
+    progress_->leave_out(seconds_since(start));
   });
-  write_config();
+  recorder_->write_config();
 }
 
-void Trainer::save_if_best(double loss) {
-  best_.add({loss, cumulative_batch()}, [&](const std::filesystem::path& path) { save_model(*model_, path, {{loss_metadata_key, shortest_text(loss)}}); });
+Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
+  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
+  // Several workers can stop only between two groups, see WorkerSync.
+  if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0)
+    options.should_stop = [this] { return sync_->wants_to_stop(); };
+  if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
+  if (config_.train.shuffle_eval && split == Split::Validation)
+    options.shuffle =
+        RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle_eval"), static_cast<std::uint32_t>(state_.cumulative_batch())};
+  const Clock::time_point start = Clock::now();
+  const Evaluation result = evaluate(*model_, dataset, options);
+  const double seconds = seconds_since(start);
+  progress_->leave_out(seconds);
+  if (result.stopped)
+    sync_->stop();
+  else
+    recorder_->write_evaluation_time(split, seconds);
+  return result;
 }
 
-// The best state comes back and is tested.
+// The best model comes back and is tested.
 void Trainer::finish(TrainingResult& result) {
-  if (!best_.list().empty()) result.validation_loss = best_.list().front().loss;
+  if (!best_->list().empty()) result.validation_loss = best_->list().front().loss;
   result.validation_loss = workers_.exchange_values(result.validation_loss).front();
-  if (stopped_) {
-    log(concat_text("stopped after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
+  if (sync_->stopped()) {
+    recorder_->log(concat_text("stopped after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
     return;
   }
-  by_first([&] {
-    best_.remove_others();
-    if (best_.list().empty()) return;
-    load_parameters(*model_, best_.path_of(best_.list().front()));
-    log(concat_text("the best model has validation loss ", shortest_text(*result.validation_loss)));
-  });
-  share_parameters();
-  if (data_.test == nullptr) return;
-  const Evaluation evaluation = run_evaluation(*data_.test, Split::Test);
+  checkpointer_->load_best();
+  if (data_->test() == nullptr) return;
+  const Evaluation evaluation = evaluate_split(*data_->test(), Split::Test);
   if (evaluation.stopped) return;
   result.test_loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.kind = "test", .loss = *result.test_loss});
-  log(concat_text("test loss ", shortest_text(*result.test_loss), answers_text(evaluation)));
+  recorder_->write_test(evaluation);
 }
 
 }  // namespace mblm

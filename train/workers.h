@@ -23,7 +23,7 @@ class Workers {
   int rank() const { return communicator_ == nullptr ? 0 : communicator_->rank(); }
   int size() const { return communicator_ == nullptr ? 1 : communicator_->size(); }
   bool is_alone() const { return size() == 1; }
-  bool is_first() const { return rank() == 0; }  // who writes
+  bool is_rank0() const { return rank() == 0; }  // the worker that writes
 
   // What each one gives, in order of rank. Throws WorkerError when one has failed (together).
   std::vector<std::string> exchange(const std::string& bytes = {}) const;
@@ -68,6 +68,12 @@ class Workers {
     } catch (const std::exception& error) {
       fail(error);
     }
+  }
+  // Does `write` on rank 0. Nobody returns before it is done.
+  template <class Write>
+  void on_rank0(const Write& write) const {
+    if (is_rank0()) write();
+    exchange();
   }
   // For a handler of such an error: tells the others of it, unless they know, and throws the WorkerError; alone, it throws the
   // error again.

@@ -1,4 +1,4 @@
-#include "train/kept_fields.h"
+#include "train/immutable_fields.h"
 
 #include <algorithm>
 #include <functional>
@@ -42,7 +42,7 @@ std::map<std::string, std::string> fields_of(const std::string& yaml) {
 
 }  // namespace
 
-std::string kept_fields(const RunConfig& config, int workers) {
+std::string immutable_fields(const RunConfig& config, int workers) {
   const YamlValue all = parse_yaml(to_yaml(config), "config");
   YamlValue kept;
   kept.add("params", *all.find("params"));

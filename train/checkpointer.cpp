@@ -1,0 +1,78 @@
+#include "train/checkpointer.h"
+
+#include <optional>
+#include <string>
+
+#include "train/immutable_fields.h"
+
+namespace mblm {
+
+Checkpointer::Checkpointer(const RunConfig& config, const Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
+                           TrainingSteps& steps, RunFolder& folder, BestCheckpoints& best, Recorder& recorder)
+    : config_(config),
+      schedule_(schedule),
+      workers_(workers),
+      data_(data),
+      model_(model),
+      steps_(steps),
+      folder_(folder),
+      best_(best),
+      recorder_(recorder),
+      states_(folder.states()) {}
+
+void Checkpointer::save_if_best(double validation_loss, const TrainingState& state) {
+  best_.add({validation_loss, state.cumulative_batch()},
+            [&](const std::filesystem::path& path) { save_model(model_, path, {{loss_metadata_key, shortest_text(validation_loss)}}); });
+}
+
+void Checkpointer::load_best() {
+  workers_.on_rank0([&] {
+    best_.remove_others();
+    if (best_.list().empty()) return;
+    const Checkpoint& best = best_.list().front();
+    load_parameters(model_, best_.path_of(best));
+    recorder_.log(concat_text("the best model has validation loss ", shortest_text(best.loss)));
+  });
+  workers_.broadcast(model_.parameters().values());
+  model_.parameters().values_changed();
+}
+
+void Checkpointer::save_state(const TrainingState& state) {
+  folder_.flush();  // the rows that the state counts are on disk before it
+  states_.save({.training = state,
+                .sequences = data_.train().size(0),
+                .rows = folder_.rows(),
+                .best = best_.list(),
+                .config = immutable_fields(config_, workers_.size())},
+               steps_.tensors());
+  recorder_.log(concat_text("the state after micro-step ", state.micro_step, " is saved"));
+}
+
+// Nothing in the folder changes before all is checked.
+TrainingState Checkpointer::restore() {
+  const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) { recorder_.warn(warning); });
+  if (!saved) {
+    require<FileError>(!config_.resume, folder_.path().string(), ": expected a state in state/, since the run started from a checkpoint, found none");
+    folder_.go_back_to({});
+    recorder_.log("no state was saved; begins anew");
+    return {};
+  }
+  const RunState& state = saved->state;
+  check_state(state, saved->tensors.path());
+  steps_.restore(saved->tensors);
+  folder_.go_back_to(state.rows);
+  best_.restore(state.best);
+  recorder_.log(concat_text("goes on after micro-step ", state.training.micro_step, " of ", schedule_.micro_steps()));
+  return state.training;
+}
+
+void Checkpointer::check_state(const RunState& state, const std::filesystem::path& file) const {
+  const std::string differing = differing_fields(state.config, immutable_fields(config_, workers_.size()));
+  require<ConfigError>(differing.empty(), folder_.path().string(), ": expected the fields that the run has kept so far, found others: ", differing);
+  require<FileError>(data_.train().size(0) == state.sequences, config_.io.dataset_dir, ": expected the training data that the run has used so far, of ",
+                     state.sequences, " sequences, found ", data_.train().size(0));
+  require<FileError>(state.training.micro_step <= schedule_.micro_steps(), file.string(), ": expected at most ", schedule_.micro_steps(),
+                     " micro-steps, found ", state.training.micro_step);
+}
+
+}  // namespace mblm

@@ -1,0 +1,179 @@
+#include "train/recorder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "engine/pool.h"
+#include "train/sample_text.h"
+
+namespace mblm {
+namespace {
+
+std::string_view csv_kind(Split split) {
+  constexpr std::string_view kinds[] = {"train", "valid", "test"};
+  return kinds[static_cast<int>(split)];
+}
+
+// `, 12 of 100 answers right` where there are answers.
+std::string answers_text(const Evaluation& evaluation) {
+  const AnswerScore all = evaluation.all_answers();
+  return all.answers == 0 ? "" : concat_text(", ", all.correct, " of ", all.answers, " answers right");
+}
+
+}  // namespace
+
+Recorder::Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const Workers& workers, const TrainingState& state,
+                   const BestCheckpoints& best, RunFolder& folder, const DeviceInfo& device, RunSummary summary)
+    : config_(config),
+      callbacks_(callbacks),
+      workers_(workers),
+      state_(state),
+      best_(best),
+      folder_(folder),
+      device_(device),
+      summary_(std::move(summary)) {}
+
+void Recorder::log(const std::string& line) {
+  if (!workers_.is_rank0()) return;
+  folder_.log(line);
+  if (callbacks_.on_log) callbacks_.on_log(line);
+}
+
+void Recorder::warn(const std::string& warning) {
+  log("warning: " + warning);
+  if (workers_.is_rank0() && callbacks_.on_warning) callbacks_.on_warning(warning);
+}
+
+// A sample is for the eye: no error of it ends a run.
+void Recorder::log_sample(const Model& model, const Dataset& dataset) {
+  const RandomKey key{static_cast<std::uint64_t>(config_.train.seed), site_of("log_sample"), static_cast<std::uint32_t>(state_.cumulative_batch())};
+  std::string text;
+  try {
+    text = sample_text(model, dataset, key, config_.train.batch_size * config_.input_seq_len);
+  } catch (const std::exception& error) {
+    text = concat_text("none, ", error.what());
+  }
+  log(concat_text("micro-step ", state_.micro_step, ": sample ", text));
+}
+
+// The workers that have rows of their own, in order.
+std::vector<int> Recorder::logged_ranks() const {
+  const std::vector<std::int64_t>& wanted = config_.io.enabled_loss_log_for_gpus;
+  std::vector<int> ranks;
+  for (int rank = 0; rank < workers_.size(); ++rank)
+    if (std::find(wanted.begin(), wanted.end(), rank) != wanted.end()) ranks.push_back(rank);
+  return ranks;
+}
+
+void Recorder::add_training_loss(double loss, double learning_rate) {
+  pending_rows_.push_back({.timestamp = format_now(),
+                           .elements_seen = state_.elements,
+                           .kind = "train",
+                           .epoch = state_.epoch,
+                           .batch = state_.batch,
+                           .cum_batch = state_.cumulative_batch(),
+                           .loss = loss,
+                           .lr = learning_rate,
+                           .avg_grad = state_.avg_grad,
+                           .avg_grad_clipped = state_.avg_grad_clipped});
+  if (workers_.is_alone()) write_pending_rows();
+  log(concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss)));
+}
+
+// All workers have rows of the same micro-steps, which differ in the loss alone.
+void Recorder::write_pending_rows() {
+  if (pending_rows_.empty()) return;
+  std::vector<double> own;
+  for (const LossRow& row : pending_rows_) own.push_back(row.loss);
+  const std::vector<std::vector<double>> losses = workers_.exchange_lists(own);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    for (const int rank : logged_ranks()) {
+      pending_rows_[i].gpu_rank = rank;
+      pending_rows_[i].loss = losses[static_cast<std::size_t>(rank)][i];
+      folder_.write(pending_rows_[i]);
+    }
+  }
+  pending_rows_.clear();
+}
+
+// The place is that of the micro-step before.
+void Recorder::write_validation(const Evaluation& evaluation) {
+  const double loss = evaluation.mean_batch_loss();
+  write_row(LossRow{.elements_seen = state_.elements,
+                    .kind = "valid",
+                    .epoch = state_.done_epoch,
+                    .batch = state_.done_batch,
+                    .cum_batch = state_.cumulative_batch() - 1,
+                    .loss = loss});
+  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), answers_text(evaluation)));
+}
+
+void Recorder::write_test(const Evaluation& evaluation) {
+  const double loss = evaluation.mean_batch_loss();
+  write_row(LossRow{.kind = "test", .loss = loss});
+  log(concat_text("test loss ", shortest_text(loss), answers_text(evaluation)));
+}
+
+// A row that the workers have in common.
+void Recorder::write_row(LossRow row) {
+  row.timestamp = format_now();
+  for (const int rank : logged_ranks()) {
+    row.gpu_rank = rank;
+    folder_.write(row);
+  }
+}
+
+void Recorder::write_training_time(double forward_seconds, double backward_seconds) {
+  write_row(TimeMemoryRow{.cum_batch = state_.cumulative_batch(),
+                          .num_items = config_.train.batch_size,
+                          .kind = "train",
+                          .fw_time = forward_seconds,
+                          .bw_time = backward_seconds});
+}
+
+void Recorder::write_evaluation_time(Split split, double seconds) {
+  TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
+  if (split == Split::Validation) {
+    row.cum_batch = state_.cumulative_batch() - 1;  // of the micro-step before
+    row.num_items = state_.elements;
+  }
+  write_row(row);
+}
+
+void Recorder::write_row(TimeMemoryRow row) {
+  const auto gibibytes = [](std::size_t bytes) { return std::round(static_cast<double>(bytes) / (1 << 30) * 1000) / 1000; };
+  const PoolStatistics memory = current_pool(device_.device)->statistics();
+  row.allocated = gibibytes(memory.used_bytes);
+  row.allocated_max = gibibytes(memory.peak_used_bytes);
+  row.reserved = gibibytes(memory.held_bytes);
+  row.reserved_max = gibibytes(memory.peak_held_bytes);
+  row.total = gibibytes(device_.memory_bytes);
+  folder_.write(row);
+}
+
+void Recorder::write_config() {
+  RunConfig config = config_;
+  ResumeConfig& resume = config.resume.emplace();
+  if (!best_.list().empty()) resume.checkpoint_file = best_.path_of(best_.list().front()).string();
+  resume.next_epoch_index = state_.epoch;
+  resume.next_batch_index = state_.batch;
+  if (config_.resume && !config_.resume->checkpoint_file.empty()) resume.resumed_from = config_.resume->checkpoint_file;
+  folder_.write_config(config, summary_);
+}
+
+void Recorder::begin_training() { summary_.training_start = format_now('T'); }
+
+void Recorder::end_training() { summary_.training_end = format_now('T'); }
+
+void Recorder::note_error(const char* message) noexcept {
+  try {
+    summary_.error = message;
+    end_training();
+    folder_.log(concat_text("error: ", message));
+    write_config();
+  } catch (const std::exception&) {
+  }
+}
+
+}  // namespace mblm

@@ -1,0 +1,92 @@
+#include "train/training_data.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "engine/error.h"
+#include "engine/random.h"
+
+namespace mblm {
+namespace {
+
+std::unique_ptr<Dataset> open_split(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers, Split split) {
+  const bool is_shared = split == Split::Train;
+  return datasets.make(config.io.dataset_id, {.path = config.io.dataset_dir,
+                                              .arguments = config.io.dataset_args,
+                                              .split = split,
+                                              .length = config.input_seq_len,
+                                              .num_tokens = config.model.num_tokens,
+                                              .pad_token_id = config.model.pad_token_id,
+                                              .masking = masking_of(config),
+                                              .seed = static_cast<std::uint64_t>(config.train.seed),
+                                              .worker = is_shared ? workers.rank() : 0,
+                                              .workers = is_shared ? workers.size() : 1});
+}
+
+}  // namespace
+
+TrainingData::TrainingData(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers)
+    : config_(config),
+      train_(open_split(config, datasets, workers, Split::Train)),
+      validation_(open_split(config, datasets, workers, Split::Validation)),
+      test_(open_split(config, datasets, workers, Split::Test)) {
+  require<ConfigError>(train_->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
+                       config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
+                       config.io.dataset_id);
+  require<FileError>(train_->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
+                     " sequences of ", config.input_seq_len, " for one batch of training, found ", train_->size(0));
+  if (!config.resume) return;
+  const std::int64_t batches = batches_in_epoch(config.resume->next_epoch_index);
+  require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
+                       ", the batches of the epoch, got ", config.resume->next_batch_index);
+}
+
+// Splits may share their files.
+std::vector<std::string> TrainingData::warnings() const {
+  std::vector<std::string> lines;
+  for (const Dataset* split : {train_.get(), validation_.get(), test_.get()}) {
+    if (split == nullptr) continue;
+    for (const std::string& line : split->warnings())
+      if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+  }
+  return lines;
+}
+
+TrainingState TrainingData::state_at(std::int64_t epoch, std::int64_t batch) const {
+  TrainingState state{.first_batch = batches_in_epoch(epoch) * epoch + batch, .epoch = epoch, .batch = batch};
+  skip_empty_epochs(state.epoch, state.batch);
+  return state;
+}
+
+void TrainingData::advance(TrainingState& state) const {
+  state.done_epoch = state.epoch;
+  state.done_batch = state.batch;
+  ++state.micro_step;
+  ++state.batch;
+  skip_empty_epochs(state.epoch, state.batch);
+}
+
+// Moves on from the end of an epoch. An epoch that leaves out its first bytes can be too short for a batch where epoch 0 is not.
+void TrainingData::skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const {
+  const std::int64_t first = epoch;
+  while (batch >= batches_in_epoch(epoch)) {
+    ++epoch;
+    batch = 0;
+    require(epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
+  }
+}
+
+Prefetcher::NextPlace TrainingData::places(const TrainingState& state, std::int64_t count) const {
+  return [this, epoch = state.epoch, batch = state.batch, left = count]() mutable -> std::optional<BatchPlace> {
+    if (left-- <= 0) return {};
+    skip_empty_epochs(epoch, batch);
+    const std::int64_t size = config_.train.batch_size;
+    BatchPlace place{.epoch = epoch, .first = batch++ * size, .count = size};
+    if (config_.train.shuffle_train)
+      place.shuffle = RandomKey{static_cast<std::uint64_t>(config_.train.seed), site_of("shuffle"), static_cast<std::uint32_t>(epoch)};
+    return place;
+  };
+}
+
+}  // namespace mblm

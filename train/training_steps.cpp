@@ -1,0 +1,86 @@
+#include "train/training_steps.h"
+
+#include <chrono>
+#include <cmath>
+#include <string>
+
+namespace mblm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t timed_micro_steps = 30;  // whose times and memory go to timemem.csv
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+}  // namespace
+
+TrainingSteps::TrainingSteps(const RunConfig& config, const Schedule& schedule, const Workers& workers, Model& model, StepRunner& runner,
+                             Recorder& recorder)
+    : config_(config), schedule_(schedule), workers_(workers), model_(model), runner_(runner), recorder_(recorder) {}
+
+Tensor TrainingSteps::micro_step(const Batch& batch, TrainingState& state) {
+  const ForwardContext context{.training = true,
+                               .seed = static_cast<std::uint64_t>(config_.train.seed),
+                               .first_sequence = workers_.rank() * config_.train.batch_size};
+  const Tensor loss = state.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : runner_.micro_step(batch, context);
+  state.elements += elements_per_batch(config_.train, config_.input_seq_len);
+  return loss;
+}
+
+// The time of each half, which makes the host wait for the device.
+Tensor TrainingSteps::timed_micro_step(const Batch& batch, const ForwardContext& context) {
+  const Clock::time_point start = Clock::now();
+  const Model::Loss loss = runner_.forward(batch, context);
+  loss.loss.item();
+  const double forward_seconds = seconds_since(start);
+  const Clock::time_point middle = Clock::now();
+  runner_.backward(loss);
+  model_.parameters().gradients().slice(0, 1).item();
+  recorder_.write_training_time(forward_seconds, seconds_since(middle));
+  return loss.loss.detach();
+}
+
+void TrainingSteps::optimizer_step(TrainingState& state) {
+  runner_.optimizer_step(schedule_.learning_rate(state.steps), workers_.collective());
+  ++state.steps;
+  take_outcomes(state, StepRunner::Newest::Leave);
+}
+
+void TrainingSteps::finish_steps(TrainingState& state) { take_outcomes(state, StepRunner::Newest::WaitFor); }
+
+void TrainingSteps::take_outcomes(TrainingState& state, StepRunner::Newest newest) {
+  for (const StepOutcome& outcome : runner_.take_outcomes(newest)) {
+    if (outcome.finite) continue;
+    const std::string message = nonfinite_text(outcome);
+    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
+    ++state.skipped_steps;
+    recorder_.log(message + "; skipped");
+  }
+}
+
+std::string TrainingSteps::nonfinite_text(const StepOutcome& outcome) const {
+  const bool is_loss = !std::isfinite(outcome.loss);
+  std::string text = concat_text("optimizer step ", outcome.step, " after micro-step ", outcome.step * config_.train.gradient_accumulate_every, ": ");
+  text += is_loss ? concat_text("expected a finite loss, found ", outcome.loss) : "expected a finite gradient, found another";
+  if (outcome.parameter < 0) return text;
+  const std::string parameter = model_.parameters().named_gradients()[static_cast<std::size_t>(outcome.parameter)].name;
+  return text + concat_text(is_loss ? ", and its gradient" : "", " first in stage ", stage_of_parameter(parameter, config_.model.stages()), " in ", parameter);
+}
+
+void TrainingSteps::measure_gradient(TrainingState& state) {
+  state.avg_grad = mean_gradient(model_.parameters());
+  state.avg_grad_clipped = state.avg_grad * runner_.last_outcome().clip_factor;
+}
+
+std::optional<double> TrainingSteps::gradient_norm() const {
+  if (!runner_.has_outcome()) return {};
+  return runner_.last_outcome().gradient_norm;
+}
+
+void TrainingSteps::share_from_rank0() {
+  for (const NamedTensor& named : runner_.state_between_groups()) workers_.broadcast(named.tensor);
+  model_.parameters().values_changed();
+}
+
+}  // namespace mblm
