@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "mblm/checkpoint.h"
 #include "mblm/config/config.h"
 #include "mblm/model.h"
 #include "train/best_checkpoints.h"
