@@ -39,6 +39,8 @@ class KernelSlot {
 std::vector<const KernelSlot*> kernel_slots();
 
 // `Kernel<void(const Tensor& x, Tensor& y)> rms_norm_forward{"rms_norm_forward"};`
+// An op's slots are named `<op>_forward` and `<op>_backward`; a primitive without a gradient, which writes into given tensors,
+// is named by a verb (`accumulate`, `copy_columns`).
 // Calling it runs the function of the device on which the tensor arguments lie. Undefined tensors do not count.
 // Throws DeviceError when they lie on several devices, or when that device's backend has no such kernel.
 template <class Signature> class Kernel;
