@@ -56,7 +56,8 @@ void backward(const Tensor& ids, const Tensor& dy, std::int64_t frozen_row, Tens
   });
 }
 
-const bool added = embedding_forward.add(DeviceKind::Cpu, floating_types, forward) && embedding_backward.add(DeviceKind::Cpu, floating_types, backward);
+const bool added =
+    embedding_forward.add(DeviceKind::Cpu, floating_types, forward) && embedding_backward.add(DeviceKind::Cpu, floating_types, backward);
 
 }  // namespace
 }  // namespace mblm

@@ -133,7 +133,7 @@ void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Ten
       const float* from = data<float>(sums);
       add_product(data<float>(sums), columns);
       for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j) tc[i * s.N + j] = bfloat16(from[i * columns + j]);
+        for (std::int64_t j = 0; j < columns; ++j) write(tc[i * s.N + j], from[i * columns + j]);
     }
   });
 }

@@ -1,5 +1,6 @@
-#include "cpu/selective_chunk.h"
 #include "ops/selective_scan.h"
+
+#include "cpu/selective_chunk.h"
 
 namespace mblm::selective {
 namespace {

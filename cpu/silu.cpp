@@ -18,7 +18,7 @@ void backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
   for_real_type("silu_backward", x.dtype(), [&]<class T>() {
     const T *in = data<T>(x), *d = data<T>(dy);
     T* out = data<T>(dx);
-    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = d[i] * scalar::silu_slope(in[i]); });
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = d[i] * scalar::silu_slope(in[i], scalar::sigmoid(in[i])); });
   });
 }
 
@@ -36,8 +36,9 @@ void gate_backward(const Tensor& x, const Tensor& z, const Tensor& dy, Tensor& d
     const T *in = data<T>(x), *gate = data<T>(z), *d = data<T>(dy);
     T *out_x = data<T>(dx), *out_z = data<T>(dz);
     for_each_element(x.numel(), [=](std::int64_t i) {
-      out_x[i] = d[i] * gate[i] * scalar::sigmoid(gate[i]);
-      out_z[i] = d[i] * in[i] * scalar::silu_slope(gate[i]);
+      const T s = scalar::sigmoid(gate[i]);
+      out_x[i] = d[i] * gate[i] * s;
+      out_z[i] = d[i] * in[i] * scalar::silu_slope(gate[i], s);
     });
   });
 }

@@ -36,7 +36,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, std::op
   Tensor y_rows = as_rows(y);
   const Tensor factor = as_factor(x, weight);
   matmul_forward(as_rows(factor), weight, bias, y_rows, {.transpose_b = true});
-  return record("linear", {x, weight, bias}, y, [factor, weight, bias, x_dtype = x.dtype(), wants_dx = x.wants_grad()](const Tensor& dy) -> std::vector<Tensor> {
+  const DType x_dtype = x.dtype();
+  const bool wants_dx = x.wants_grad();
+  return record("linear", {x, weight, bias}, y, [factor, weight, bias, x_dtype, wants_dx](const Tensor& dy) -> std::vector<Tensor> {
     const Tensor dy_rows = as_rows(dy), dy_factor = as_factor(dy_rows, weight);
     std::vector<Tensor> dxs(3);
     if (wants_dx) {

@@ -113,14 +113,13 @@ MBLM_HOST_DEVICE inline T gelu_slope(T x) {
   return normal_distribution(x) + x * normal_density(x);
 }
 
-// x s, and its slope s (1 + x (1 - s)), where s = sigmoid(x).
+// x s, and its slope s (1 + x (1 - s)), where s = sigmoid(x). The slope takes s, which the gate's gradient needs too.
 template <class T>
 MBLM_HOST_DEVICE inline T silu(T x) {
   return x * sigmoid(x);
 }
 template <class T>
-MBLM_HOST_DEVICE inline T silu_slope(T x) {
-  const T s = sigmoid(x);
+MBLM_HOST_DEVICE inline T silu_slope(T x, T s) {
   return s * (1 + x * (1 - s));
 }
 
