@@ -1,26 +1,19 @@
-#include "cpu/kernel.h"
-#include "engine/autograd.h"
+#include "cpu/elementwise.h"
+#include "engine/elementwise.h"
 
 namespace mblm {
 namespace {
 
 // Memory bound: 12 bytes and one addition per element.
-void accumulate_cpu(Tensor& sum, const Tensor& x) {
-  for_real_type("accumulate", sum.dtype(), [&]<class T>() {
-    T* s = data<T>(sum);
-    const T* v = data<T>(x);
-    parallel_tiles(sum.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-#pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) s[i] += v[i];
-    });
+void run(Tensor& sum, const Tensor& x) {
+  for_mixed_types("accumulate", sum.dtype(), x.dtype(), [&]<class S, class X>() {
+    S* s = data<S>(sum);
+    const X* v = data<X>(x);
+    for_each_element(sum.numel(), [=](std::int64_t i) { write(s[i], read(s[i]) + read(v[i])); });
   });
 }
 
-void fill_cpu(Tensor& x, double value) {
-  for_real_type("fill", x.dtype(), [&]<class T>() { std::fill_n(data<T>(x), x.numel(), static_cast<T>(value)); });
-}
-
-const bool added = add_cpu_kernel(accumulate, accumulate_cpu) && add_cpu_kernel(fill, fill_cpu);
+const bool added = accumulate.add(DeviceKind::Cpu, floating_types, run);
 
 }  // namespace
 }  // namespace mblm

@@ -52,7 +52,7 @@ void keep_factors(const AttentionHead<T>& head, std::int64_t query, std::int64_t
   const std::uint64_t start = head.first_element + static_cast<std::uint64_t>(query * head.keys + first);
   for (std::int64_t j = 0; j < count;) {
     const std::uint64_t element = start + static_cast<std::uint64_t>(j);
-    const std::array<std::uint32_t, 4> words = philox(head.random, element / 4);
+    const RandomWords words = philox(head.random, element / 4);
     for (std::size_t word = element % 4; word < 4 && j < count; ++word, ++j) factors[j] = words[word] >= head.drop_below ? head.keep_factor : T(0);
   }
 }

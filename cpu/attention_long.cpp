@@ -4,7 +4,7 @@
 #include "cpu/attention_head.h"
 #include "cpu/gemm.h"
 #include "cpu/lanes.h"
-#include "cpu/simd_math.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -45,8 +45,8 @@ struct RunningSoftmax {
     const T top = std::max(largest, row_max(s, count));
     const T base = std::isinf(top) && top < 0 ? T(0) : top;  // no key yet: every weight is exp(-inf)
 #pragma omp simd
-    for (std::int64_t j = 0; j < count; ++j) s[j] = fast_exp(s[j] - base);
-    const T factor = fast_exp(largest - base);
+    for (std::int64_t j = 0; j < count; ++j) s[j] = scalar::exp(s[j] - base);
+    const T factor = scalar::exp(largest - base);
     largest = top;
     sum = sum * factor + row_sum(s, count);
     return factor;
@@ -71,7 +71,7 @@ void gradient_rows(const AttentionHead<T>& head, const Tile& tile, const T* log_
     if (head.drop_below > 0) drop_row(head, query, tile.first_key, tile.keys, ds);
 #pragma omp simd
     for (std::int64_t j = 0; j < tile.keys; ++j) {
-      p[j] = fast_exp(p[j] - lse);
+      p[j] = scalar::exp(p[j] - lse);
       ds[j] = p[j] * (ds[j] - dot) * factor;
     }
     if (head.drop_below > 0) drop_row(head, query, tile.first_key, tile.keys, p);

@@ -3,7 +3,7 @@
 
 #include "cpu/attention_head.h"
 #include "cpu/lanes.h"
-#include "cpu/simd_math.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -96,7 +96,7 @@ template <class T>
 RowSoftmax<T> exponentiate(T* s, std::int64_t count) {
   const T largest = row_max(s, count);
 #pragma omp simd
-  for (std::int64_t j = 0; j < count; ++j) s[j] = fast_exp(s[j] - largest);
+  for (std::int64_t j = 0; j < count; ++j) s[j] = scalar::exp(s[j] - largest);
   return {largest, row_sum(s, count)};
 }
 
@@ -145,7 +145,7 @@ void gradient_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t
   const T delta = row_dot(dy, y, head.width), factor = head.sees_none(query) ? T(0) : T(1);
 #pragma omp simd
   for (std::int64_t j = 0; j < padded<T>(n); ++j) {
-    p[j] = fast_exp(p[j] - log_sum_exp);
+    p[j] = scalar::exp(p[j] - log_sum_exp);
     ds[j] = p[j] * (ds[j] - delta) * factor;
   }
   if (head.drop_below > 0) multiply_by(p, keep, n);

@@ -1,7 +1,7 @@
 #include "ops/causal_conv1d.h"
 
 #include "cpu/kernel.h"
-#include "cpu/simd_math.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -21,7 +21,7 @@ class Convolution {
         zero_(zeros(Shape{channels}, input.dtype())),
         x_(data<T>(input)),
         bias_(data<T>(bias_of)),
-        window_(window.defined() ? data<T>(window) : nullptr) {
+        window_(data_or_null<T>(window)) {
     const T* w = data<T>(weight);
     T* out = data<T>(taps_);
     for (std::int64_t c = 0; c < channels; ++c)
@@ -77,7 +77,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
           conv.at(row / conv.tokens, row % conv.tokens, begin, count, sum);
           T* out = py + row * channels + begin;
 #pragma omp simd
-          for (std::int64_t i = 0; i < count; ++i) out[i] = sum[i] * sigmoid(sum[i]);
+          for (std::int64_t i = 0; i < count; ++i) out[i] = scalar::silu(sum[i]);
         }
       }
     });
@@ -115,7 +115,7 @@ class BackwardTile {
     const T* dy = dy_ + row * conv_.channels + begin;
 #pragma omp simd
     for (std::int64_t i = 0; i < count; ++i) {
-      const T s = sigmoid(d[i]);
+      const T s = scalar::sigmoid(d[i]);
       d[i] = dy[i] * s * (1 + d[i] * (1 - s));
     }
     for (std::int64_t k = conv_.width - 1; k >= 0; --k) {
@@ -187,7 +187,7 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     Tensor partials = zeros(Shape{tile_count(rows, tile_rows), (width + 1) * channels}, x.dtype()),
            sums = empty(Shape{width + 1, channels}, x.dtype());
     const T* pdy = data<T>(dy);
-    T *pdx = data<T>(out.dx), *pdwindow = out.dwindow.defined() ? data<T>(out.dwindow) : nullptr, *pp = data<T>(partials), *ps = data<T>(sums);
+    T *pdx = data<T>(out.dx), *pdwindow = data_or_null<T>(out.dwindow), *pp = data<T>(partials), *ps = data<T>(sums);
     if (pdwindow != nullptr) std::fill_n(pdwindow, out.dwindow.numel(), T(0));
     parallel_tiles(rows, tile_rows, [&](std::int64_t first, std::int64_t last, std::int64_t tile) {
       BackwardTile<T>(conv, pdy, pdx, pdwindow, pp + tile * (width + 1) * channels, first, last).run();

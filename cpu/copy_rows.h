@@ -29,7 +29,7 @@ inline std::int64_t bytes_of(const Tensor& x, std::int64_t elements) { return el
 // Fills the CPU's place of a slot with a kernel that moves elements of any floating type.
 template <class Slot>
 bool add_cpu_copy_kernel(Slot& slot, typename Slot::Function function) {
-  return slot.add(DeviceKind::Cpu, {DType::Float32, DType::Float64, DType::BFloat16}, function);
+  return slot.add(DeviceKind::Cpu, floating_types, function);
 }
 
 }  // namespace mblm

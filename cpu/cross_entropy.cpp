@@ -4,35 +4,20 @@
 #include <limits>
 
 #include "cpu/kernel.h"
-#include "cpu/simd_math.h"
+#include "cpu/lanes.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// The largest element. Lanes of its own: a reduction over `max` is not vectorised where NaN has to be respected, and which
-// lane holds a NaN does not matter, since the exponentials that follow pass it on.
-template <class T>
-T largest(const T* x, std::int64_t width) {
-  constexpr std::int64_t lanes = 16;
-  T best[lanes];
-  std::fill_n(best, lanes, x[0]);
-  const std::int64_t whole = width / lanes * lanes;
-  for (std::int64_t i = 0; i < whole; i += lanes) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < lanes; ++j) best[j] = x[i + j] > best[j] ? x[i + j] : best[j];
-  }
-  for (std::int64_t i = whole; i < width; ++i) best[0] = x[i] > best[0] ? x[i] : best[0];
-  return *std::max_element(best, best + lanes);
-}
-
 // sum_v exp(x_v - shift), in the element type: V additions in vector lanes.
 template <class T>
 T sum_of_exp(const T* x, std::int64_t width, T shift) {
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (std::int64_t v = 0; v < width; ++v) sum += fast_exp(x[v] - shift);
+  for (std::int64_t v = 0; v < width; ++v) sum += scalar::exp(x[v] - shift);
   return sum;
 }
 
@@ -55,7 +40,7 @@ Sums forward_rows(const T* logits, const std::int64_t* targets, std::int64_t ign
     elements[row] = 0;
     log_sum_exp[row] = infinity;
     if (target == ignored_id || target < 0 || target >= width || weight == 0) continue;
-    const T top = largest(x, width);
+    const T top = row_max(x, width);
     const double log_sum = std::log(static_cast<double>(sum_of_exp(x, width, top)));
     log_sum_exp[row] = static_cast<double>(top) + log_sum;
     elements[row] = static_cast<T>(weight * (log_sum - (static_cast<double>(x[target]) - static_cast<double>(top))));
@@ -70,7 +55,7 @@ void forward(const Tensor& logits, const Tensor& targets, std::int64_t ignored_i
   for_real_type("cross_entropy_forward", logits.dtype(), [&]<class T>() {
     const std::int64_t rows = targets.numel(), width = logits.shape().last(), tile_rows = rows_per_tile(width);
     std::vector<Sums> tiles(static_cast<std::size_t>(tile_count(rows, tile_rows)));
-    const T *x = data<T>(logits), *w = weights.defined() ? data<T>(weights) : nullptr;
+    const T *x = data<T>(logits), *w = data_or_null<T>(weights);
     const std::int64_t* t = data<std::int64_t>(targets);
     T* e = data<T>(elements);
     double* l = data<double>(log_sum_exp);
@@ -92,7 +77,7 @@ template <class T>
 void backward_row(const T* x, std::int64_t width, std::int64_t target, double log_sum_exp, T factor, T* out) {
   const T high = static_cast<T>(log_sum_exp), low = static_cast<T>(log_sum_exp - static_cast<double>(high));
 #pragma omp simd
-  for (std::int64_t v = 0; v < width; ++v) out[v] = factor * fast_exp((x[v] - high) - low);
+  for (std::int64_t v = 0; v < width; ++v) out[v] = factor * scalar::exp((x[v] - high) - low);
   out[target] -= factor;
 }
 
@@ -101,7 +86,7 @@ void backward(const Tensor& logits, const Tensor& targets, const Tensor& weights
   for_real_type("cross_entropy_backward", logits.dtype(), [&]<class T>() {
     const std::int64_t rows = targets.numel(), width = logits.shape().last(), elements = *data<std::int64_t>(count);
     const double share = elements == 0 ? 0.0 : static_cast<double>(*data<T>(dloss)) / static_cast<double>(elements);
-    const T *x = data<T>(logits), *w = weights.defined() ? data<T>(weights) : nullptr;
+    const T *x = data<T>(logits), *w = data_or_null<T>(weights);
     const std::int64_t* t = data<std::int64_t>(targets);
     const double* l = data<double>(log_sum_exp);
     T* dx = data<T>(dlogits);

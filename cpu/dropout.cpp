@@ -14,7 +14,7 @@ constexpr std::int64_t group_words = 4 * group_blocks;
 void draw_words(RandomKey key, std::uint64_t block, std::uint32_t* words) {
 #pragma omp simd
   for (std::int64_t i = 0; i < group_blocks; ++i) {
-    const std::array<std::uint32_t, 4> four = philox(key, block + static_cast<std::uint64_t>(i));
+    const RandomWords four = philox(key, block + static_cast<std::uint64_t>(i));
     words[4 * i] = four[0];
     words[4 * i + 1] = four[1];
     words[4 * i + 2] = four[2];

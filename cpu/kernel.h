@@ -1,6 +1,8 @@
 // What the CPU kernels share: element types, registration, tiles of rows.
 #pragma once
 
+#include <vector>
+
 #include "engine/kernel.h"
 #include "engine/kernel_data.h"
 #include "engine/parallel.h"
@@ -16,6 +18,96 @@ void for_real_type(const char* kernel, DType dtype, F&& f) {
     default: throw DTypeError(concat_text(kernel, ": expected float32 or float64, got ", dtype));
   }
 }
+
+// Runs f.operator()<T>() for float, double or bfloat16; throws DTypeError for anything else.
+template <class F>
+void for_floating_type(const char* kernel, DType dtype, F&& f) {
+  require<DTypeError>(is_floating(dtype), kernel, ": expected floating elements, got ", dtype);
+  if (dtype == DType::BFloat16)
+    f.template operator()<bfloat16>();
+  else
+    for_real_type(kernel, dtype, f);
+}
+
+// The type of the arithmetic on elements of type T.
+template <class T>
+using Real = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
+
+// Runs f.operator()<A, B>() for two tensors of float32 and bfloat16 in any mix, or of float64 both; throws DTypeError for
+// anything else.
+template <class F>
+void for_mixed_types(const char* kernel, DType a, DType b, F&& f) {
+  for_floating_type(kernel, a, [&]<class A>() {
+    for_floating_type(kernel, b, [&]<class B>() {
+      if constexpr (std::is_same_v<Real<A>, Real<B>>)
+        f.template operator()<A, B>();
+      else
+        throw DTypeError(concat_text(kernel, ": expected float64 for both tensors or for none, got ", a, " and ", b));
+    });
+  });
+}
+
+// An element read as a number, and a number written as an element. A bfloat16 is written as bits, because GCC does not
+// vectorise a loop over assignments of a struct.
+template <class T>
+inline Real<T> read(const T& element) {
+  return static_cast<Real<T>>(element);
+}
+template <class T, class Number>
+inline void write(T& element, Number number) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    element.bits = bfloat16(static_cast<float>(number)).bits;
+  else
+    element = static_cast<T>(number);
+}
+
+// Rows of T for kernels that compute on rows of numbers: rows of numbers are used in place, rows of bfloat16 go through a buffer.
+template <class T>
+class RowBuffer {
+ public:
+  explicit RowBuffer(std::int64_t width) : width_(width), buffer_(in_place ? 0 : static_cast<std::size_t>(width)) {}
+
+  // The numbers of a row; valid until the next call.
+  const Real<T>* read_row(const T* row) {
+    if constexpr (in_place) {
+      return row;
+    } else {
+#pragma omp simd
+      for (std::int64_t i = 0; i < width_; ++i) buffer_[static_cast<std::size_t>(i)] = read(row[i]);
+      return buffer_.data();
+    }
+  }
+  // Where to write the numbers of a row, and what stores them there in the end.
+  Real<T>* start_row(T* row) {
+    if constexpr (in_place)
+      return row;
+    else
+      return buffer_.data();
+  }
+  void finish_row(T* row) {
+    if constexpr (!in_place) {
+#pragma omp simd
+      for (std::int64_t i = 0; i < width_; ++i) write(row[i], buffer_[static_cast<std::size_t>(i)]);
+    }
+  }
+
+ private:
+  static constexpr bool in_place = std::is_same_v<T, Real<T>>;
+  std::int64_t width_;
+  std::vector<Real<T>> buffer_;
+};
+
+// Address of the first element; null for a tensor that is not given.
+template <class T>
+T* data_or_null(Tensor& x) {
+  return x.defined() ? data<T>(x) : nullptr;
+}
+template <class T>
+const T* data_or_null(const Tensor& x) {
+  return x.defined() ? data<T>(x) : nullptr;
+}
+
+inline constexpr std::initializer_list<DType> floating_types = {DType::Float32, DType::Float64, DType::BFloat16};
 
 // Fills the CPU's place of a slot with a kernel that takes float32 and float64.
 template <class Slot>

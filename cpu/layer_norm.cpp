@@ -23,20 +23,27 @@ T squared_distance(const T* x, T mean, std::int64_t n) {
 }
 
 // A row at a time, read three times while it is in the L1 cache: the mean first, then the squares of the distances from it,
-// which do not cancel as sum(x^2) - D mean^2 does. Sums in the element type: D additions in vector lanes.
+// which do not cancel as sum(x^2) - D mean^2 does. Sums in float32 (float64 for float64): D additions in vector
+// lanes.
 void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, Tensor& y, Tensor& statistics) {
-  for_real_type("layer_norm_forward", x.dtype(), [&]<class T>() {
+  for_mixed_types("layer_norm_forward", x.dtype(), y.dtype(), [&]<class X, class Y>() {
+    using T = Real<X>;
     const std::int64_t width = x.shape().last();
-    const T *px = data<T>(x), *g = data<T>(weight), *b = data<T>(bias);
-    T *py = data<T>(y), *s = data<T>(statistics);
+    const X* px = data<X>(x);
+    Y* py = data<Y>(y);
+    const T *g = data<T>(weight), *b = data<T>(bias);
+    T* s = data<T>(statistics);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      RowBuffer<X> x_buffer(width);
+      RowBuffer<Y> y_buffer(width);
       for (std::int64_t row = begin; row < end; ++row) {
-        const T* in = px + row * width;
-        T* out = py + row * width;
+        const T* in = x_buffer.read_row(px + row * width);
+        T* out = y_buffer.start_row(py + row * width);
         const T mean = row_sum(in, width) / static_cast<T>(width);
         const T r = 1 / std::sqrt(squared_distance(in, mean, width) / static_cast<T>(width) + static_cast<T>(eps));
 #pragma omp simd
         for (std::int64_t i = 0; i < width; ++i) out[i] = (in[i] - mean) * r * g[i] + b[i];
+        y_buffer.finish_row(py + row * width);
         s[2 * row] = mean;
         s[2 * row + 1] = r;
       }
@@ -66,22 +73,31 @@ void backward_row(const T* in, const T* g, T mean, T r, const T* d, std::int64_t
 
 void backward(const Tensor& x, const Tensor& weight, const Tensor& statistics, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta_weight,
               Tensor& dbias, float beta_bias) {
-  for_real_type("layer_norm_backward", x.dtype(), [&]<class T>() {
+  for_mixed_types("layer_norm_backward", x.dtype(), dy.dtype(), [&]<class X, class Y>() {
+    using T = Real<X>;
     const std::int64_t rows = x.shape().rows(), width = x.shape().last(), tile_rows = rows_per_partial(rows, width);
-    Tensor weight_partials = zeros(Shape{tile_count(rows, tile_rows), width}, x.dtype()), bias_partials = zeros_like(weight_partials);
-    const T *px = data<T>(x), *g = data<T>(weight), *s = data<T>(statistics), *pdy = data<T>(dy);
-    T *pdx = data<T>(dx), *dg = data<T>(weight_partials), *db = data<T>(bias_partials);
+    Tensor weight_partials = zeros(Shape{tile_count(rows, tile_rows), width}, weight.dtype()), bias_partials = zeros_like(weight_partials);
+    const X* px = data<X>(x);
+    const Y* pdy = data<Y>(dy);
+    X* pdx = data<X>(dx);
+    const T *g = data<T>(weight), *s = data<T>(statistics);
+    T *dg = data<T>(weight_partials), *db = data<T>(bias_partials);
     parallel_tiles(rows, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
-      for (std::int64_t row = begin; row < end; ++row)
-        backward_row(px + row * width, g, s[2 * row], s[2 * row + 1], pdy + row * width, width, pdx + row * width, dg + tile * width,
-                     db + tile * width);
+      RowBuffer<X> x_buffer(width), dx_buffer(width);
+      RowBuffer<Y> dy_buffer(width);
+      for (std::int64_t row = begin; row < end; ++row) {
+        backward_row(x_buffer.read_row(px + row * width), g, s[2 * row], s[2 * row + 1], dy_buffer.read_row(pdy + row * width), width,
+                     dx_buffer.start_row(pdx + row * width), dg + tile * width, db + tile * width);
+        dx_buffer.finish_row(pdx + row * width);
+      }
     });
     add_partials(weight_partials, data<T>(dweight), beta_weight);
     add_partials(bias_partials, data<T>(dbias), beta_bias);
   });
 }
 
-const bool added = add_cpu_kernel(layer_norm_forward, forward) && add_cpu_kernel(layer_norm_backward, backward);
+const bool added =
+    layer_norm_forward.add(DeviceKind::Cpu, floating_types, forward) && layer_norm_backward.add(DeviceKind::Cpu, floating_types, backward);
 
 }  // namespace
 }  // namespace mblm

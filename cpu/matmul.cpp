@@ -98,7 +98,7 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
     return;
   }
   const Sizes s = sizes_of(a, b, c, flags);
-  const T *pa = data<T>(a), *pb = data<T>(b), *pbias = bias.defined() ? data<T>(bias) : nullptr;
+  const T *pa = data<T>(a), *pb = data<T>(b), *pbias = data_or_null<T>(bias);
   T* pc = data<T>(c);
   for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     const T* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
@@ -115,7 +115,7 @@ template <class C, class B>
 void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   const Sizes s = sizes_of(a, b, c, flags);
   const bfloat16 *pa = data<bfloat16>(a), *pb = data<bfloat16>(b);
-  const B* pbias = bias.defined() ? data<B>(bias) : nullptr;
+  const B* pbias = data_or_null<B>(bias);
   C* pc = data<C>(c);
   for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
     const bfloat16* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
@@ -133,14 +133,14 @@ void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Ten
       const float* from = data<float>(sums);
       add_product(data<float>(sums), columns);
       for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j) tc[i * s.N + j] = bfloat16(from[i * columns + j]);
+        for (std::int64_t j = 0; j < columns; ++j) write(tc[i * s.N + j], from[i * columns + j]);
     }
   });
 }
 
 void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   if (a.dtype() != DType::BFloat16) {
-    for_real_type("matmul", a.dtype(), [&]<class T>() { multiply<T>(a, b, bias, c, flags); });
+    for_real_type("matmul_forward", a.dtype(), [&]<class T>() { multiply<T>(a, b, bias, c, flags); });
     return;
   }
   const bool narrow_c = c.dtype() == DType::BFloat16, narrow_bias = bias.defined() && bias.dtype() == DType::BFloat16;
@@ -150,7 +150,7 @@ void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const 
   if (!narrow_c && !narrow_bias) multiply_bfloat16<float, float>(a, b, bias, c, flags);
 }
 
-const bool added = matmul_kernel.add(DeviceKind::Cpu, {DType::Float32, DType::Float64, DType::BFloat16}, run);
+const bool added = matmul_forward.add(DeviceKind::Cpu, floating_types, run);
 
 }  // namespace
 }  // namespace mblm

@@ -1,31 +1,16 @@
 #include "ops/silu.h"
 
-#include "cpu/kernel.h"
-#include "cpu/simd_math.h"
+#include "cpu/elementwise.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
-
-// Runs f(i) for every element, in vector lanes.
-template <class F>
-void for_each_element(std::int64_t n, F&& f) {
-  parallel_tiles(n, elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-#pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) f(i);
-  });
-}
-
-// With s = sigmoid(x): silu'(x) = s (1 + x (1 - s)).
-template <class T>
-inline T silu_slope(T x, T s) {
-  return s * (1 + x * (1 - s));
-}
 
 void forward(const Tensor& x, Tensor& y) {
   for_real_type("silu_forward", x.dtype(), [&]<class T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = in[i] * sigmoid(in[i]); });
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = scalar::silu(in[i]); });
   });
 }
 
@@ -33,7 +18,7 @@ void backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
   for_real_type("silu_backward", x.dtype(), [&]<class T>() {
     const T *in = data<T>(x), *d = data<T>(dy);
     T* out = data<T>(dx);
-    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = d[i] * silu_slope(in[i], sigmoid(in[i])); });
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = d[i] * scalar::silu_slope(in[i], scalar::sigmoid(in[i])); });
   });
 }
 
@@ -41,7 +26,7 @@ void gate_forward(const Tensor& x, const Tensor& z, Tensor& y) {
   for_real_type("silu_gate_forward", x.dtype(), [&]<class T>() {
     const T *in = data<T>(x), *gate = data<T>(z);
     T* out = data<T>(y);
-    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = in[i] * (gate[i] * sigmoid(gate[i])); });
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = in[i] * scalar::silu(gate[i]); });
   });
 }
 
@@ -51,9 +36,9 @@ void gate_backward(const Tensor& x, const Tensor& z, const Tensor& dy, Tensor& d
     const T *in = data<T>(x), *gate = data<T>(z), *d = data<T>(dy);
     T *out_x = data<T>(dx), *out_z = data<T>(dz);
     for_each_element(x.numel(), [=](std::int64_t i) {
-      const T s = sigmoid(gate[i]);
+      const T s = scalar::sigmoid(gate[i]);
       out_x[i] = d[i] * gate[i] * s;
-      out_z[i] = d[i] * in[i] * silu_slope(gate[i], s);
+      out_z[i] = d[i] * in[i] * scalar::silu_slope(gate[i], s);
     });
   });
 }

@@ -1,7 +1,7 @@
 #include "ops/softplus.h"
 
 #include "cpu/kernel.h"
-#include "cpu/simd_math.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -16,7 +16,7 @@ void forward(const Tensor& x, const Tensor& bias, Tensor& y) {
         const T* in = px + row * width;
         T* out = py + row * width;
 #pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) out[i] = softplus_of(in[i] + b[i]);
+        for (std::int64_t i = 0; i < width; ++i) out[i] = scalar::softplus(in[i] + b[i]);
       }
     });
   });
@@ -33,7 +33,7 @@ void backward(const Tensor& x, const Tensor& bias, const Tensor& dy, Tensor& dx)
         const T *in = px + row * width, *d = pdy + row * width;
         T* out = pdx + row * width;
 #pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) out[i] = d[i] * sigmoid(in[i] + b[i]);
+        for (std::int64_t i = 0; i < width; ++i) out[i] = d[i] * scalar::sigmoid(in[i] + b[i]);
       }
     });
   });

@@ -8,8 +8,8 @@
 
 #include "cpu/gemm.h"
 #include "cpu/lower_triangle.h"
-#include "cpu/simd_math.h"
 #include "engine/kernel_data.h"
+#include "ops/scalar.h"
 #include "ops/ssd_scan.h"
 
 namespace mblm::ssd {
@@ -78,7 +78,7 @@ struct Decay {
     for (std::int64_t i = 0; i < q; ++i) dt[i] = all_dt[(token + i) * n.heads + head];
     std::fill(dt + q, dt + ssd_chunk, T(0));
 #pragma omp simd
-    for (std::int64_t i = 0; i < padded(q); ++i) a[i] = fast_exp(-rate * dt[i]);
+    for (std::int64_t i = 0; i < padded(q); ++i) a[i] = scalar::exp(-rate * dt[i]);
   }
 
   void find_products() {
@@ -87,8 +87,8 @@ struct Decay {
     for (std::int64_t j = q - 1; j >= 0; back -= rate * dt[j--]) to_end[j] = back;
 #pragma omp simd
     for (std::int64_t i = 0; i < q; ++i) {
-      from_start[i] = fast_exp(from_start[i]);
-      to_end[i] = fast_exp(to_end[i]);
+      from_start[i] = scalar::exp(from_start[i]);
+      to_end[i] = scalar::exp(to_end[i]);
     }
   }
   T whole() const { return from_start[q - 1]; }

@@ -1,7 +1,7 @@
 #include "ops/tanh.h"
 
-#include "cpu/kernel.h"
-#include "cpu/simd_math.h"
+#include "cpu/elementwise.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -10,10 +10,7 @@ void forward(const Tensor& x, Tensor& y) {
   for_real_type("tanh_forward", x.dtype(), [&]<class T>() {
     const T* in = data<T>(x);
     T* out = data<T>(y);
-    parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-#pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) out[i] = fast_tanh(in[i]);
-    });
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = scalar::tanh(in[i]); });
   });
 }
 
@@ -22,10 +19,7 @@ void backward(const Tensor& y, const Tensor& dy, Tensor& dx) {
   for_real_type("tanh_backward", y.dtype(), [&]<class T>() {
     const T *kept = data<T>(y), *d = data<T>(dy);
     T* out = data<T>(dx);
-    parallel_tiles(y.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-#pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) out[i] = d[i] * (T(1) - kept[i] * kept[i]);
-    });
+    for_each_element(y.numel(), [=](std::int64_t i) { out[i] = d[i] * (T(1) - kept[i] * kept[i]); });
   });
 }
 

@@ -6,10 +6,9 @@
 #include <unordered_map>
 #include <utility>
 
-namespace mblm {
+#include "engine/elementwise.h"
 
-constinit Kernel<void(Tensor&, const Tensor&)> accumulate{"accumulate"};
-constinit Kernel<void(Tensor&, double)> fill{"fill"};
+namespace mblm {
 
 namespace {
 
@@ -210,11 +209,9 @@ NoGradScope::~NoGradScope() { recording = before_; }
 
 Tensor GradSlot::done() const { return beta == 0 ? tensor : done_marker(); }
 
-GradSlot grad_slot(const Tensor& weight) { return grad_slot(weight, weight.dtype()); }
-
-GradSlot grad_slot(const Tensor& weight, DType dtype) {
+GradSlot grad_slot(const Tensor& weight) {
   if (weight.node() != nullptr && weight.node()->gradient_view.defined()) return {weight.node()->gradient_view, 1.0f};
-  return {empty(weight.shape(), dtype, weight.device()), 0.0f};
+  return {empty_like(weight), 0.0f};
 }
 
 std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt) {

@@ -62,15 +62,14 @@ class NoGradScope {
 };
 
 // Where the gradient of a weight goes. For a parameter that is its place in the gradient arena, to which the kernel adds
-// (beta 1); for anything else a fresh tensor that it overwrites (beta 0), of that element type, or else of the weight's.
-// The lambda returns done() for that input.
+// (beta 1); for anything else a fresh tensor of the weight's dtype that it overwrites (beta 0). The lambda
+// returns done() for that input.
 struct GradSlot {
   Tensor tensor;
   float beta = 0;
   Tensor done() const;
 };
 GradSlot grad_slot(const Tensor& weight);
-GradSlot grad_slot(const Tensor& weight, DType dtype);
 
 // Gradients of sum_i <outputs_i, douts_i>. Those of parameters are added to their arena, those of `wrt` (other leaves) are
 // returned, zero where the outputs do not depend on one; they may share elements with each other and with `douts`. The
@@ -84,10 +83,5 @@ std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt = {
 // f must give the same values each time (random numbers have no state, so dropout does), and reach tensors that want a
 // gradient as its inputs or as parameters: backward throws GradientError for any other.
 Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::function<Tensor(std::span<const Tensor>)> f);
-
-// sum += x, elementwise; filled by the backends. Used where a tensor has several users.
-extern Kernel<void(Tensor& sum, const Tensor& x)> accumulate;
-// Writes one value to every element.
-extern Kernel<void(Tensor& x, double value)> fill;
 
 }  // namespace mblm

@@ -50,6 +50,8 @@ concept HasTensors = requires(const T& argument) { argument.visit_tensors(Ignore
 }  // namespace detail
 
 // `Kernel<void(const Tensor& x, Tensor& y)> rms_norm_forward{"rms_norm_forward"};`
+// An op's slots are named `<op>_forward` and `<op>_backward`; a primitive without a gradient, which writes into given tensors,
+// is named by a verb (`accumulate`, `copy_columns`).
 // Calling it runs the function of the device on which the tensor arguments lie. Undefined tensors do not count.
 // A struct argument that holds tensors declares them: `template <class F> void visit_tensors(F&& f) const { f(a); f(b); }`.
 // Throws DeviceError when the tensors lie on several devices, or when that device's backend has no such kernel.

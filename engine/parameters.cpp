@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/autograd.h"
+#include "engine/elementwise.h"
 
 namespace mblm {
 namespace {
@@ -12,25 +13,6 @@ constexpr std::int64_t alignment = 64;  // elements between the starts of parame
 
 Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
-}
-
-void write_converted(Tensor to, const std::vector<float>& values) {
-  const auto write = [&]<class T>() {
-    std::vector<T> converted(values.size());
-    std::transform(values.begin(), values.end(), converted.begin(), [](float value) { return static_cast<T>(value); });
-    to.from_host(converted.data());
-  };
-  switch (to.dtype()) {
-    case DType::Float64: write.operator()<double>(); return;
-    case DType::BFloat16: write.operator()<bfloat16>(); return;
-    default: write.operator()<float>(); return;
-  }
-}
-
-std::vector<float> as_floats(const Tensor& x) {
-  if (x.dtype() == DType::Float32) return x.to_vector<float>();
-  const std::vector<double> values = x.to_vector<double>();
-  return {values.begin(), values.end()};
 }
 
 }  // namespace
@@ -161,14 +143,14 @@ void ParameterStore::initialize(std::uint64_t seed) {
       part.init.fill({seed, site_of(part.name), 0}, std::span(values).subspan(begin, static_cast<std::size_t>(size)), rows == 0 ? 0 : size / rows);
       begin += static_cast<std::size_t>(size);
     }
-    write_converted(parameter->tensor_, values);
+    convert(from_values<float>(parameter->shape(), values, values_.device()), parameter->tensor_);
   }
   values_changed();
 }
 
 void ParameterStore::values_changed() {
   ++version_;
-  if (bfloat16_.defined()) write_converted(bfloat16_, as_floats(values_));
+  if (bfloat16_.defined()) convert(values_, bfloat16_);
 }
 
 std::int64_t ParameterStore::count() const {

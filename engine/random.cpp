@@ -16,7 +16,7 @@ std::uint64_t random_permutation(RandomKey key, std::uint64_t n, std::uint64_t i
     for (std::uint64_t round = 0; round < 6; ++round) {
       RandomKey round_key = key;
       round_key.step += static_cast<std::uint32_t>(round * 0x9E3779B9u);
-      const std::array<std::uint32_t, 4> words = philox(round_key, right);
+      const RandomWords words = philox(round_key, right);
       const std::uint64_t mixed = (left ^ (words[0] | std::uint64_t{words[1]} << 32)) & mask;
       left = right;
       right = mixed;

@@ -3,7 +3,6 @@
 // devices agree because there is nothing to keep in step.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
@@ -26,8 +25,16 @@ constexpr std::uint32_t site_of(std::string_view name) {
   return hash;
 }
 
-// Four random words for block `block` of the stream.
-MBLM_HOST_DEVICE inline std::array<std::uint32_t, 4> philox(RandomKey key, std::uint64_t block) {
+// Four words of 32 bits; std::array is not for device code.
+struct RandomWords {
+  std::uint32_t word[4];
+
+  MBLM_HOST_DEVICE std::uint32_t operator[](std::uint64_t i) const { return word[i]; }
+  bool operator==(const RandomWords&) const = default;
+};
+
+// The random words of block `block` of the stream.
+MBLM_HOST_DEVICE inline RandomWords philox(RandomKey key, std::uint64_t block) {
   std::uint32_t c0 = static_cast<std::uint32_t>(block), c1 = static_cast<std::uint32_t>(block >> 32), c2 = key.site, c3 = key.step;
   std::uint32_t k0 = static_cast<std::uint32_t>(key.seed), k1 = static_cast<std::uint32_t>(key.seed >> 32);
   for (int round = 0; round < 10; ++round) {
@@ -40,7 +47,7 @@ MBLM_HOST_DEVICE inline std::array<std::uint32_t, 4> philox(RandomKey key, std::
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  return {c0, c1, c2, c3};
+  return {{c0, c1, c2, c3}};
 }
 
 MBLM_HOST_DEVICE inline std::uint32_t random_word(RandomKey key, std::uint64_t element) { return philox(key, element / 4)[element % 4]; }
@@ -51,9 +58,9 @@ MBLM_HOST_DEVICE inline float random_uniform(RandomKey key, std::uint64_t elemen
 }
 
 // Standard normal by Box and Muller, from two words of the element's own.
-inline float random_normal(RandomKey key, std::uint64_t element) {
-  const std::array<std::uint32_t, 4> words = philox(key, element / 2);
-  const std::size_t first = element % 2 * 2;
+MBLM_HOST_DEVICE inline float random_normal(RandomKey key, std::uint64_t element) {
+  const RandomWords words = philox(key, element / 2);
+  const std::uint64_t first = element % 2 * 2;
   const double u = (static_cast<double>(words[first]) + 1.0) * 0x1p-32, v = static_cast<double>(words[first + 1]) * 0x1p-32;
   return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v));
 }

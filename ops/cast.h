@@ -3,13 +3,8 @@
 
 namespace mblm {
 
-// The elements in another floating dtype; bfloat16 rounds to nearest even. Keeps nothing; the gradient is cast back
-// where it is not in the input's dtype yet.
+// The elements in another floating dtype; bfloat16 rounds to nearest even. Gives x itself where it has that dtype already.
+// Keeps nothing; the gradient is cast back where it is not in the input's dtype yet. Its kernel is the engine's `convert`.
 Tensor cast(const Tensor& x, DType dtype);
-extern Kernel<void(const Tensor& x, Tensor& y)> cast_kernel;
-
-// y = factor * x.
-Tensor scale(const Tensor& x, double factor);
-extern Kernel<void(const Tensor& x, double factor, Tensor& y)> scale_kernel;
 
 }  // namespace mblm

@@ -17,9 +17,9 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tens
   const std::int64_t channels = x.size(2);
   require<ShapeError>(weight.rank() == 3 && weight.size(0) == channels && weight.size(1) == 1 && weight.size(2) >= 1, op,
                       ": expected weight of shape (", channels, ", 1, width), got ", weight.shape());
-  require_dtype(op, "weight", weight, x.dtype());
+  require_dtype(op, "weight", weight, wide_dtype(x));
   require_shape(op, "bias", bias, Shape{channels});
-  require_dtype(op, "bias", bias, x.dtype());
+  require_dtype(op, "bias", bias, wide_dtype(x));
   if (!window.defined()) return;
   require_shape(op, "window", window, Shape{x.size(0), weight.size(2) - 1, channels});
   require_dtype(op, "window", window, x.dtype());

@@ -7,6 +7,7 @@ namespace mblm {
 // from `window` (B, W - 1, C), zeros when undefined. x (B, T, C), weight (C, 1, W), bias (C); y (B, T, C).
 // `last_window`, when given, receives the last W - 1 inputs (window and x together) to go on with; T may be
 // shorter than that.
+// x, both windows and y of one floating dtype; weight and bias float32 (float64 with float64).
 // Depthwise, channels last, SiLU included (the only use). Keeps x and window; the sum is computed again in backward.
 // Throws ShapeError, DTypeError.
 Tensor causal_conv1d_silu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window = {}, Tensor* last_window = nullptr);

@@ -10,7 +10,8 @@ constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&
     "cross_entropy_backward"};
 
 CrossEntropy cross_entropy(const Tensor& logits, const Tensor& targets, std::int64_t ignored_id, const Tensor& weights) {
-  require_floating("cross_entropy", logits);
+  require<DTypeError>(logits.defined() && logits.dtype() == wide_dtype(logits), "cross_entropy: expected logits of float32 or float64, got ",
+                      logits.dtype());
   require_dtype("cross_entropy", "targets", targets, DType::Int64);
   require<ShapeError>(logits.rank() >= 1, "cross_entropy: expected logits of rank >= 1, got shape ", logits.shape());
   require_shape("cross_entropy", "targets", targets, Shape(std::span(logits.shape().begin(), logits.shape().end() - 1)));

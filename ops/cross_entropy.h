@@ -5,7 +5,7 @@ namespace mblm {
 
 // loss_i = weight_i * (log sum_v exp(logits[i, v]) - logits[i, target_i]), zero where target_i is ignored_id; the result is
 // the mean over the elements that are not zero, 0 with zero gradients when there are none.
-// logits (..., V) floating; targets (...) int64; weights (...) of the logits' dtype or undefined for ones. Result: a scalar.
+// logits (..., V) float32 or float64; targets (...) int64; weights (...) of the logits' dtype or undefined for ones. Result: a scalar.
 // The sum of the elements is float64. Targets outside [0, V) other than ignored_id are counted as ignored. Keeps logits,
 // targets, weights and one log-sum-exp per row. Throws ShapeError, DTypeError; GradientError when weights want a gradient.
 struct CrossEntropy {

@@ -1,12 +1,14 @@
 #pragma once
+#include <optional>
 #include "engine/autograd.h"
 
 namespace mblm {
 
-// y[..., :] = table[ids[...], :]. ids (...) int64 in [0, V), table (V, D); y (..., D).
+// y[..., :] = table[ids[...], :]. ids (...) int64 in [0, V), table (V, D) floating; y (..., D) of y_dtype, or of the table's
+// dtype when unset (float32 and bfloat16 mix freely; float64 goes only with float64).
 // Row `frozen_row` (-1: none) is read like any other and never receives a gradient.
 // Keeps ids. The ids must be checked before (check_ids): a kernel cannot say which one is wrong. Throws ShapeError, DTypeError.
-Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t frozen_row = -1);
+Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t frozen_row = -1, std::optional<DType> y_dtype = {});
 
 // Throws ValueError with the first id outside [0, vocabulary) and its position in row-major order. ids (...) int64, on any
 // device; waits for it.

@@ -3,7 +3,7 @@
 
 namespace mblm {
 
-// y = x Phi(x), Phi the standard normal distribution function (the exact erf form). Any shape. Keeps x.
+// y = x Phi(x), Phi the standard normal distribution function (the exact erf form). Any shape and floating dtype. Keeps x.
 // Hendrycks and Gimpel, 2016.
 Tensor gelu(const Tensor& x);
 extern Kernel<void(const Tensor& x, Tensor& y)> gelu_forward;

@@ -4,7 +4,7 @@
 
 namespace mblm {
 
-constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, const MatmulFlags&)> matmul_kernel{"matmul_kernel"};
+constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, const MatmulFlags&)> matmul_forward{"matmul_forward"};
 
 namespace {
 
@@ -36,7 +36,7 @@ Tensor gradient(const Tensor& like, const Tensor& x, const Tensor& y, bool trans
   const Tensor flat_x = with_one_batch_axis(x), flat_y = with_one_batch_axis(y);
   MatmulFlags flags{transpose_x, transpose_y, slot.beta};
   if (!shared) {
-    matmul_kernel(flat_x, flat_y, {}, out, flags);
+    matmul_forward(flat_x, flat_y, {}, out, flags);
     return slot.done();
   }
   const std::int64_t batch = flat_x.rank() > 2 ? flat_x.size(0) : flat_y.size(0);
@@ -44,7 +44,7 @@ Tensor gradient(const Tensor& like, const Tensor& x, const Tensor& y, bool trans
   const auto matrix = [](const Tensor& all, std::int64_t i) {
     return all.rank() == 2 ? all : all.slice(i, i + 1).reshape(Shape{all.size(1), all.size(2)});
   };
-  for (std::int64_t i = 0; i < batch; ++i, flags.beta = 1) matmul_kernel(matrix(flat_x, i), matrix(flat_y, i), {}, out, flags);
+  for (std::int64_t i = 0; i < batch; ++i, flags.beta = 1) matmul_forward(matrix(flat_x, i), matrix(flat_y, i), {}, out, flags);
   return slot.done();
 }
 
@@ -55,7 +55,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
   require_dtype("matmul", "b", b, a.dtype());
   Tensor c = empty(result_shape(a, b, transpose_a, transpose_b), a.dtype(), a.device());
   Tensor flat_c = with_one_batch_axis(c);
-  matmul_kernel(with_one_batch_axis(a.detach()), with_one_batch_axis(b.detach()), {}, flat_c, {transpose_a, transpose_b});
+  matmul_forward(with_one_batch_axis(a.detach()), with_one_batch_axis(b.detach()), {}, flat_c, {transpose_a, transpose_b});
   return record("matmul", {a, b}, c, [a, b, transpose_a, transpose_b](const Tensor& dc) -> std::vector<Tensor> {
     Tensor da, db;
     if (a.wants_grad()) da = transpose_a ? gradient(a, b, dc, transpose_b, true) : gradient(a, dc, b, false, !transpose_b);

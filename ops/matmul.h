@@ -14,6 +14,6 @@ struct MatmulFlags {
   float beta = 0;  // c = op(a) op(b) + bias + beta c
 };
 // a and b as above with leading axes flattened to one batch axis or without one; bias (N) or undefined.
-extern Kernel<void(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags)> matmul_kernel;
+extern Kernel<void(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags)> matmul_forward;
 
 }  // namespace mblm

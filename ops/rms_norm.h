@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include "engine/autograd.h"
 
 namespace mblm {
@@ -8,14 +9,15 @@ enum class RmsForm {
   MeanSquare,  // y = x / sqrt(mean(x^2) + eps) * weight             Mamba's (eps 1e-5)
 };
 
-// Root-mean-square norm over the last axis. x (..., D), weight (D); y (..., D). Zhang and Sennrich, 2019.
-// Keeps x and one factor per row. Throws ShapeError, DTypeError.
-Tensor rms_norm(const Tensor& x, const Tensor& weight, RmsForm form, double eps);
+// Root-mean-square norm over the last axis. Zhang and Sennrich, 2019.
+// x (..., D) floating, weight (D) float32 (float64 with float64); y (..., D) of y_dtype, or of x's dtype when unset. Arithmetic is
+// float32 (float64 for float64 x); dx has x's dtype. Keeps x and one number per row. Throws ShapeError, DTypeError.
+Tensor rms_norm(const Tensor& x, const Tensor& weight, RmsForm form, double eps, std::optional<DType> y_dtype = {});
 
-// factor (rows): what x is multiplied with. A clamped row (ClampedL2 at the bound) stores its factor with a minus sign:
-// there the factor does not depend on x.
-extern Kernel<void(const Tensor& x, const Tensor& weight, RmsForm form, double eps, Tensor& y, Tensor& factor)> rms_norm_forward;
-extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& factor, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta)>
+// rstd (rows) float32 (float64 for float64 x): what x is multiplied with. A clamped row (ClampedL2 at the bound) stores its rstd
+// with a minus sign: there it does not depend on x.
+extern Kernel<void(const Tensor& x, const Tensor& weight, RmsForm form, double eps, Tensor& y, Tensor& rstd)> rms_norm_forward;
+extern Kernel<void(const Tensor& x, const Tensor& weight, const Tensor& rstd, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta)>
     rms_norm_backward;
 
 }  // namespace mblm

@@ -23,18 +23,18 @@ void check(const SelectiveScanInputs& in) {
                       channels, ", states), got ", in.a_log.shape());
   const std::int64_t states = in.a_log.size(1);
   require<ShapeError>(states <= selective_scan_max_states, "selective_scan: expected at most ", selective_scan_max_states, " states, got ", states);
-  const DType dtype = in.x.dtype();
-  require_dtype("selective_scan", "A_log", in.a_log, dtype);
-  check_argument("dt", in.dt, in.x.shape(), dtype);
+  const DType dtype = in.x.dtype(), wide = wide_dtype(in.x);
+  require_dtype("selective_scan", "A_log", in.a_log, wide);
+  check_argument("dt", in.dt, in.x.shape(), wide);
   check_argument("b", in.b, Shape{batch, tokens, states}, dtype);
   check_argument("c", in.c, Shape{batch, tokens, states}, dtype);
-  check_argument("d", in.d, Shape{channels}, dtype);
-  if (in.initial.defined()) check_argument("initial", in.initial, Shape{batch, channels, states}, dtype);
+  check_argument("d", in.d, Shape{channels}, wide);
+  if (in.initial.defined()) check_argument("initial", in.initial, Shape{batch, channels, states}, wide);
 }
 
 Tensor empty_chunk_states(const SelectiveScanInputs& in) {
   const std::int64_t later_chunks = std::max<std::int64_t>(0, (in.x.size(1) - 1) / selective_scan_chunk);
-  return empty(Shape{in.x.size(0), later_chunks, in.x.size(2), in.a_log.size(1)}, in.x.dtype(), in.x.device());
+  return empty(Shape{in.x.size(0), later_chunks, in.x.size(2), in.a_log.size(1)}, wide_dtype(in.x), in.x.device());
 }
 
 // The weights stay attached to their gradients' places, the other inputs are kept without history.
@@ -65,7 +65,7 @@ Tensor selective_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, co
   const SelectiveScanInputs in{x, dt, a_log, b, c, d, initial};
   check(in);
   Tensor y = empty_like(x), final_of, chunk_states;
-  if (final_state != nullptr) final_of = empty(Shape{x.size(0), x.size(2), a_log.size(1)}, x.dtype(), x.device());
+  if (final_state != nullptr) final_of = empty(Shape{x.size(0), x.size(2), a_log.size(1)}, wide_dtype(x), x.device());
   if (any_wants_grad({x, dt, a_log, b, c, d, initial})) chunk_states = empty_chunk_states(in);
   selective_scan_forward(x, in, y, chunk_states, final_of);
   const BackwardFn backward = backward_of(in, chunk_states);

@@ -7,6 +7,7 @@ namespace mblm {
 //   h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t,  A = -exp(A_log);   y_t = h_t C_t + D x_t
 // x, dt (B, T, C), dt not negative; A_log (C, S), S up to selective_scan_max_states; b, c (B, T, S); d (C); h (B, C, S),
 // `initial` undefined for zeros; y (B, T, C). `final_state`, when given, receives h after the last token.
+// x, b, c and y of one floating dtype; dt, A_log, d and h float32 (float64 with float64). Each gradient has its input's dtype.
 // Keeps the inputs and h at the start of each chunk of tokens but the first; backward computes the others again: memory
 // O(T), never (B, T, C, S). Throws ShapeError, DTypeError.
 Tensor selective_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d,

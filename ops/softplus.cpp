@@ -1,7 +1,7 @@
 #include "ops/softplus.h"
 
+#include "ops/bias_gradient.h"
 #include "ops/check.h"
-#include "ops/sequence.h"
 
 namespace mblm {
 
@@ -12,18 +12,13 @@ Tensor softplus(const Tensor& x, const Tensor& bias) {
   require_floating("softplus", x);
   require<ShapeError>(x.rank() >= 1, "softplus: expected rank >= 1, got shape ", x.shape());
   require_shape("softplus", "bias", bias, Shape{x.shape().last()});
-  require_dtype("softplus", "bias", bias, x.dtype());
-  Tensor y = empty_like(x);
+  require_weight("softplus", "bias", bias, x);
+  Tensor y = empty(x.shape(), bias.dtype(), x.device());
   softplus_forward(x, bias, y);
   return record("softplus", {x, bias}, y, [x = x.detach(), bias](const Tensor& dy) -> std::vector<Tensor> {
     Tensor dx = empty_like(x);
     softplus_backward(x, bias, dy, dx);
-    // The column sums of dx: a batch of rows, each a sequence of one.
-    const std::int64_t width = x.shape().last();
-    GradSlot dbias = grad_slot(bias);
-    Tensor sums = dbias.tensor.reshape(Shape{1, width});
-    sum_over_batch(dx.reshape(Shape{x.shape().rows(), 1, width}), 0, sums, dbias.beta);
-    return {dx, dbias.done()};
+    return {dx, bias_gradient(bias, dx)};
   });
 }
 

@@ -25,8 +25,12 @@ Shape checked_state_shape(const SsdScanInputs& in) {
   require_shape("ssd_scan", "c", in.c, Shape{batch, tokens, states});
   require_shape("ssd_scan", "d", in.d, Shape{heads});
   if (in.initial.defined()) require_shape("ssd_scan", "initial", in.initial, state);
-  for (const Tensor* x : {&in.dt, &in.a_log, &in.b, &in.c, &in.d}) require_dtype("ssd_scan", "inputs", *x, in.x.dtype());
-  if (in.initial.defined()) require_dtype("ssd_scan", "initial", in.initial, in.x.dtype());
+  require_dtype("ssd_scan", "dt", in.dt, wide_dtype(in.x));
+  require_dtype("ssd_scan", "A_log", in.a_log, wide_dtype(in.x));
+  require_dtype("ssd_scan", "b", in.b, in.x.dtype());
+  require_dtype("ssd_scan", "c", in.c, in.x.dtype());
+  require_dtype("ssd_scan", "d", in.d, wide_dtype(in.x));
+  if (in.initial.defined()) require_dtype("ssd_scan", "initial", in.initial, wide_dtype(in.x));
   return state;
 }
 
@@ -49,9 +53,9 @@ Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Te
   Tensor y = empty_like(x), chunk_states, last;
   if (any_wants_grad({x, dt, a_log, b, c, d, initial})) {
     const std::int64_t chunks = (x.size(1) + ssd_chunk - 1) / ssd_chunk;
-    chunk_states = empty(Shape{state[0], chunks - 1, state[1], state[2], state[3]}, x.dtype(), x.device());
+    chunk_states = empty(Shape{state[0], chunks - 1, state[1], state[2], state[3]}, wide_dtype(x), x.device());
   }
-  if (final_state != nullptr) last = empty(state, x.dtype(), x.device());
+  if (final_state != nullptr) last = empty(state, wide_dtype(x), x.device());
   ssd_scan_forward(in.x, in, y, chunk_states, last);
   std::vector<Tensor> outputs{y};
   if (final_state != nullptr) outputs.push_back(last);

@@ -7,6 +7,7 @@ namespace mblm {
 //   a_t = exp(-exp(A_log) dt_t);   h_t = a_t h_{t-1} + dt_t x_t (outer) B_t;   y_t = h_t C_t + D x_t
 // x (B, T, H p); dt (B, T, H), after softplus; A_log (H); b, c (B, T, S), shared by the heads; d (H);
 // h (B, H, p, S), `initial` undefined for zeros; y (B, T, H p). `final_state`, when given, receives h after the last token.
+// x, b, c and y of one floating dtype; dt, A_log, d and h float32 (float64 with float64). Each gradient has its input's dtype.
 // Computed by chunks of tokens: within a chunk as matrix products (quadratic form), between chunks by the state. Keeps the
 // inputs and h at the start of each chunk but the first: memory O(T). T >= 1. Throws ShapeError, DTypeError.
 Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial = {},

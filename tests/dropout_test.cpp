@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "engine/elementwise.h"
+
 namespace mblm::testing {
 namespace {
 

@@ -221,7 +221,7 @@ TEST_CASE("the check lets good includes pass") {
   CHECK(allowed("mpi/x.cpp", "#include \"train/communicator.h\""));
   CHECK(allowed("program/main.cpp", "#include \"train/trainer.h\""));
   CHECK(allowed("program/train.cpp", "#include \"program/train.h\""));
-  CHECK(allowed("tests/x.cpp", "#include \"cpu/simd_math.h\""));
+  CHECK(allowed("tests/x.cpp", "#include \"cpu/lanes.h\""));
   CHECK(allowed("bench/x.cpp", "#include \"tests/op_case.h\""));
   CHECK(allowed("engine/io/x.cpp", "#include \"engine/tensor.h\""));
   CHECK(allowed("mblm/model.cpp", "#include \"mblm/config/config.h\""));

@@ -62,7 +62,7 @@ OpCase make_kernel(std::int64_t M, std::int64_t K, std::int64_t N, bool transpos
     Tensor y = narrow_result ? as_bfloat16(in[3]) : clone(in[3]);
     const auto input = [&](std::size_t i) { return narrow_inputs ? as_bfloat16(in[i]) : in[i]; };
     if (narrow_inputs && !narrow_result) y = from_host(to_host(in[3]), DType::Float32, in[3].device());
-    matmul_kernel(input(0), input(1), input(2), y, {transposed, transposed, beta});
+    matmul_forward(input(0), input(1), input(2), y, {transposed, transposed, beta});
     return {y};
   };
   c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> {

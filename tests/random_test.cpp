@@ -12,8 +12,6 @@
 namespace mblm::testing {
 namespace {
 
-using Words = std::array<std::uint32_t, 4>;
-
 std::vector<std::uint64_t> permutation(RandomKey key, std::uint64_t n) {
   std::vector<std::uint64_t> order;
   for (std::uint64_t i = 0; i < n; ++i) order.push_back(random_permutation(key, n, i));
@@ -24,9 +22,9 @@ std::vector<std::uint64_t> permutation(RandomKey key, std::uint64_t n) {
 
 // Vectors of the Random123 distribution: the counter is (block, site, step), the key the seed, low words first.
 TEST_CASE("philox gives the known answers") {
-  CHECK(philox({0, 0, 0}, 0) == Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-  CHECK(philox({UINT64_MAX, UINT32_MAX, UINT32_MAX}, UINT64_MAX) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
-  CHECK(philox({0x299f31d0a4093822, 0x13198a2e, 0x03707344}, 0x85a308d3243f6a88) == Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+  CHECK(philox({0, 0, 0}, 0) == RandomWords{{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}});
+  CHECK(philox({UINT64_MAX, UINT32_MAX, UINT32_MAX}, UINT64_MAX) == RandomWords{{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}});
+  CHECK(philox({0x299f31d0a4093822, 0x13198a2e, 0x03707344}, 0x85a308d3243f6a88) == RandomWords{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}});
 }
 
 TEST_CASE("elements are the words of the blocks in order") {
@@ -78,9 +76,9 @@ TEST_CASE("normal numbers are normal") {
 }
 
 TEST_CASE("seed, site and step each give another stream") {
-  std::set<Words> firsts;
+  std::set<std::uint32_t> firsts;
   for (const RandomKey& key : {RandomKey{1, 2, 3}, RandomKey{2, 2, 3}, RandomKey{1, 3, 3}, RandomKey{1, 2, 4}, RandomKey{1ull << 32 | 1, 2, 3}})
-    firsts.insert(philox(key, 0));
+    firsts.insert(philox(key, 0)[0]);
   CHECK(firsts.size() == 5);
   CHECK(site_of("") == 2166136261u);  // FNV-1a as published
   CHECK(site_of("a") == 0xe40c292cu);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "engine/elementwise.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {

@@ -1,9 +1,9 @@
-// The vector functions of the CPU kernels against the standard library, over all of their ranges.
-#include "cpu/simd_math.h"
+// The scalar formulas, and the vector functions of the CPU kernels, against the standard library, over all of their ranges.
+#include "ops/scalar.h"
 
 #include <doctest/doctest.h>
 
-#include "cpu/lane_math.h"
+#include "cpu/lanes.h"
 
 namespace mblm {
 namespace {
@@ -26,15 +26,15 @@ constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::nu
 
 }  // namespace
 
-TEST_CASE("fast_exp is e^x to two units in the last place") {
+TEST_CASE("scalar::exp is e^x to two units in the last place") {
   CHECK(largest_error(
-            -86.6f, 88.722f, [](float x) { return fast_exp(x); }, [](double x) { return std::exp(x); }) < 2.0);
+            -86.6f, 88.722f, [](float x) { return scalar::exp(x); }, [](double x) { return std::exp(x); }) < 2.0);
   CHECK(largest_error(
-            -0.01f, 0.01f, [](float x) { return fast_exp(x); }, [](double x) { return std::exp(x); }) < 1.2);
-  CHECK(fast_exp(0.0f) == 1.0f);
-  for (const float x : {-88.0f, -1000.0f, -1e30f, -infinity}) CHECK(fast_exp(x) == 0.0f);
-  for (const float x : {88.74f, 1000.0f, 1e30f, infinity}) CHECK(fast_exp(x) == infinity);
-  CHECK(std::isnan(fast_exp(nan)));
+            -0.01f, 0.01f, [](float x) { return scalar::exp(x); }, [](double x) { return std::exp(x); }) < 1.2);
+  CHECK(scalar::exp(0.0f) == 1.0f);
+  for (const float x : {-88.0f, -1000.0f, -1e30f, -infinity}) CHECK(scalar::exp(x) == 0.0f);
+  for (const float x : {88.74f, 1000.0f, 1e30f, infinity}) CHECK(scalar::exp(x) == infinity);
+  CHECK(std::isnan(scalar::exp(nan)));
 }
 
 TEST_CASE("fast_exp2 is 2^x to three halves of a unit in the last place") {
@@ -45,22 +45,22 @@ TEST_CASE("fast_exp2 is 2^x to three halves of a unit in the last place") {
   CHECK(std::isnan(exp2_of(nan)));
 }
 
-TEST_CASE("sigmoid is right on both sides") {
+TEST_CASE("scalar::sigmoid is right on both sides") {
   CHECK(largest_error(
-            -86.0f, 40.0f, [](float x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) < 4.0);
-  CHECK(sigmoid(-1e30f) == 0.0f);
-  CHECK(sigmoid(1e30f) == 1.0f);
+            -86.0f, 40.0f, [](float x) { return scalar::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) < 4.0);
+  CHECK(scalar::sigmoid(-1e30f) == 0.0f);
+  CHECK(scalar::sigmoid(1e30f) == 1.0f);
 }
 
-TEST_CASE("fast_tanh is tanh to four units in the last place") {
-  const auto ours = [](float x) { return fast_tanh(x); };
+TEST_CASE("scalar::tanh is tanh to four units in the last place") {
+  const auto ours = [](float x) { return scalar::tanh(x); };
   const auto expected = [](double x) { return std::tanh(x); };
   CHECK(largest_error(1e-3f, 0.999f, ours, expected) < 4.0);
   CHECK(largest_error(0.99f, 40.0f, ours, expected) < 4.0);
-  CHECK(fast_tanh(0.0f) == 0.0f);
-  for (const float x : {1e-30f, 0.5f, 3.0f, 1e30f, infinity}) CHECK(fast_tanh(-x) == -fast_tanh(x));
-  CHECK(fast_tanh(infinity) == 1.0f);
-  CHECK(std::isnan(fast_tanh(nan)));
+  CHECK(scalar::tanh(0.0f) == 0.0f);
+  for (const float x : {1e-30f, 0.5f, 3.0f, 1e30f, infinity}) CHECK(scalar::tanh(-x) == -scalar::tanh(x));
+  CHECK(scalar::tanh(infinity) == 1.0f);
+  CHECK(std::isnan(scalar::tanh(nan)));
 }
 
 TEST_CASE("sum_each adds the lanes of each vector") {

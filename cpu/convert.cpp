@@ -1,0 +1,21 @@
+#include "cpu/elementwise.h"
+#include "engine/elementwise.h"
+
+namespace mblm {
+namespace {
+
+// Memory bound. Between float64 and bfloat16 by way of float32.
+void run(const Tensor& x, Tensor& y) {
+  for_floating_type("convert", x.dtype(), [&]<class From>() {
+    for_floating_type("convert", y.dtype(), [&]<class To>() {
+      const From* in = data<From>(x);
+      To* out = data<To>(y);
+      for_each_element(x.numel(), [=](std::int64_t i) { write(out[i], read(in[i])); });
+    });
+  });
+}
+
+const bool added = convert.add(DeviceKind::Cpu, floating_types, run);
+
+}  // namespace
+}  // namespace mblm

@@ -1,0 +1,20 @@
+#include "ops/scale.h"
+
+#include "cpu/elementwise.h"
+
+namespace mblm {
+namespace {
+
+// The factor is rounded to the element type.
+void forward(const Tensor& x, double factor, Tensor& y) {
+  for_real_type("scale_forward", x.dtype(), [&]<class T>() {
+    const T *in = data<T>(x), f = static_cast<T>(factor);
+    T* out = data<T>(y);
+    for_each_element(x.numel(), [=](std::int64_t i) { out[i] = f * in[i]; });
+  });
+}
+
+const bool added = add_cpu_kernel(scale_forward, forward);
+
+}  // namespace
+}  // namespace mblm

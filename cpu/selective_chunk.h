@@ -1,0 +1,112 @@
+// What the forward and the backward kernels of selective_scan share.
+#pragma once
+
+#include "cpu/kernel.h"
+#include "cpu/lanes.h"
+#include "ops/scalar.h"
+#include "ops/selective_scan.h"
+
+namespace mblm::selective {
+
+// A unit of work is a chunk of tokens of a group of channels of one sequence: vector lanes run across channels, and the
+// states of a channel, which do not see each other, are gone through one after the other, each over all tokens of the chunk.
+// Then a state's h is one register, its histories fit in the L1 cache, and no sum runs across lanes but those of db and dc.
+inline constexpr std::int64_t chunk = selective_scan_chunk;
+inline constexpr double ln2 = 0.693147180559945309;
+
+template <class T>
+struct Sizes {
+  static constexpr std::int64_t lanes = lane_count<T>;
+
+  explicit Sizes(const SelectiveScanInputs& in)
+      : sequences(in.x.size(0)),
+        tokens(in.x.size(1)),
+        channels(in.x.size(2)),
+        states(in.a_log.size(1)),
+        groups(tile_count(channels, lanes)),
+        chunks(tile_count(tokens, chunk)),
+        padded_tokens(tile_count(std::min(tokens, chunk), lanes) * lanes) {}
+  std::int64_t width(std::int64_t group) const { return std::min(lanes, channels - group * lanes); }
+  std::int64_t tokens_of(std::int64_t k) const { return std::min(chunk, tokens - k * chunk); }
+  // Where the states of a group of channels begin in a (B, C, S) tensor, and in the chunk states (B, chunks - 1, C, S).
+  std::int64_t state_offset(std::int64_t sequence, std::int64_t group) const { return (sequence * channels + group * lanes) * states; }
+  std::int64_t chunk_state_offset(std::int64_t sequence, std::int64_t k, std::int64_t group) const {
+    return ((sequence * (chunks - 1) + k - 1) * channels + group * lanes) * states;
+  }
+  std::int64_t sequences, tokens, channels, states, groups, chunks;
+  std::int64_t padded_tokens;  // tokens of a chunk, up to a whole number of vectors
+};
+
+// A / ln 2 = -exp(A_log) / ln 2 by groups: (groups, S, lanes), 0 in lanes without a channel. exp(dt A) is 2^(dt A / ln 2).
+template <class T>
+Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
+  constexpr std::int64_t lanes = lane_count<T>;
+  Tensor rates = zeros(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
+  for (std::int64_t c = 0; c < sizes.channels; ++c) {
+    const T* from = data<T>(a_log) + c * sizes.states;
+    T* to = data<T>(rates) + c / lanes * sizes.states * lanes + c % lanes;
+    T row[selective_scan_max_states];
+#pragma omp simd
+    for (std::int64_t s = 0; s < sizes.states; ++s) row[s] = scalar::exp(from[s]) * static_cast<T>(-1 / ln2);
+    for (std::int64_t s = 0; s < sizes.states; ++s) to[s * lanes] = row[s];
+  }
+  return rates;
+}
+
+// `rows` rows of `width` channels, `stride` apart. A full group has its own loop, where the width is a constant.
+template <class T>
+void load_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<T>* to) {
+  if (width == lane_count<T>) {
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load(from + t * stride);
+  } else {
+    for (std::int64_t t = 0; t < rows; ++t) to[t] = load_first(from + t * stride, width);
+  }
+}
+template <class T>
+void store_rows(const Lanes<T>* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t stride) {
+  if (width == lane_count<T>) {
+    for (std::int64_t t = 0; t < rows; ++t) store<T>(to + t * stride, from[t]);
+  } else {
+    for (std::int64_t t = 0; t < rows; ++t) store_first<T>(to + t * stride, from[t], width);
+  }
+}
+
+// Asks for a part of the rows of the chunk that comes next, a cache line each, while this one is computed: hardware does not
+// foresee lines that lie a row apart.
+template <class T>
+void prefetch_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t part, std::int64_t parts) {
+  for (std::int64_t t = rows * part / parts; t < rows * (part + 1) / parts; ++t) __builtin_prefetch(from + t * stride);
+}
+
+// State s of a group of channels in a (C, S) array; zeros where there is no array.
+template <class T>
+Lanes<T> load_state(const T* from, std::int64_t states, std::int64_t s, std::int64_t width) {
+  Lanes<T> h{};
+  if (from == nullptr) return h;
+  for (std::int64_t i = 0; i < width; ++i) h[i] = from[i * states + s];
+  return h;
+}
+template <class T>
+void store_state(const Lanes<T>& h, std::int64_t states, std::int64_t s, std::int64_t width, T* to) {
+  for (std::int64_t i = 0; i < width; ++i) to[i * states + s] = h[i];
+}
+
+// The rows of a chunk on the stack. Eight rows more than tokens, because arrays that lie a multiple of 4 KiB apart share
+// their places in the L1 cache, and a load waits for a store to another one's same row.
+inline constexpr std::int64_t chunk_rows = chunk + 8;
+template <class T>
+using ChunkRows = Lanes<T>[chunk_rows];
+
+// What both directions read of a chunk.
+template <class T>
+struct ChunkInputs {
+  ChunkRows<T> x, dt, dtx;  // dtx = dt x
+
+  void load(const T* x_rows, const T* dt_rows, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+    load_rows(x_rows, stride, rows, width, x);
+    load_rows(dt_rows, stride, rows, width, dt);
+    for (std::int64_t t = 0; t < rows; ++t) dtx[t] = dt[t] * x[t];
+  }
+};
+
+}  // namespace mblm::selective

@@ -1,0 +1,154 @@
+// Scalar formulas that the backends share: one element at a time, for host and device code. They are branch-free, so that the
+// compiler vectorises them inside `#pragma omp simd` loops. The float forms are accurate to about one unit in the last place;
+// the double forms of exp, tanh, log1p_unit and erf call the standard library and serve the tests.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+
+#include "engine/dtype.h"
+
+namespace mblm::scalar {
+
+// e^x. Cody-Waite reduction by ln 2 in two parts, then a degree-7 polynomial on [-ln2/2, ln2/2]. Below -87 the result is 0
+// (as with denormals flushed), above 88.73 it is infinity; NaN stays NaN. No comparison but the two bounds, and no
+// conversion: the sum with 1.5 2^23 has the rounded quotient k in its lowest bits.
+MBLM_HOST_DEVICE inline float exp(float x) {
+  constexpr float shift = 12582912.0f;
+  const float above = x < -87.33654f ? -87.33654f : x, bounded = above > 88.8f ? 88.8f : above;
+  const float shifted = bounded * 1.44269504f + shift, k = shifted - shift;
+  const float r = (bounded - k * 0.693145752f) - k * 1.42860677e-6f;
+  float p = 1.98412698e-4f;
+  p = p * r + 1.38888889e-3f;
+  p = p * r + 8.33333333e-3f;
+  p = p * r + 4.16666667e-2f;
+  p = p * r + 1.66666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  // 2 p times 2^(k - 1), which is finite for k = 128 and 0 for k = -126.
+  return (p + p) * std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 126u) << 23);
+}
+MBLM_HOST_DEVICE inline double exp(double x) { return std::exp(x); }
+
+// 1 / (1 + e^-x); 0 where e^-x is infinite.
+template <class T>
+MBLM_HOST_DEVICE inline T sigmoid(T x) {
+  return T(1) / (T(1) + exp(-x));
+}
+
+// tanh: the continued fraction x / (1 + x^2 / (3 + x^2 / (5 + ...))) to its seventh term for |x| < 1, where that is
+// within 3e-12, and 1 - 2 / (1 + e^2|x|) with the sign of x above.
+MBLM_HOST_DEVICE inline float tanh(float x) {
+  const float a = std::fabs(x), s = x * x;
+  const float numerator = ((s + 378.0f) * s + 17325.0f) * s + 135135.0f, denominator = ((28.0f * s + 3150.0f) * s + 62370.0f) * s + 135135.0f;
+  const float large = std::copysign(1.0f - 2.0f / (1.0f + exp(a + a)), x);
+  return a < 1.0f ? x * numerator / denominator : large;
+}
+MBLM_HOST_DEVICE inline double tanh(double x) { return std::tanh(x); }
+
+// log(1 + x) for x in [0, 1], by atanh series: log(1 + x) = 2 atanh(x / (2 + x)), |s| <= 1/3.
+MBLM_HOST_DEVICE inline float log1p_unit(float x) {
+  const float s = x / (2.0f + x), z = s * s;
+  float p = 0.0952380952f;
+  p = p * z + 0.105263158f;
+  p = p * z + 0.117647059f;
+  p = p * z + 0.133333333f;
+  p = p * z + 0.153846154f;
+  p = p * z + 0.181818182f;
+  p = p * z + 0.222222222f;
+  p = p * z + 0.285714286f;
+  p = p * z + 0.4f;
+  p = p * z + 0.666666667f;
+  return 2.0f * s + s * z * p;
+}
+MBLM_HOST_DEVICE inline double log1p_unit(double x) { return std::log1p(x); }
+
+// log(1 + e^x), exact on both sides: max(x, 0) + log(1 + e^-|x|). The slope is sigmoid(x).
+template <class T>
+MBLM_HOST_DEVICE inline T softplus(T x) {
+  return (x > 0 ? x : T(0)) + log1p_unit(exp(x > 0 ? -x : x));
+}
+
+// erf, absolute error below 1e-7: an odd minimax polynomial for small |x|, 1 - exp(-polynomial) above.
+MBLM_HOST_DEVICE inline float erf(float x) {
+  const float a = std::fabs(x), s = x * x;
+  float p = -5.61801775e-4f;
+  p = p * s + 4.91381792e-3f;
+  p = p * s - 2.67075151e-2f;
+  p = p * s + 1.12800106e-1f;
+  p = p * s - 3.76122952e-1f;
+  p = p * s + 1.28379107e-1f;
+  const float small = p * x + x;
+  float r = (-1.72853470e-5f * a + 3.83197126e-4f) * s + (-3.88396438e-3f * a + 2.42546219e-2f);
+  r = r * a - 1.06777877e-1f;
+  r = r * a - 6.34846687e-1f;
+  r = r * a - 1.28717512e-1f;
+  r = r * a - a;
+  const float large = std::copysign(1.0f - exp(r), x);
+  return a > 0.927734375f ? large : small;
+}
+MBLM_HOST_DEVICE inline double erf(double x) { return std::erf(x); }
+
+// Phi(x) = (1 + erf(x / sqrt 2)) / 2, the standard normal distribution function.
+template <class T>
+MBLM_HOST_DEVICE inline T normal_distribution(T x) {
+  return T(0.5) + T(0.5) * erf(x * static_cast<T>(1 / std::numbers::sqrt2));
+}
+
+// Phi'(x) = exp(-x^2 / 2) / sqrt(2 pi)
+template <class T>
+MBLM_HOST_DEVICE inline T normal_density(T x) {
+  return exp(T(-0.5) * x * x) * static_cast<T>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
+}
+
+// x Phi(x), and its slope Phi(x) + x Phi'(x).
+template <class T>
+MBLM_HOST_DEVICE inline T gelu(T x) {
+  return x * normal_distribution(x);
+}
+template <class T>
+MBLM_HOST_DEVICE inline T gelu_slope(T x) {
+  return normal_distribution(x) + x * normal_density(x);
+}
+
+// x s, and its slope s (1 + x (1 - s)), where s = sigmoid(x). The slope takes s, which the gate's gradient needs too.
+template <class T>
+MBLM_HOST_DEVICE inline T silu(T x) {
+  return x * sigmoid(x);
+}
+template <class T>
+MBLM_HOST_DEVICE inline T silu_slope(T x, T s) {
+  return s * (1 + x * (1 - s));
+}
+
+// One step of Adam for one element: g = clip gradient; m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2;
+// value -= step_size m / (sqrt(v) / root_correction2 + eps).
+template <class T>
+struct AdamFactors {
+  T clip;               // what the gradient is multiplied with
+  T beta1_rest;         // 1 - beta1
+  T beta2, beta2_rest;  // beta2, 1 - beta2
+  T step_size;          // learning rate / (1 - beta1^step)
+  T root_correction2;   // sqrt(1 - beta2^step)
+  T eps;
+};
+template <class T>
+MBLM_HOST_DEVICE inline void adam_update(const AdamFactors<T>& f, T gradient, T& value, T& first_moment, T& second_moment) {
+  const T g = gradient * f.clip;
+  const T m = first_moment + f.beta1_rest * (g - first_moment);
+  const T v = f.beta2 * second_moment + f.beta2_rest * g * g;
+  first_moment = m;
+  second_moment = v;
+  value -= f.step_size * m / (std::sqrt(v) / f.root_correction2 + f.eps);
+}
+
+// (rotated_a, rotated_b) = the pair (a, b) turned by the angle of that cosine and sine.
+template <class T>
+MBLM_HOST_DEVICE inline void rotate_pair(T a, T b, T cosine, T sine, T& rotated_a, T& rotated_b) {
+  rotated_a = a * cosine - b * sine;
+  rotated_b = b * cosine + a * sine;
+}
+
+}  // namespace mblm::scalar
