@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "engine/io/file_descriptor.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <utility>
 
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 #include "engine/io/safetensors.h"
 
 namespace mblm {
