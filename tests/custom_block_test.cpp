@@ -52,7 +52,7 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype = DType
 
 Tensor some_ids(std::int64_t batch, std::int64_t length) {
   std::vector<std::int64_t> ids(static_cast<std::size_t>(batch * length));
-  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int64_t>(i * i % 37);
+  for (std::size_t i = 0; i < out.ids.size(); ++i) out.ids[i] = static_cast<std::int64_t>(i * i % 37);
   return from_values(Shape{batch, length}, ids);
 }
 
@@ -65,8 +65,8 @@ class Runs final : public Dataset {
   }
   std::int64_t size(std::int64_t) const override { return request_.split == Split::Train ? 500 : 12; }
   std::int64_t length() const override { return request_.length; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override {
-    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = (epoch + index * 7 + static_cast<std::int64_t>(i) * step_) % 30;
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
+    for (std::size_t i = 0; i < out.ids.size(); ++i) out.ids[i] = (epoch + index * 7 + static_cast<std::int64_t>(i) * step_) % 30;
   }
 
  private:

@@ -56,7 +56,7 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
   REQUIRE(masked->size(1) == plain->size(1));
   std::int64_t hidden = 0, all = 0;
   for (std::int64_t epoch : {0, 1}) {
-    const Batch truth = read_batch(*plain, epoch, 0, plain->size(epoch)), batch = read_batch(*masked, epoch, 0, plain->size(epoch));
+    const Batch truth = read_batch(*plain, {epoch, 0, plain->size(epoch)}), batch = read_batch(*masked, {epoch, 0, plain->size(epoch)});
     CHECK_FALSE(truth.labels.defined());
     REQUIRE(batch.labels.shape() == batch.ids.shape());
     for (std::int64_t i = 0; i < batch.ids.numel(); ++i) {
@@ -74,10 +74,8 @@ TEST_CASE("masks are a function of seed, split, worker, epoch and place") {
   const RunConfig config = masked_config(folder);
   const auto places = [&](const DatasetRequest& request, std::int64_t epoch, std::int64_t index) {
     const auto dataset = DatasetRegistry().make("pg19masked", request);
-    std::vector<std::int64_t> ids(32);
-    dataset->read(epoch, index, ids, {});
     std::vector<bool> masked;
-    for (const std::int64_t id : ids) masked.push_back(id == mask_token);
+    for (const std::int64_t id : read_batch(*dataset, {epoch, index, 1}).ids.to_vector<std::int64_t>()) masked.push_back(id == mask_token);
     return masked;
   };
   const DatasetRequest request = request_of(config);
@@ -107,7 +105,7 @@ TEST_CASE("a masked run learns more than which byte is the most frequent") {
   const Evaluation after = evaluate(trainer.model(), *test, {.batch_size = 8});
 
   std::array<std::int64_t, 256> counts{};
-  const Batch batch = read_batch(*test, 0, 0, test->size(0));
+  const Batch batch = read_batch(*test, {0, 0, test->size(0)});
   std::int64_t labels = 0;
   for (const std::int64_t label : batch.labels.to_vector<std::int64_t>()) {
     if (label == no_label) continue;

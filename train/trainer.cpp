@@ -60,7 +60,7 @@ Trainer::Data Trainer::open_data(const RunConfig& config, const DatasetRegistry&
                                                 .workers = is_shared ? workers.size() : 1});
   };
   Data data{open(Split::Train), open(Split::Validation), open(Split::Test)};
-  require<ConfigError>(data.train->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
+  require<ConfigError>(data.train->parts().labels == config.model.is_masked(), "io.dataset_id: expected a data set with",
                        config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
                        config.io.dataset_id);
   require<FileError>(data.train->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
@@ -166,7 +166,7 @@ TrainingResult Trainer::run() {
 
 void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // it was stopped half-way
-  Prefetcher batches(*data_.train, places());
+  Prefetcher batches(*data_.train, config_.model, places());
   while (state_.micro_step < schedule_.micro_steps() && !asked_to_stop()) {
     if (state_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
