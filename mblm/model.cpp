@@ -112,7 +112,7 @@ Model::Loss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, co
 }
 
 Model::Loss Model::loss(const ModelInput& input, const ForwardContext& context) const {
-  require<ValueError>(input.targets.defined(), "loss: expected an input with ", config_.is_masked() ? "labels" : "ids", ", got none");
+  require<ValueError>(input.targets.defined(), "loss: expected a prepared input with ", config_.is_masked() ? "labels" : "ids", ", got none");
   const Rows rows = config_.is_masked() ? Rows::AtBytes : Rows::Predictors;
   const Tensor logits = to_logits_(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), rows, input.length));
   const CrossEntropy result = cross_entropy(logits, input.targets, config_.is_masked() ? no_label : config_.pad_token_id, input.loss_mask);

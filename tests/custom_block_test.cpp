@@ -52,7 +52,7 @@ std::unique_ptr<Model> make_model(const ModelConfig& config, DType dtype = DType
 
 Tensor some_ids(std::int64_t batch, std::int64_t length) {
   std::vector<std::int64_t> ids(static_cast<std::size_t>(batch * length));
-  for (std::size_t i = 0; i < out.ids.size(); ++i) out.ids[i] = static_cast<std::int64_t>(i * i % 37);
+  for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int64_t>(i * i % 37);
   return from_values(Shape{batch, length}, ids);
 }
 

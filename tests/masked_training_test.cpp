@@ -69,6 +69,30 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
   CHECK(static_cast<double>(hidden) / static_cast<double>(all) == doctest::Approx(0.2).epsilon(0.1));
 }
 
+TEST_CASE("a masked data set reads each sequence once, and keeps its loss mask") {
+  struct Counted : Dataset {
+    int& reads;
+    explicit Counted(int& counter) : reads(counter) {}
+    std::int64_t size(std::int64_t) const override { return 1; }
+    std::int64_t length() const override { return 100; }
+    SequenceParts parts() const override { return {.loss_mask = true, .answers = true}; }
+    void read(std::int64_t, std::int64_t, const Sequence& out) const override {
+      ++reads;
+      std::fill(out.ids.begin(), out.ids.end(), 'x');
+      std::fill(out.loss_mask.begin(), out.loss_mask.end(), 0.5f);
+      *out.answer = {};
+    }
+  };
+  int reads = 0;
+  const MaskedDataset masked(std::make_unique<Counted>(reads), {.masking = Masking{mask_token, 0.5}});
+  const Batch batch = read_batch(masked, {0, 0, 1});
+  CHECK(reads == 1);
+  CHECK(batch.answers.empty());
+  CHECK(batch.loss_mask.to_vector<float>() == std::vector<float>(100, 0.5f));
+  const std::vector<std::int64_t> ids = batch.ids.to_vector<std::int64_t>(), labels = batch.labels.to_vector<std::int64_t>();
+  CHECK(std::count(ids.begin(), ids.end(), mask_token) == std::count(labels.begin(), labels.end(), 'x'));
+}
+
 TEST_CASE("masks are a function of seed, split, worker, epoch and place") {
   const TemporaryFolder folder;
   const RunConfig config = masked_config(folder);

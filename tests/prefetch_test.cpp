@@ -28,10 +28,10 @@ struct Slow : Dataset {
   }
 };
 
-// Its vocabulary holds all sequences but those of indices above 999.
-ModelConfig model() {
-  ModelConfig config = config_of("[1, 2]", "[8, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true}");
-  config.num_tokens = 1000;
+// Patches of three bytes, and a vocabulary that holds the sequences.
+ModelConfig model(std::int64_t num_tokens = 1000) {
+  ModelConfig config = config_of("[1, 3]", "[8, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true}");
+  config.num_tokens = num_tokens;
   return config;
 }
 
@@ -65,6 +65,17 @@ TEST_CASE("batches come in the order of their places, for any number of threads"
       CHECK_FALSE(batches.next().has_value());
     }
   }
+}
+
+TEST_CASE("batches are prepared for the model, and ids that it does not have are an error in their turn") {
+  const Slow dataset;
+  Prefetcher batches(dataset, model(5), places(50), 2);
+  const Batch first = batches.next().value();
+  CHECK(first.input.ids.shape() == Shape{3, 1, 3});
+  CHECK(first.input.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{0, 0, 39, 0, 1, 39, 0, 2, 39});
+  CHECK(first.input.targets.to_vector<std::int64_t>() == ids_of(first));
+  CHECK(message_of<ValueError>([&] { batches.next(); }) == "input_ids: expected ids in [0, 5), got 5 at position 5");
+  CHECK_FALSE(batches.next().has_value());
 }
 
 TEST_CASE("no places, no batches") {

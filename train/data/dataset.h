@@ -109,8 +109,8 @@ struct BatchPlace {
 
 // All tensors are on the CPU.
 struct Batch {
-  Tensor ids;                        // (B, L) int64
-  Tensor loss_mask;                  // (B, L) float32; undefined for ones
+  Tensor ids = {};                   // (B, L) int64
+  Tensor loss_mask = {};             // (B, L) float32; undefined for ones
   Tensor labels = {};                // (B, L) int64; undefined without labels
   std::vector<Answer> answers = {};  // B, none without answers
   ModelInput input = {};             // what a model's loss is computed from, where the batch is read for a model
