@@ -18,9 +18,11 @@ const ModelConfig& checked(const ModelConfig& config) {
 // A tensor that a caller gives, on the CPU.
 Tensor on_host(const Tensor& x) { return x.defined() ? to_device(x, Device{}) : x; }
 
-Shape with_last(const Shape& shape, std::int64_t size) {
-  std::vector<std::int64_t> sizes(shape.begin(), shape.end());
-  sizes.push_back(size);
+// The shape of nested ids, with other tokens in each local patch, and vectors of `width` for tokens.
+Shape nested_shape(const Shape& ids, std::int64_t tokens, std::int64_t width) {
+  std::vector<std::int64_t> sizes(ids.begin(), ids.end());
+  sizes.back() = tokens;
+  sizes.push_back(width);
   return Shape(std::span<const std::int64_t>(sizes));
 }
 
@@ -57,9 +59,7 @@ Tensor Model::logits(const ModelInput& input, const ForwardContext& context) con
   const Tensor local = hierarchy_.forward(input.ids, input.token_masks, context);
   if (input.ids.numel() == 0 && !config_.is_masked()) return to_logits_(local_rows(local, Rows::Predictors, 1));
   if (!input.is_nested) return to_logits_(local_rows(local, Rows::AtBytes, input.length));
-  std::vector<std::int64_t> sizes(input.ids.shape().begin(), input.ids.shape().end());
-  sizes.back() = local.size(2);
-  return to_logits_(local.reshape(with_last(Shape(std::span<const std::int64_t>(sizes)), local.size(3))));
+  return to_logits_(local.reshape(nested_shape(input.ids.shape(), local.size(2), local.size(3))));
 }
 
 Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& context) const {
@@ -68,7 +68,7 @@ Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& conte
 
 Tensor Model::hidden_states(const ModelInput& input, const ForwardContext& context) const {
   const Tensor flat = local_rows(hierarchy_.forward(input.ids, input.token_masks, context), Rows::AtBytes, input.length);
-  return input.is_nested ? flat.reshape(with_last(input.ids.shape(), flat.shape().last())) : flat;
+  return input.is_nested ? flat.reshape(nested_shape(input.ids.shape(), input.ids.shape().last(), flat.shape().last())) : flat;
 }
 
 std::vector<Tensor> Model::embeddings(const Tensor& input_ids) const { return hierarchy_.embeddings(prepared(input_ids).ids); }

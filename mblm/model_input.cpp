@@ -76,6 +76,7 @@ ModelInput prepare_input(const ModelConfig& config, const Tensor& ids, const Ten
   input.ids = padded(ids, input.length, shape, config.pad_token_id);
   const Shape flat{ids.size(0), input.length};
   if (loss_mask.defined()) {
+    require<DTypeError>(is_floating(loss_mask.dtype()), "loss_mask: expected a floating type, got ", loss_mask.dtype());
     require<ShapeError>(loss_mask.shape() == ids.shape(), "loss_mask: expected the shape of the input, ", ids.shape(), ", got ", loss_mask.shape());
     input.loss_mask = loss_mask.detach().reshape(flat);
   }
