@@ -85,7 +85,7 @@ nlohmann::json measured(const Options& o) {
                                                                      .num_tokens = config.model.num_tokens,
                                                                      .pad_token_id = config.model.pad_token_id});
   const std::int64_t size = config.train.batch_size;
-  Prefetcher batches(*dataset, [=, i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
+  Prefetcher batches(*dataset, config.model, [=, i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
     return BatchPlace{.first = i++ * size % (images - size), .count = size};
   }, o.threads);
   batches.next();  // a run's first batch is always waited for

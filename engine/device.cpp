@@ -1,6 +1,5 @@
 #include "engine/device.h"
 
-#include <dlfcn.h>
 #include <sys/sysinfo.h>
 
 #include <array>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "engine/module.h"
 
 namespace mblm {
 namespace {
@@ -42,12 +42,6 @@ class CpuRuntime final : public Runtime {
 std::array<Runtime*, device_kinds>& runtimes() {
   static std::array<Runtime*, device_kinds> all{new CpuRuntime, nullptr};
   return all;
-}
-
-std::filesystem::path library_folder() {
-  Dl_info info{};
-  if (dladdr(reinterpret_cast<const void*>(&load_backends), &info) == 0 || info.dli_fname == nullptr) return {};
-  return std::filesystem::path(info.dli_fname).parent_path();
 }
 
 }  // namespace
@@ -90,10 +84,14 @@ std::vector<std::string> load_backends() {
   static std::once_flag once;
   static std::vector<std::string> failures;
   std::call_once(once, [] {
-    const std::filesystem::path module = library_folder() / "libmblm_cuda.so";
+    const std::filesystem::path module = module_path("cuda");
     std::error_code ignored;
     if (!std::filesystem::exists(module, ignored)) return;
-    if (dlopen(module.c_str(), RTLD_NOW | RTLD_LOCAL) == nullptr) failures.emplace_back(dlerror());
+    try {
+      open_module(module);
+    } catch (const Error& error) {
+      failures.push_back(concat_text("cuda: ", error.what()));
+    }
   });
   return failures;
 }

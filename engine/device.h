@@ -70,7 +70,7 @@ void add_runtime(DeviceKind kind, Runtime* runtime);  // called by a backend whi
 std::vector<DeviceInfo> available_devices();
 
 // Opens the backend modules that lie beside this library (`libmblm_cuda.so`); safe to call again and from any thread.
-// Returns one line per module that is there but could not be opened (its `dlerror`), empty when all is well.
+// Returns one line per module that is there but could not be opened, with the reason, empty when all is well.
 std::vector<std::string> load_backends();
 
 }  // namespace mblm

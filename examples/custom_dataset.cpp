@@ -22,19 +22,19 @@ class Sums final : public Dataset {
 
   std::int64_t size(std::int64_t) const override { return request_.split == Split::Train ? 10'000 : 100; }
   std::int64_t length() const override { return request_.length; }
-  bool has_loss_mask() const override { return true; }
+  SequenceParts parts() const override { return {.loss_mask = true}; }
 
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override {
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
     const RandomKey key{request_.seed, site_of(name_of(request_.split)), static_cast<std::uint32_t>(epoch)};
-    const auto number = [&](std::size_t place) { return random_word(key, static_cast<std::uint64_t>(index) * ids.size() + place) % (largest_ + 1); };
+    const auto number = [&](std::size_t place) { return random_word(key, static_cast<std::uint64_t>(index) * out.ids.size() + place) % (largest_ + 1); };
     std::size_t at = 0;
     const auto put = [&](const std::string& text, float weight) {
-      for (std::size_t i = 0; i < text.size() && at < ids.size(); ++i, ++at) {
-        ids[at] = text[i];
-        loss_mask[at] = weight;
+      for (std::size_t i = 0; i < text.size() && at < out.ids.size(); ++i, ++at) {
+        out.ids[at] = text[i];
+        out.loss_mask[at] = weight;
       }
     };
-    while (at < ids.size()) {
+    while (at < out.ids.size()) {
       const std::uint64_t a = number(at), b = number(at + 1), sum = a + b;
       put(std::to_string(a) + "+" + std::to_string(b) + "=", 0);
       put(std::to_string(sum / 10) + std::to_string(sum % 10), 1);

@@ -73,18 +73,6 @@ Tensor Hierarchy::embed(int n, const Tensor& ids) const {
   return x;
 }
 
-Tensor Hierarchy::stage_mask(int n, const std::vector<std::uint8_t>& bytes, const Shape& shape) const {
-  const bool any = config_.masking->mask_reduce_strat == "any";
-  const auto patch = static_cast<std::size_t>(config_.patch_bytes(n));
-  const auto visible = [](std::uint8_t byte) { return byte != 0; };
-  std::vector<std::uint8_t> tokens(static_cast<std::size_t>(shape.numel()));
-  for (std::size_t t = 0; t < tokens.size(); ++t) {
-    const std::uint8_t *begin = bytes.data() + t * patch, *end = begin + patch;
-    tokens[t] = any ? std::any_of(begin, end, visible) : std::all_of(begin, end, visible);
-  }
-  return from_values<std::uint8_t>(shape, tokens, stages_.front().embedding.table->tensor().device());
-}
-
 Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& context) const {
   const StageBlock& block = *stages_[static_cast<std::size_t>(n)].block;
   const std::int64_t rows = tokens.size(0);
@@ -103,7 +91,7 @@ Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& c
   return concat_rows(parts);
 }
 
-Tensor Hierarchy::forward(const Tensor& ids, const ForwardContext& context) const {
+Tensor Hierarchy::forward(const Tensor& ids, std::span<const Tensor> token_masks, const ForwardContext& context) const {
   const std::int64_t batch = ids.size(0), length = batch == 0 ? 0 : ids.numel() / batch;
   return run_stages(
       batch, length,
@@ -111,10 +99,11 @@ Tensor Hierarchy::forward(const Tensor& ids, const ForwardContext& context) cons
         const std::int64_t patch = config_.patch_bytes(n);
         return embed(n, slice_sequence(ids.reshape(Shape{rows, tokens * patch}), 0, used * patch));
       },
-      context);
+      token_masks, context);
 }
 
-Tensor Hierarchy::forward_embeddings(std::span<const Tensor> embeddings, const ForwardContext& context) const {
+Tensor Hierarchy::forward_embeddings(std::span<const Tensor> embeddings, std::span<const Tensor> token_masks,
+                                     const ForwardContext& context) const {
   const Tensor& local = embeddings.front();
   const std::int64_t batch = local.size(0), length = batch == 0 ? 0 : local.shape().rows() / batch;
   return run_stages(
@@ -123,7 +112,7 @@ Tensor Hierarchy::forward_embeddings(std::span<const Tensor> embeddings, const F
         const Tensor& given = embeddings[embeddings.size() - 1 - static_cast<std::size_t>(n)];
         return slice_sequence(given.reshape(Shape{rows, tokens, given.shape().last()}), 0, used);
       },
-      context);
+      token_masks, context);
 }
 
 std::vector<Tensor> Hierarchy::embeddings(const Tensor& ids) const {
@@ -137,9 +126,9 @@ std::vector<Tensor> Hierarchy::embeddings(const Tensor& ids) const {
 }
 
 // The stages from global to local, for sequences of `length` bytes; without a byte only the local one runs, on its start token.
-Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const {
+Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, std::span<const Tensor> token_masks,
+                             const ForwardContext& context) const {
   const int last = config_.stages() - 1;
-  const std::vector<std::uint8_t> bytes = context.token_mask.defined() ? context.token_mask.to_vector<std::uint8_t>() : std::vector<std::uint8_t>();
   std::int64_t patches = 1;  // per sequence: the stage's batch is batch * patches
   Tensor above;              // what the stage above hands to each token
   for (int n = length == 0 ? last : 0; n <= last; ++n) {
@@ -153,7 +142,7 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, stage.frequencies->tensor(), RotaryPairs::Interleaved, 1);
     x = stage_input(start_of(stage), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
     ForwardContext here = of_patches(context, patches, 0);
-    if (here.token_mask.defined()) here.token_mask = stage_mask(n, bytes, Shape{rows, tokens});
+    here.token_mask = token_masks.empty() ? Tensor{} : token_masks[static_cast<std::size_t>(n)];
     const Tensor attended = run_stage(n, x, here);  // (rows, start + used, D)
     if (n == last) return attended.reshape(Shape{batch, patches, start_tokens_ + tokens, attended.size(2)});
     const auto next = static_cast<std::size_t>(n + 1);

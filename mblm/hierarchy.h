@@ -29,14 +29,14 @@ class Hierarchy {
 
   // Input ids (B, P, P_1, ..., P_{N-1}), any P. Output of the local stage (B, P * P_1 * ... * P_{N-2}, 1 + P_{N-1}, D_{N-1}):
   // per local patch the start token's output first. With one stage: (B, 1, 1 + P, D). Masked: the same without the start
-  // token, and context.token_mask holds bytes, (B, P P_1 ... P_{N-1}).
-  Tensor forward(const Tensor& ids, const ForwardContext& context) const;
+  // token. token_masks: one per stage, (sequences, tokens) as ModelInput has them, or none; they take the place of context.token_mask.
+  Tensor forward(const Tensor& ids, std::span<const Tensor> token_masks, const ForwardContext& context) const;
 
   // What `forward` looks up, one tensor per stage from local to global, without positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}),
   // ..., (B, P, P_1, D_1), (B, P, D_0).
   std::vector<Tensor> embeddings(const Tensor& ids) const;
   // `forward` from such embeddings, whose shapes must be these.
-  Tensor forward_embeddings(std::span<const Tensor> embeddings, const ForwardContext& context) const;
+  Tensor forward_embeddings(std::span<const Tensor> embeddings, std::span<const Tensor> token_masks, const ForwardContext& context) const;
 
   const StageBlock& block(int stage) const { return *stages_[static_cast<std::size_t>(stage)].block; }
 
@@ -54,9 +54,8 @@ class Hierarchy {
   Tensor embed(int stage, const Tensor& ids) const;
   // The embeddings of the first `used` of `tokens` tokens in each of `rows` sequences of a stage: (rows, used, D).
   using StageTokens = std::function<Tensor(int stage, std::int64_t rows, std::int64_t tokens, std::int64_t used)>;
-  Tensor run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, const ForwardContext& context) const;
-  // Of a stage's tokens, in the order of all its sequences: 1 where any, or all, of the bytes are in the mask.
-  Tensor stage_mask(int stage, const std::vector<std::uint8_t>& bytes, const Shape& shape) const;
+  Tensor run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, std::span<const Tensor> token_masks,
+                    const ForwardContext& context) const;
   Tensor run_stage(int stage, const Tensor& tokens, const ForwardContext& context) const;
 
   Tensor start_of(const Stage& stage) const { return stage.start == nullptr ? Tensor{} : stage.start->tensor(); }

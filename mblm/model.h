@@ -8,11 +8,9 @@
 
 #include "mblm/config/config.h"
 #include "mblm/hierarchy.h"
+#include "mblm/model_input.h"
 
 namespace mblm {
-
-// Stands in labels for: nothing to tell here.
-inline constexpr std::int64_t no_label = -100;
 
 class Model {
  public:
@@ -31,14 +29,18 @@ class Model {
   const ParameterStore& parameters() const { return store_; }
   const Hierarchy& hierarchy() const { return hierarchy_; }
 
-  // input_ids int64, (B, L) or nested (B, P, P_1, ..., P_{N-1}), on the model's device or on the CPU.
-  // Throws ValueError for ids outside [0, V) and for an input longer than a fixed context, ShapeError.
+  // input_ids int64, (B, L) or nested (B, P, P_1, ..., P_{N-1}), on any device: it is checked and prepared on the CPU
+  // (prepare_input) and moved to the model's device. Throws what prepare_input does.
+  // The overloads for a ModelInput take one that is prepared and on the model's device. They do no work on the host, read
+  // nothing back, and take no context.token_mask, whose place the input's masks have.
   // Flat: (B, L, V). Nested: (B, P, ..., 1 + P_{N-1}, V), with the start tokens. (B, 0): (B, 1, V), the first byte's.
   // A masked language model: row t speaks of byte t itself, there are no start tokens, (B, 0) gives (B, 0, V), and
   // context.token_mask, shaped like the input, says which bytes are attended to.
   Tensor logits(const Tensor& input_ids, const ForwardContext& context = {}) const;
+  Tensor logits(const ModelInput& input, const ForwardContext& context = {}) const;
   // Flat: (B, L, D). Nested: (B, P, ..., P_{N-1}, D), without the start tokens.
   Tensor hidden_states(const Tensor& input_ids, const ForwardContext& context = {}) const;
+  Tensor hidden_states(const ModelInput& input, const ForwardContext& context = {}) const;
 
   // The embeddings of an input, one tensor per stage from local to global, padded to whole tokens of stage 0 and without
   // positions: (B, P, P_1, ..., P_{N-1}, D_{N-1}), ..., (B, P, P_1, D_1), (B, P, D_0).
@@ -53,24 +55,22 @@ class Model {
     Tensor count;     // scalar int64: elements that are not zero
     Tensor logits;    // (B, L, V) that byte t was predicted from in row t, without history
   };
-  // loss_mask (B, L), or shaped like a nested input, in the model's dtype; undefined for ones. Throws ValueError for a masked
-  // language model.
+  // loss_mask floating, shaped like the input; undefined for ones. Throws ValueError for a masked language model.
   Loss loss(const Tensor& input_ids, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
 
   // Of a masked language model. labels int64, shaped like the input: the id that belongs there (padding counts like any
   // other), or no_label. The elements are zero where there is no label, and outside context.token_mask. Throws ValueError for
   // a label outside [0, V), and for a model that is not masked.
   Loss masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
+  // Of a model of either kind. Throws ValueError for a masked one without labels.
+  Loss loss(const ModelInput& input, const ForwardContext& context = {}) const;
 
  private:
-  Tensor nested_ids(const Tensor& input_ids) const;  // checked, padded and reshaped
-  // The context that the stages get for `ids`, the nested form of the input: with a mask that leaves out the padding.
-  ForwardContext stage_context(const Tensor& input_ids, const Tensor& ids, const ForwardContext& context) const;
+  // The input on the model's device.
+  ModelInput prepared(const Tensor& input_ids, const Tensor& token_mask = {}, const Tensor& labels = {}, const Tensor& loss_mask = {}) const;
   // Output of the local stage in the order of the input, (B, L, D): at the bytes, or at what each byte is predicted from.
   enum class Rows { AtBytes, Predictors };
   Tensor local_rows(const Tensor& local, Rows rows, std::int64_t length) const;
-  // (B, L) in the model's device, or undefined.
-  Tensor flat_loss_mask(const Tensor& input_ids, const Tensor& loss_mask) const;
   void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;

@@ -1,7 +1,5 @@
 #include "ops/embedding.h"
 
-#include <algorithm>
-
 #include "ops/check.h"
 
 namespace mblm {
@@ -23,14 +21,6 @@ Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t frozen_row
     embedding_backward(ids, dy, frozen_row, dtable.tensor, dtable.beta);
     return {dtable.done()};
   });
-}
-
-void check_ids(const Tensor& ids, std::int64_t vocabulary) {
-  require_dtype("input_ids", "ids", ids, DType::Int64);
-  const Tensor host = to_device(ids, Device{});
-  const std::int64_t *begin = host.host_data<std::int64_t>(), *end = begin + host.numel();
-  const std::int64_t* bad = std::find_if(begin, end, [=](std::int64_t id) { return id < 0 || id >= vocabulary; });
-  if (bad != end) throw ValueError(concat_text("input_ids: expected ids in [0, ", vocabulary, "), got ", *bad, " at position ", bad - begin));
 }
 
 }  // namespace mblm

@@ -7,12 +7,8 @@ namespace mblm {
 // y[..., :] = table[ids[...], :]. ids (...) int64 in [0, V), table (V, D) floating; y (..., D) of y_dtype, or of the table's
 // dtype when unset (float32 and bfloat16 mix freely; float64 goes only with float64).
 // Row `frozen_row` (-1: none) is read like any other and never receives a gradient.
-// Keeps ids. The ids must be checked before (check_ids): a kernel cannot say which one is wrong. Throws ShapeError, DTypeError.
+// Keeps ids. The ids must be checked before: a kernel cannot say which one is wrong. Throws ShapeError, DTypeError.
 Tensor embedding(const Tensor& ids, const Tensor& table, std::int64_t frozen_row = -1, std::optional<DType> y_dtype = {});
-
-// Throws ValueError with the first id outside [0, vocabulary) and its position in row-major order. ids (...) int64, on any
-// device; waits for it.
-void check_ids(const Tensor& ids, std::int64_t vocabulary);
 
 extern Kernel<void(const Tensor& ids, const Tensor& table, Tensor& y)> embedding_forward;
 // dtable = beta dtable + sum over positions with that id of dy; rows are summed in order of position.

@@ -25,7 +25,7 @@ Split split_named(const std::string& name) {
 
 // The data set itself where it has masks, else its sequences masked as those that the run was trained on.
 std::unique_ptr<Dataset> with_masks(std::unique_ptr<Dataset> dataset, const DatasetRequest& request, const std::string& model) {
-  if (dataset->has_labels()) return dataset;
+  if (dataset->parts().labels) return dataset;
   require<ValueError>(request.masking.has_value(), model,
                       ": not a run's folder, which would name the probability of masks (train.masking_proba)");
   return std::make_unique<MaskedDataset>(std::move(dataset), request);

@@ -13,6 +13,7 @@
 
 #include "engine/device_name.h"
 #include "engine/error.h"
+#include "engine/io/file.h"
 #include "engine/parallel.h"
 
 namespace mblm {
@@ -28,13 +29,9 @@ std::string read_all(std::istream& in, const std::string& name) {
 }  // namespace
 
 void write_output(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(STDOUT_FILENO, text.data(), text.size());
-    if (written < 0 && errno == EPIPE) throw BrokenPipe{};
-    if (written < 0 && errno == EINTR) continue;
-    require<FileError>(written >= 0, "standard output: cannot write: ", std::strerror(errno));
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (write_all(STDOUT_FILENO, text.data(), text.size()) == text.size()) return;
+  if (errno == EPIPE) throw BrokenPipe{};
+  throw_file_error("standard output", "cannot write");
 }
 
 void write_note(std::string_view text) {

@@ -44,7 +44,7 @@ ModelConfig small_model() {
 void train(Model& model, const Dataset& dataset, std::int64_t steps) {
   StepRunner runner(model, 1, {.gradient = {.clip = 1.0}});
   for (std::int64_t step = 0; step < steps; ++step) {
-    runner.micro_step(read_batch(dataset, 0, step % 4 * 10, 10), {.training = true});
+    runner.micro_step(read_batch(dataset, {0, step % 4 * 10, 10}, model.config()), {.training = true});
     runner.optimizer_step(1e-2);
   }
 }
@@ -55,19 +55,16 @@ struct OneByOne : Dataset {
   explicit OneByOne(const Dataset& dataset) : all(dataset) {}
   std::int64_t size(std::int64_t epoch) const override { return all.size(epoch); }
   std::int64_t length() const override { return all.length(); }
-  bool has_loss_mask() const override { return true; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override { all.read(epoch, index, ids, mask); }
-  bool has_answers() const override { return true; }
-  Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-    Answer answer = all.read_with_answer(epoch, index, ids, mask);
-    answer.kind = std::to_string(index);
-    return answer;
+  SequenceParts parts() const override { return all.parts(); }
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
+    all.read(epoch, index, out);
+    out.answer->kind = std::to_string(index);
   }
 };
 
 // What the model really writes after the start of the answer, compared with the answer: up to the end token where there is one.
 bool generates_answer(const Model& model, const Clevr& data, std::int64_t index) {
-  const Clevr::Parts parts = data.parts(index);
+  const Clevr::Sample parts = data.sample(index);
   std::vector<std::int64_t> prompt = parts.question, truth = parts.answer;
   prompt.insert(prompt.end(), parts.image.begin(), parts.image.end());
   prompt.insert(prompt.end(), parts.question.begin(), parts.question.end());
@@ -87,11 +84,10 @@ struct Constant : Dataset {
   Constant(std::int64_t each, std::int64_t start) : id(each), first(start) {}
   std::int64_t size(std::int64_t) const override { return 2; }
   std::int64_t length() const override { return 8; }
-  void read(std::int64_t, std::int64_t, std::span<std::int64_t> ids, std::span<float>) const override { std::fill(ids.begin(), ids.end(), id); }
-  bool has_answers() const override { return true; }
-  Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-    read(epoch, index, ids, mask);
-    return {.kind = "constant", .first = first + index, .count = 2};
+  SequenceParts parts() const override { return {.answers = true}; }
+  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+    std::fill(out.ids.begin(), out.ids.end(), id);
+    *out.answer = {.kind = "constant", .first = first + index, .count = 2};
   }
 };
 
@@ -152,8 +148,8 @@ TEST_CASE("data without answers has none, and a place outside the sequence is an
   model.allocate();
   model.initialize(1);
   CHECK(evaluate(model, *DatasetRegistry().make("files", {.path = folder / "text", .length = 32}), {.max_batches = 2}).answers.empty());
-  CHECK(read_batch(Constant(1, 6), 0, 0, 1).answers.front().first == 6);
-  CHECK(message_of<ValueError>([] { read_batch(Constant(1, 6), 0, 1, 1); }) == "data: sequence 1: expected an answer within 8 ids, got 2 from 7");
+  CHECK(read_batch(Constant(1, 6), {0, 0, 1}).answers.front().first == 6);
+  CHECK(message_of<ValueError>([] { read_batch(Constant(1, 6), {0, 1, 1}); }) == "data: sequence 1: expected an answer within 8 ids, got 2 from 7");
 }
 
 }  // namespace mblm::testing

@@ -42,15 +42,12 @@ struct Folder : TemporaryFolder {
   // The message of E, which opening it or reading sample 0 throws.
   template <class E>
   std::string error(const DatasetRequest& request) const {
-    return message_of<E>([&] {
-      std::vector<std::int64_t> ids(static_cast<std::size_t>(request.length));
-      open(request)->read(0, 0, ids, {});
-    });
+    return message_of<E>([&] { read_batch(*open(request), {0, 0, 1}); });
   }
 };
 
 std::vector<std::int64_t> ids_of(const Dataset& dataset, std::int64_t index) {
-  return read_batch(dataset, 0, index, 1).ids.to_vector<std::int64_t>();
+  return read_batch(dataset, {0, index, 1}).ids.to_vector<std::int64_t>();
 }
 
 std::string arguments_error(const std::string& arguments) {
@@ -88,7 +85,7 @@ TEST_CASE("clevr: a sample is question, image, question, answer, padding") {
   const Folder folder({entry("Q?", "yes"), entry("Ok?", "10")});
   const auto simple = folder.open(folder.request());
   CHECK(simple->size(0) == 2);
-  const Batch batch = read_batch(*simple, 0, 0, 1);
+  const Batch batch = read_batch(*simple, {0, 0, 1});
   CHECK(batch.ids.to_vector<std::int64_t>() ==
         std::vector<std::int64_t>{'Q', '?', 1, 4, 2, 5, 3, 6, 'Q', '?', 'y', 'e', 's', 511, 511, 511, 511, 511, 511, 511});
   CHECK(batch.loss_mask.to_vector<float>() ==
@@ -97,7 +94,7 @@ TEST_CASE("clevr: a sample is question, image, question, answer, padding") {
   DatasetRequest request = folder.request("target_mode: a\nqiqa_loss_mask: [1, 2, 3, 4]\nanswer_categorical: true\neom_token_id: 300\n"
                                           "som_text_token_id: 301\nsom_image_token_id: 302");
   request.length = 25;
-  const Batch marked = read_batch(*folder.open(request), 0, 1, 1);
+  const Batch marked = read_batch(*folder.open(request), {0, 1, 1});
   std::vector<std::int64_t> expected = {301, 'O', 'k', '?', 300, 302, 1, 4, 2, 5, 3, 6, 300};
   expected.insert(expected.end(), expected.begin(), expected.begin() + 5);
   for (const int id : {301, int{'A'}, 300, 511, 511, 511, 511}) expected.push_back(id);

@@ -65,8 +65,8 @@ class Runs final : public Dataset {
   }
   std::int64_t size(std::int64_t) const override { return request_.split == Split::Train ? 500 : 12; }
   std::int64_t length() const override { return request_.length; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override {
-    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = (epoch + index * 7 + static_cast<std::int64_t>(i) * step_) % 30;
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
+    for (std::size_t i = 0; i < out.ids.size(); ++i) out.ids[i] = (epoch + index * 7 + static_cast<std::int64_t>(i) * step_) % 30;
   }
 
  private:

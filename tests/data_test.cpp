@@ -16,8 +16,7 @@ namespace mblm::testing {
 namespace {
 
 std::string sequence(const Dataset& dataset, std::int64_t epoch, std::int64_t index) {
-  std::vector<std::int64_t> ids(static_cast<std::size_t>(dataset.length()));
-  dataset.read(epoch, index, ids, {});
+  const std::vector<std::int64_t> ids = read_batch(dataset, {epoch, index, 1}).ids.to_vector<std::int64_t>();
   return std::string(ids.begin(), ids.end());
 }
 
@@ -172,7 +171,7 @@ TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
   for (const std::uint32_t epoch : {0u, 2u}) {
     std::vector<std::int64_t> first_bytes;
     for (std::int64_t first = 0; first < 99; first += 3) {
-      const Batch batch = read_batch(*dataset, epoch, first, 3, RandomKey{7, site_of("shuffle"), epoch});
+      const Batch batch = read_batch(*dataset, {epoch, first, 3, RandomKey{7, site_of("shuffle"), epoch}});
       CHECK(batch.ids.shape() == Shape{3, 2});
       CHECK_FALSE(batch.loss_mask.defined());
       for (int row = 0; row < 3; ++row) first_bytes.push_back(batch.ids.host_data<std::int64_t>()[row * 2]);
@@ -182,9 +181,9 @@ TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
     orders.push_back(first_bytes);
   }
   CHECK(orders[0] != orders[1]);
-  const Batch in_order = read_batch(*dataset, 1, 4, 2);
+  const Batch in_order = read_batch(*dataset, {1, 4, 2});
   CHECK(in_order.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{9, 10, 11, 12});
-  CHECK_THROWS_AS(read_batch(*dataset, 0, 98, 3), ValueError);
+  CHECK_THROWS_AS(read_batch(*dataset, {0, 98, 3}), ValueError);
 }
 
 TEST_CASE("bad data is named") {
@@ -234,17 +233,17 @@ TEST_CASE("the registry takes data sets of a program's own") {
   struct Ones : Dataset {
     std::int64_t size(std::int64_t) const override { return 5; }
     std::int64_t length() const override { return 3; }
-    bool has_loss_mask() const override { return true; }
-    void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-      std::fill(ids.begin(), ids.end(), index);
-      std::fill(mask.begin(), mask.end(), 0.5f);
+    SequenceParts parts() const override { return {.loss_mask = true}; }
+    void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+      std::fill(out.ids.begin(), out.ids.end(), index);
+      std::fill(out.loss_mask.begin(), out.loss_mask.end(), 0.5f);
     }
   };
   DatasetRegistry registry;
   registry.add("ones", [](const DatasetRequest& request) { return request.split == Split::Train ? std::make_unique<Ones>() : nullptr; });
   CHECK(registry.ids() == std::vector<std::string>{"clevr", "files", "ones", "pg19", "pg19masked"});
   const auto dataset = registry.make("ones", {});
-  const Batch batch = read_batch(*dataset, 0, 3, 2);
+  const Batch batch = read_batch(*dataset, {0, 3, 2});
   CHECK(batch.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{3, 3, 3, 4, 4, 4});
   CHECK(batch.loss_mask.to_vector<float>() == std::vector<float>(6, 0.5f));
   CHECK(registry.make("ones", {.split = Split::Test}) == nullptr);

@@ -11,14 +11,14 @@ class Dealt final : public Dataset {
 
   std::int64_t size(std::int64_t) const override { return dealt_batches * dealt_batch / request_.workers; }
   std::int64_t length() const override { return request_.length; }
-  bool has_loss_mask() const override { return true; }
+  SequenceParts parts() const override { return {.loss_mask = true}; }
 
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override {
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
     const std::int64_t batch = index / dealt_batch * request_.workers + request_.worker, sequence = batch * dealt_batch + index % dealt_batch;
     std::mt19937_64 random(static_cast<std::uint64_t>(1000 * epoch + sequence));
-    for (std::int64_t& id : ids) id = 'a' + static_cast<std::int64_t>(random() % 7);
-    const std::size_t without_loss = static_cast<std::size_t>(sequence * 5) % loss_mask.size();
-    for (std::size_t i = 0; i < loss_mask.size(); ++i) loss_mask[i] = i < without_loss ? 0.0f : 1.0f;
+    for (std::int64_t& id : out.ids) id = 'a' + static_cast<std::int64_t>(random() % 7);
+    const std::size_t without_loss = static_cast<std::size_t>(sequence * 5) % out.loss_mask.size();
+    for (std::size_t i = 0; i < out.loss_mask.size(); ++i) out.loss_mask[i] = i < without_loss ? 0.0f : 1.0f;
   }
 
  private:

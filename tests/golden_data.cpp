@@ -13,9 +13,7 @@ namespace mblm::testing {
 namespace {
 
 std::vector<std::int64_t> ids_of(const Dataset& dataset, std::int64_t epoch, std::int64_t index) {
-  std::vector<std::int64_t> ids(static_cast<std::size_t>(dataset.length()));
-  dataset.read(epoch, index, ids, {});
-  return ids;
+  return read_batch(dataset, {epoch, index, 1}).ids.to_vector<std::int64_t>();
 }
 
 bool equals_pg19(const std::filesystem::path& data, const std::smatch& part, const Tensor& expected) {
@@ -58,13 +56,11 @@ void check_clevr(const SafetensorsFile& expected, const std::filesystem::path& d
       result.failures.push_back(name + ": not a name of this kind of case");
       continue;
     }
-    std::vector<std::int64_t> ids(static_cast<std::size_t>(request.length));
-    std::vector<float> mask(ids.size());
-    (part[1] == "train" ? train : validation)->read(0, std::stoll(part[2]), ids, mask);
+    const Batch batch = read_batch(part[1] == "train" ? *train : *validation, {0, std::stoll(part[2]), 1});
     const std::vector<std::int32_t> expected_ids = expected.tensor(name).to_vector<std::int32_t>();
     const std::string mask_name = name.substr(0, name.rfind('.')) + ".mask";
-    if (ids != std::vector<std::int64_t>(expected_ids.begin(), expected_ids.end())) result.failures.push_back(name + ": differs");
-    if (mask != expected.tensor(mask_name).to_vector<float>()) result.failures.push_back(mask_name + ": differs");
+    if (batch.ids.to_vector<std::int64_t>() != std::vector<std::int64_t>(expected_ids.begin(), expected_ids.end())) result.failures.push_back(name + ": differs");
+    if (batch.loss_mask.to_vector<float>() != expected.tensor(mask_name).to_vector<float>()) result.failures.push_back(mask_name + ": differs");
   }
 }
 

@@ -56,7 +56,7 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
   REQUIRE(masked->size(1) == plain->size(1));
   std::int64_t hidden = 0, all = 0;
   for (std::int64_t epoch : {0, 1}) {
-    const Batch truth = read_batch(*plain, epoch, 0, plain->size(epoch)), batch = read_batch(*masked, epoch, 0, plain->size(epoch));
+    const Batch truth = read_batch(*plain, {epoch, 0, plain->size(epoch)}), batch = read_batch(*masked, {epoch, 0, plain->size(epoch)});
     CHECK_FALSE(truth.labels.defined());
     REQUIRE(batch.labels.shape() == batch.ids.shape());
     for (std::int64_t i = 0; i < batch.ids.numel(); ++i) {
@@ -69,15 +69,37 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
   CHECK(static_cast<double>(hidden) / static_cast<double>(all) == doctest::Approx(0.2).epsilon(0.1));
 }
 
+TEST_CASE("a masked data set reads each sequence once, and keeps its loss mask") {
+  struct Counted : Dataset {
+    int& reads;
+    explicit Counted(int& counter) : reads(counter) {}
+    std::int64_t size(std::int64_t) const override { return 1; }
+    std::int64_t length() const override { return 100; }
+    SequenceParts parts() const override { return {.loss_mask = true, .answers = true}; }
+    void read(std::int64_t, std::int64_t, const Sequence& out) const override {
+      ++reads;
+      std::fill(out.ids.begin(), out.ids.end(), 'x');
+      std::fill(out.loss_mask.begin(), out.loss_mask.end(), 0.5f);
+      *out.answer = {};
+    }
+  };
+  int reads = 0;
+  const MaskedDataset masked(std::make_unique<Counted>(reads), {.masking = Masking{mask_token, 0.5}});
+  const Batch batch = read_batch(masked, {0, 0, 1});
+  CHECK(reads == 1);
+  CHECK(batch.answers.empty());
+  CHECK(batch.loss_mask.to_vector<float>() == std::vector<float>(100, 0.5f));
+  const std::vector<std::int64_t> ids = batch.ids.to_vector<std::int64_t>(), labels = batch.labels.to_vector<std::int64_t>();
+  CHECK(std::count(ids.begin(), ids.end(), mask_token) == std::count(labels.begin(), labels.end(), 'x'));
+}
+
 TEST_CASE("masks are a function of seed, split, worker, epoch and place") {
   const TemporaryFolder folder;
   const RunConfig config = masked_config(folder);
   const auto places = [&](const DatasetRequest& request, std::int64_t epoch, std::int64_t index) {
     const auto dataset = DatasetRegistry().make("pg19masked", request);
-    std::vector<std::int64_t> ids(32);
-    dataset->read(epoch, index, ids, {});
     std::vector<bool> masked;
-    for (const std::int64_t id : ids) masked.push_back(id == mask_token);
+    for (const std::int64_t id : read_batch(*dataset, {epoch, index, 1}).ids.to_vector<std::int64_t>()) masked.push_back(id == mask_token);
     return masked;
   };
   const DatasetRequest request = request_of(config);
@@ -107,7 +129,7 @@ TEST_CASE("a masked run learns more than which byte is the most frequent") {
   const Evaluation after = evaluate(trainer.model(), *test, {.batch_size = 8});
 
   std::array<std::int64_t, 256> counts{};
-  const Batch batch = read_batch(*test, 0, 0, test->size(0));
+  const Batch batch = read_batch(*test, {0, 0, test->size(0)});
   std::int64_t labels = 0;
   for (const std::int64_t label : batch.labels.to_vector<std::int64_t>()) {
     if (label == no_label) continue;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "tests/small_model.h"
 #include "tests/temporary_folder.h"
 #include "train/data/prefetch.h"
 
@@ -18,14 +19,21 @@ struct Slow : Dataset {
 
   std::int64_t size(std::int64_t) const override { return 1000; }
   std::int64_t length() const override { return 2; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override {
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override {
     ++reads;
     std::this_thread::sleep_for(std::chrono::microseconds(index * 7919 % 300));
     require<FileError>(index != bad_index, "sequence ", index, " is damaged");
-    ids[0] = epoch;
-    ids[1] = index;
+    out.ids[0] = epoch;
+    out.ids[1] = index;
   }
 };
+
+// Patches of three bytes, and a vocabulary that holds the sequences.
+ModelConfig model(std::int64_t num_tokens = 1000) {
+  ModelConfig config = config_of("[1, 3]", "[8, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true}");
+  config.num_tokens = num_tokens;
+  return config;
+}
 
 // Batches of 3, 4 to an epoch.
 Prefetcher::NextPlace places(std::int64_t batches, const std::optional<RandomKey>& shuffle = {}) {
@@ -46,12 +54,12 @@ TEST_CASE("batches come in the order of their places, for any number of threads"
   for (const std::optional<RandomKey>& shuffle : {std::optional<RandomKey>(), std::optional(RandomKey{7, site_of("shuffle"), 1})}) {
     for (const int threads : {1, 2, 3, 8}) {
       CAPTURE(threads);
-      Prefetcher batches(dataset, places(50, shuffle), threads);
+      Prefetcher batches(dataset, model(), places(50, shuffle), threads);
       const Prefetcher::NextPlace next_place = places(50, shuffle);
       while (const std::optional<BatchPlace> place = next_place()) {
         const std::optional<Batch> batch = batches.next();
         REQUIRE(batch.has_value());
-        REQUIRE(ids_of(*batch) == ids_of(read_batch(dataset, place->epoch, place->first, place->count, place->shuffle)));
+        REQUIRE(ids_of(*batch) == ids_of(read_batch(dataset, *place)));
       }
       CHECK_FALSE(batches.next().has_value());
       CHECK_FALSE(batches.next().has_value());
@@ -59,11 +67,22 @@ TEST_CASE("batches come in the order of their places, for any number of threads"
   }
 }
 
+TEST_CASE("batches are prepared for the model, and ids that it does not have are an error in their turn") {
+  const Slow dataset;
+  Prefetcher batches(dataset, model(5), places(50), 2);
+  const Batch first = batches.next().value();
+  CHECK(first.input.ids.shape() == Shape{3, 1, 3});
+  CHECK(first.input.ids.to_vector<std::int64_t>() == std::vector<std::int64_t>{0, 0, 39, 0, 1, 39, 0, 2, 39});
+  CHECK(first.input.targets.to_vector<std::int64_t>() == ids_of(first));
+  CHECK(message_of<ValueError>([&] { batches.next(); }) == "input_ids: expected ids in [0, 5), got 5 at position 5");
+  CHECK_FALSE(batches.next().has_value());
+}
+
 TEST_CASE("no places, no batches") {
   const Slow dataset;
-  Prefetcher batches(dataset, places(0), 3);
+  Prefetcher batches(dataset, model(), places(0), 3);
   CHECK_FALSE(batches.next().has_value());
-  CHECK_THROWS_AS(Prefetcher(dataset, places(1), 0), ValueError);
+  CHECK_THROWS_AS(Prefetcher(dataset, model(), places(1), 0), ValueError);
 }
 
 TEST_CASE("an error of a thread is thrown where its batch would come, and is the end") {
@@ -71,7 +90,7 @@ TEST_CASE("an error of a thread is thrown where its batch would come, and is the
   dataset.bad_index = 10;
   for (const int threads : {1, 2, 8}) {
     CAPTURE(threads);
-    Prefetcher batches(dataset, places(50), threads);
+    Prefetcher batches(dataset, model(), places(50), threads);
     for (std::int64_t i = 0; i < 3; ++i) REQUIRE(ids_of(*batches.next())[1] == i * 3);
     CHECK(message_of<FileError>([&] { batches.next(); }) == "sequence 10 is damaged");
     CHECK_FALSE(batches.next().has_value());
@@ -80,7 +99,7 @@ TEST_CASE("an error of a thread is thrown where its batch would come, and is the
 
 TEST_CASE("an error in finding the next place is thrown in its turn") {
   const Slow dataset;
-  Prefetcher batches(dataset, [i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
+  Prefetcher batches(dataset, model(), [i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
     require<ValueError>(i < 5, "no place after ", i);
     return BatchPlace{0, i++, 1};
   }, 4);
@@ -94,7 +113,7 @@ TEST_CASE("threads read no further ahead than two batches each, and end with the
   for (const int taken : {0, 1, 5}) {
     const int before = dataset.reads;
     {
-      Prefetcher batches(dataset, places(1000), 3);
+      Prefetcher batches(dataset, model(), places(1000), 3);
       for (int i = 0; i < taken; ++i) batches.next();
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }

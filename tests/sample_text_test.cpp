@@ -31,17 +31,11 @@ struct Counting : Dataset {
   explicit Counting(std::int64_t length) : ids_per_sequence(length) {}
   std::int64_t size(std::int64_t) const override { return 50; }
   std::int64_t length() const override { return ids_per_sequence; }
-  void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override {
-    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = with_labels && i % 5 == 0 ? 256 : (index + static_cast<std::int64_t>(i)) % 256;
-  }
-  bool has_labels() const override { return with_labels; }
-  void read_labels(std::int64_t, std::int64_t, std::span<std::int64_t> labels) const override {
-    for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = i % 5 == 0 ? 7 : no_label;
-  }
-  bool has_answers() const override { return with_answers; }
-  Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-    read(epoch, index, ids, mask);
-    return {.first = ids_per_sequence - 3, .count = 3};
+  SequenceParts parts() const override { return {.labels = with_labels, .answers = with_answers}; }
+  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+    for (std::size_t i = 0; i < out.ids.size(); ++i) out.ids[i] = with_labels && i % 5 == 0 ? 256 : (index + static_cast<std::int64_t>(i)) % 256;
+    for (std::size_t i = 0; i < out.labels.size(); ++i) out.labels[i] = i % 5 == 0 ? 7 : no_label;
+    if (with_answers) *out.answer = {.first = ids_per_sequence - 3, .count = 3};
   }
 };
 
@@ -97,7 +91,7 @@ TEST_CASE("a sample of a masked language model is what it puts into the gaps") {
   const auto model = small_model("{input_seq_len: 256, mask_token_id: 256, mblm_config: ", "}");
   Counting data(200);
   data.with_labels = true;
-  const Batch batch = read_batch(data, 0, chosen(key), 1);
+  const Batch batch = read_batch(data, {0, chosen(key), 1});
   std::vector<std::int64_t> masked = batch.ids.to_vector<std::int64_t>(), filled = masked;
   masked.resize(128);
   filled.resize(128);

@@ -94,10 +94,10 @@ struct Poisoned : Dataset {
   explicit Poisoned(std::int64_t bad_sequence) : bad(bad_sequence) {}
   std::int64_t size(std::int64_t) const override { return 40; }
   std::int64_t length() const override { return 32; }
-  bool has_loss_mask() const override { return true; }
-  void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-    std::fill(ids.begin(), ids.end(), 65 + index % 3);
-    std::fill(mask.begin(), mask.end(), index == bad ? std::numeric_limits<float>::infinity() : 1.0f);
+  SequenceParts parts() const override { return {.loss_mask = true}; }
+  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+    std::fill(out.ids.begin(), out.ids.end(), 65 + index % 3);
+    std::fill(out.loss_mask.begin(), out.loss_mask.end(), index == bad ? std::numeric_limits<float>::infinity() : 1.0f);
   }
 };
 
@@ -417,9 +417,9 @@ TEST_CASE("micro-steps of a group add up to the step of one large batch") {
   StepRunner whole(one, 1, {.gradient = {.clip = 0.5}}), halves(two, 2, {.gradient = {.clip = 0.5}});
   for (std::int64_t step = 0; step < 3; ++step) {
     const ForwardContext context{.training = true};
-    whole.micro_step(read_batch(*dataset, 0, 6 * step, 6), context);
-    halves.micro_step(read_batch(*dataset, 0, 6 * step, 3), context);
-    halves.micro_step(read_batch(*dataset, 0, 6 * step + 3, 3), context);
+    whole.micro_step(read_batch(*dataset, {0, 6 * step, 6}, config.model).input, context);
+    halves.micro_step(read_batch(*dataset, {0, 6 * step, 3}, config.model).input, context);
+    halves.micro_step(read_batch(*dataset, {0, 6 * step + 3, 3}, config.model).input, context);
     whole.optimizer_step(1e-2);
     halves.optimizer_step(1e-2);
     const StepOutcome outcome = whole.last_outcome();
@@ -451,7 +451,7 @@ TEST_CASE("evaluation counts bytes, words and nats over the whole split") {
   double nats = 0, batch_losses = 0;
   const NoGradScope no_grad;
   for (const auto& [first, count] : {std::pair{0, 2}, std::pair{2, 1}}) {
-    const Model::Loss loss = model.loss(read_batch(*dataset, 0, first, count).ids);
+    const Model::Loss loss = model.loss(read_batch(*dataset, {0, first, count}).ids);
     for (const float element : loss.elements.to_vector<float>()) nats += element;
     batch_losses += loss.loss.item();
   }

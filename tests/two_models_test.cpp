@@ -18,10 +18,10 @@ constexpr const char* transformer_over_mamba =
     "  - {attn_head_dims: 8, attn_num_heads: 5, attn_use_rot_embs: false, attn_dropout: 0.1, pos_emb_type: rope}\n"
     "  - {block_type: mamba1, d_state: 16, d_conv: 4, expand: 2, headdim: 16, pos_emb_type: null}\n";
 
-Batch batch_of(std::int64_t step) {
+Tensor ids_of(std::int64_t step) {
   std::vector<std::int64_t> ids(4 * 120);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int64_t>(random_word({9, 1, static_cast<std::uint32_t>(step)}, i) % 49);
-  return {from_values(Shape{4, 120}, ids), {}};
+  return from_values(Shape{4, 120}, ids);
 }
 
 // The losses of some training steps, then every parameter and the logits of a batch.
@@ -34,14 +34,14 @@ std::vector<float> trained_numbers(const char* yaml, std::uint64_t seed, int thr
   std::vector<float> numbers;
   for (std::uint32_t step = 0; step < 6; ++step) {
     const ForwardContext context{.training = true, .seed = seed, .first_sequence = 0};
-    numbers.push_back(static_cast<float>(runner.micro_step(batch_of(step), context).item()));
+    numbers.push_back(static_cast<float>(runner.micro_step(prepare_input(model.config(), ids_of(step)), context).item()));
     if (step % 2 == 1) runner.optimizer_step(1e-2);
   }
   const auto append = [&](const Tensor& x) {
     for (const float value : x.to_vector<float>()) numbers.push_back(value);
   };
   append(model.parameters().values());
-  append(model.logits(batch_of(99).ids));
+  append(model.logits(ids_of(99)));
   return numbers;
 }
 

@@ -81,13 +81,13 @@ class Troubled final : public Dataset {
   Troubled(const DatasetRequest& request, const Trouble& trouble) : request_(request), trouble_(trouble) {}
   std::int64_t size(std::int64_t) const override { return 80; }
   std::int64_t length() const override { return request_.length; }
-  bool has_loss_mask() const override { return true; }
-  void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override {
-    std::fill(ids.begin(), ids.end(), 'a' + index % 5);
-    std::fill(loss_mask.begin(), loss_mask.end(), 1.0f);
+  SequenceParts parts() const override { return {.loss_mask = true}; }
+  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+    std::fill(out.ids.begin(), out.ids.end(), 'a' + index % 5);
+    std::fill(out.loss_mask.begin(), out.loss_mask.end(), 1.0f);
     if (request_.split != Split::Train || request_.worker != trouble_.bad_worker || index != trouble_.bad) return;
     require<FileError>(!trouble_.throws, "the file is gone");
-    loss_mask[0] = std::numeric_limits<float>::infinity();
+    out.loss_mask[0] = std::numeric_limits<float>::infinity();
   }
 
  private:
@@ -209,11 +209,10 @@ TEST_CASE("answers are counted over all workers") {
   struct Questions final : Dataset {
     std::int64_t size(std::int64_t) const override { return 11; }
     std::int64_t length() const override { return 32; }
-    void read(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float>) const override { std::fill(ids.begin(), ids.end(), index); }
-    bool has_answers() const override { return true; }
-    Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> mask) const override {
-      read(epoch, index, ids, mask);
-      return {index % 3 == 0 ? "how many\n" : "2 of them", 30, index == 6 ? 0 : 1};  // an empty answer is right
+    SequenceParts parts() const override { return {.answers = true}; }
+    void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+      std::fill(out.ids.begin(), out.ids.end(), index);
+      *out.answer = {index % 3 == 0 ? "how many\n" : "2 of them", 30, index == 6 ? 0 : 1};  // an empty answer is right
     }
   };
   Model model(config.model);

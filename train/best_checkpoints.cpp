@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 namespace {

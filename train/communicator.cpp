@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "engine/error.h"
+#include "engine/module.h"
 
 namespace mblm {
 namespace {
@@ -20,19 +21,15 @@ std::optional<int> number_in_environment(const char* name) {
   return number;
 }
 
-std::filesystem::path module_file() {
-  Dl_info info{};
-  if (dladdr(reinterpret_cast<const void*>(&open_communicator), &info) == 0 || info.dli_fname == nullptr) return {};
-  return (std::filesystem::path(info.dli_fname).parent_path() / "libmblm_mpi.so").lexically_normal();
-}
-
-void* open_module(const std::filesystem::path& file) {
+void* open_mpi_module(const std::filesystem::path& file) {
   std::error_code ignored;
   require(std::filesystem::exists(file, ignored), "mpi: expected the module ", file.string(),
           ", since a launcher has started this process, found none; build with -Dmpi=enabled");
-  void* module = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
-  require(module != nullptr, "mpi: cannot open the module: ", module == nullptr ? dlerror() : "");
-  return module;
+  try {
+    return open_module(file);
+  } catch (const Error& error) {
+    throw Error(concat_text("mpi: ", error.what()));
+  }
 }
 
 }  // namespace
@@ -58,8 +55,9 @@ LaunchedProcess launched_process() {
 std::unique_ptr<Communicator> open_communicator() {
   const LaunchedProcess process = launched_process();
   if (!process.is_launched) return nullptr;
-  void* open = dlsym(open_module(module_file()), "mblm_open_communicator");
-  require(open != nullptr, "mpi: expected mblm_open_communicator in ", module_file().string(), ", found none");
+  const std::filesystem::path file = module_path("mpi");
+  void* open = dlsym(open_mpi_module(file), "mblm_open_communicator");
+  require(open != nullptr, "mpi: expected mblm_open_communicator in ", file.string(), ", found none");
   std::unique_ptr<Communicator> communicator(reinterpret_cast<Communicator* (*)()>(open)());
   require(process.size == 0 || communicator->size() == process.size, "mpi: expected ", process.size, " workers, as the launcher says, found ",
           communicator->size(), "; under Slurm: srun --mpi=pmix");

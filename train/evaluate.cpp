@@ -9,63 +9,30 @@
 #include <vector>
 
 #include "engine/autograd.h"
+#include "ops/argmax_matches.h"
 #include "train/data/prefetch.h"
-#include "train/step_runner.h"
 
 namespace mblm {
 namespace {
 
 bool is_space(std::int64_t id) { return id == ' ' || (id >= '\t' && id <= '\r'); }
 
-// Calls f with the elements, in their own type.
-template <class F>
-auto with_elements(const Tensor& x, const F& f) {
-  return x.dtype() == DType::Float64 ? f(x.to_vector<double>()) : f(x.to_vector<float>());
-}
-
-double sum_of(const Tensor& elements) {
-  return with_elements(elements, [](const auto& values) { return std::accumulate(values.begin(), values.end(), 0.0); });
-}
-
-// Whether the logit of `id` is the largest, the first of equals. Never where one is not a number.
-template <class T>
-bool is_likeliest(std::span<const T> logits, std::int64_t id) {
-  const auto at = logits.begin() + id;
-  return std::all_of(logits.begin(), at, [&](T logit) { return logit < *at; }) && std::all_of(at, logits.end(), [&](T logit) { return logit <= *at; });
-}
-
-// How many of the ids are the likeliest in their rows (N, V). no_label never is.
-std::int64_t count_likeliest(const Tensor& rows, std::span<const std::int64_t> ids) {
-  return with_elements(rows, [&]<class T>(const std::vector<T>& logits) {
-    const std::size_t width = logits.size() / std::max<std::size_t>(1, ids.size());
-    std::int64_t count = 0;
-    for (std::size_t i = 0; i < ids.size(); ++i) count += ids[i] != no_label && is_likeliest(std::span(logits).subspan(i * width, width), ids[i]);
-    return count;
-  });
-}
-
 // Of the bytes that count, those whose label is the likeliest id.
-std::int64_t correct_predictions(const Model::Loss& loss, const Tensor& labels) {
-  std::vector<std::int64_t> wanted = labels.to_vector<std::int64_t>();
-  with_elements(loss.elements, [&](const auto& elements) {
-    for (std::size_t i = 0; i < wanted.size(); ++i)
-      if (elements[i] == 0) wanted[i] = no_label;
-  });
-  return count_likeliest(loss.logits, wanted);
+std::int64_t count_correct(const std::vector<double>& elements, const std::vector<std::uint8_t>& likeliest) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < elements.size(); ++i) count += elements[i] != 0 && likeliest[i] != 0;
+  return count;
 }
 
 using Answers = std::map<std::string, AnswerScore>;
 
-void count_answers(Answers& to, const Model::Loss& loss, const Batch& batch) {
-  const std::int64_t length = batch.ids.size(1);
-  const Tensor logits = loss.logits.reshape(Shape{batch.ids.numel(), loss.logits.size(2)});
-  for (std::int64_t i = 0; i < std::ssize(batch.answers); ++i) {
-    const auto& [kind, first, count] = batch.answers[static_cast<std::size_t>(i)];
-    const std::int64_t row = i * length + first;
-    const std::span<const std::int64_t> ids(batch.ids.host_data<std::int64_t>() + row, static_cast<std::size_t>(count));
+void count_answers(Answers& to, const Batch& batch, std::span<const std::uint8_t> likeliest) {
+  for (std::size_t i = 0; i < batch.answers.size(); ++i) {
+    const auto& [kind, first, count] = batch.answers[i];
+    const auto ids = likeliest.subspan(i * static_cast<std::size_t>(batch.ids.size(1))).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
     AnswerScore& score = to[kind];
     ++score.answers;
-    score.correct += count_likeliest(logits.slice(row, row + count), ids) == count;
+    score.correct += std::all_of(ids.begin(), ids.end(), [](std::uint8_t is_likeliest) { return is_likeliest != 0; });
   }
 }
 
@@ -89,13 +56,19 @@ void count_words(const Tensor& ids, BatchResult& result) {
 }
 
 BatchResult evaluate_batch(const Model& model, const Batch& batch, Answers& answers) {
-  const Model::Loss loss = batch_loss(model, batch);
+  const Tensor& values = model.parameters().values();
+  const ModelInput input = to_device(batch.input, values.device(), values.dtype());
+  const Model::Loss loss = model.loss(input);
+  const std::vector<double> elements = loss.elements.to_vector_as<double>();
   BatchResult result{.loss = loss.loss.item(),
-                     .nats = sum_of(loss.elements),
+                     .nats = std::accumulate(elements.begin(), elements.end(), 0.0),
                      .sequences = batch.ids.size(0),
                      .bytes = static_cast<std::int64_t>(loss.count.item())};
-  if (model.config().is_masked()) result.correct = correct_predictions(loss, batch.labels);
-  else count_answers(answers, loss, batch);
+  if (model.config().is_masked() || !batch.answers.empty()) {
+    const std::vector<std::uint8_t> likeliest = argmax_matches(loss.logits, input.targets).to_vector<std::uint8_t>();
+    if (model.config().is_masked()) result.correct = count_correct(elements, likeliest);
+    else count_answers(answers, batch, likeliest);
+  }
   count_words(batch.ids, result);
   return result;
 }
@@ -158,7 +131,7 @@ Evaluation evaluate(const Model& model, const Dataset& dataset, const Evaluation
   const NoGradScope no_grad;
   const Workers& workers = options.workers;
   const std::int64_t size = dataset.size(0), batches = std::min(options.max_batches, (size + options.batch_size - 1) / options.batch_size);
-  Prefetcher ahead(dataset, [&options, size, batches, i = std::int64_t{workers.rank()}]() mutable -> std::optional<BatchPlace> {
+  Prefetcher ahead(dataset, model.config(), [&options, size, batches, i = std::int64_t{workers.rank()}]() mutable -> std::optional<BatchPlace> {
     if (i >= batches) return {};
     const std::int64_t first = i * options.batch_size;
     i += options.workers.size();

@@ -10,7 +10,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 #include "engine/io/mapped_file.h"
 #include "engine/io/safetensors.h"
 #include "mblm/config/yaml.h"
@@ -146,12 +146,7 @@ AppendFile::AppendFile(const std::filesystem::path& path) : path_(path), file_(:
 }
 
 void AppendFile::append(std::string_view text) {
-  while (!text.empty()) {  // more than one write only when the disk is full or a signal came
-    const ssize_t written = ::write(file_.number(), text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw_file_error(path_, "cannot be written");
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (write_all(file_.number(), text.data(), text.size()) < text.size()) throw_file_error(path_, "cannot be written");
 }
 
 void AppendFile::flush() {

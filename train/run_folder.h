@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/io/file_descriptor.h"
+#include "engine/io/file.h"
 #include "mblm/config/config.h"
 #include "train/run_lock.h"
 

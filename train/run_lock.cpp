@@ -6,7 +6,7 @@
 
 #include <array>
 
-#include "engine/io/file_error.h"
+#include "engine/error.h"
 
 namespace mblm {
 namespace {
@@ -22,7 +22,7 @@ bool lock(const FileDescriptor& file, int kind) {
 
 std::string id_in(const FileDescriptor& file) {
   std::array<char, 32> text;
-  const ssize_t size = ::pread(file.number(), text.data(), text.size(), 0);
+  const std::int64_t size = read_at(file.number(), text.data(), text.size(), 0);
   const std::string content(text.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
   const std::string id = content.substr(0, content.find_first_not_of("0123456789"));
   return id.empty() ? "unknown" : id;

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <string>
 
-#include "engine/io/file_descriptor.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 

@@ -46,7 +46,8 @@ std::string filled_in(const Model& model, Ids sequence, Ids labels) {
   const auto count = std::min(masked_ids_shown, std::ssize(sequence));
   const auto first_of = [count](Ids ids) { return std::vector<std::int64_t>(ids.begin(), ids.begin() + count); };
   const std::vector<std::int64_t> masked = first_of(sequence);
-  const Batch batch{from_values<std::int64_t>(Shape{1, count}, masked), {}, from_values<std::int64_t>(Shape{1, count}, first_of(labels))};
+  Batch batch{.ids = from_values<std::int64_t>(Shape{1, count}, masked), .labels = from_values<std::int64_t>(Shape{1, count}, first_of(labels))};
+  batch.input = prepare_input(model.config(), batch);
   const std::vector<float> logits = batch_loss(model, batch).logits.to_vector<float>();
   const auto width = static_cast<std::ptrdiff_t>(model.config().num_tokens);
   std::vector<std::int64_t> filled = masked;
@@ -77,7 +78,7 @@ std::string sample_text(const Model& model, const Dataset& dataset, RandomKey ke
   const NoGradScope no_grad;
   const auto size = static_cast<std::uint64_t>(dataset.size(0));
   const auto index = static_cast<std::int64_t>(random_permutation(key, size, 0));
-  const Batch batch = read_batch(dataset, 0, index, 1);
+  const Batch batch = read_batch(dataset, {.first = index, .count = 1});
   const auto row = [](const Tensor& x) { return Ids(x.host_data<std::int64_t>(), static_cast<std::size_t>(x.numel())); };
   if (model.config().is_masked()) return filled_in(model, row(batch.ids), row(batch.labels));
   if (!batch.answers.empty()) return answered(model, row(batch.ids), batch.answers.front(), most_ids);

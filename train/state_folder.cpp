@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 namespace {

@@ -3,33 +3,12 @@
 #include <algorithm>
 
 #include "engine/autograd.h"
-#include "ops/cast.h"
 
 namespace mblm {
 
-namespace {
-
-// 1 for all ids but padding; undefined without padding.
-Tensor without_padding(const Tensor& ids, std::int64_t pad_token_id) {
-  const std::vector<std::int64_t> values = ids.to_vector<std::int64_t>();
-  if (std::find(values.begin(), values.end(), pad_token_id) == values.end()) return {};
-  std::vector<std::uint8_t> mask(values.size());
-  std::transform(values.begin(), values.end(), mask.begin(), [=](std::int64_t id) { return id != pad_token_id; });
-  return from_values<std::uint8_t>(ids.shape(), mask);
-}
-
-}  // namespace
-
 Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context) {
   const Tensor& values = model.parameters().values();
-  Tensor mask = batch.loss_mask.defined() ? to_device(batch.loss_mask, values.device()) : Tensor();
-  if (mask.defined() && mask.dtype() != values.dtype()) mask = cast(mask, values.dtype());
-  const Tensor ids = to_device(batch.ids, values.device());
-  if (!model.config().is_masked()) return model.loss(ids, mask, context);
-  require<ValueError>(batch.labels.defined(), "data: expected labels for a masked language model, found none");
-  ForwardContext masked = context;
-  masked.token_mask = without_padding(batch.ids, model.config().pad_token_id);
-  return model.masked_loss(ids, batch.labels, mask, masked);
+  return model.loss(to_device(batch.input, values.device(), values.dtype()), context);
 }
 
 StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options)

@@ -71,8 +71,7 @@ class StepRunner {
   std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and those whose outcome was taken or is too old
 };
 
-// The loss of a batch; ids and mask are brought to the model's device and element type. A masked language model attends to
-// all ids but padding. Throws ValueError when such a model gets no labels.
+// The loss of a batch that is read for the model (read_batch), whose input is moved to the model's device.
 Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
 
 }  // namespace mblm

@@ -159,7 +159,7 @@ TrainingResult Trainer::run() {
 
 void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // it was stopped half-way
-  Prefetcher batches(data_->train(), data_->places(state_, schedule_.micro_steps() - state_.micro_step));
+  Prefetcher batches(data_->train(), config_.model, data_->places(state_, schedule_.micro_steps() - state_.micro_step));
   while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
     if (sync_->save_is_due()) save_state();
     const std::int64_t index = state_.micro_step;

@@ -31,7 +31,7 @@ TrainingData::TrainingData(const RunConfig& config, const DatasetRegistry& datas
       train_(open_split(config, datasets, workers, Split::Train)),
       validation_(open_split(config, datasets, workers, Split::Validation)),
       test_(open_split(config, datasets, workers, Split::Test)) {
-  require<ConfigError>(train_->has_labels() == config.model.is_masked(), "io.dataset_id: expected a data set with",
+  require<ConfigError>(train_->parts().labels == config.model.is_masked(), "io.dataset_id: expected a data set with",
                        config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
                        config.io.dataset_id);
   require<FileError>(train_->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,

@@ -3,12 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <string_view>
-#include <system_error>
-#include <utility>
 #include <vector>
 
 #include "engine/error.h"
@@ -17,9 +13,6 @@ namespace mblm {
 namespace {
 
 constexpr std::string_view unfinished = ".tmp";  // and who writes it; behind the file's name
-constexpr std::size_t largest_write = std::size_t{1} << 30;  // Linux writes at most 2^31 bytes per call
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 // Where a chain of links ends, so that renaming replaces the file and not the link.
 std::filesystem::path place_of(const std::filesystem::path& path) {
@@ -41,7 +34,6 @@ AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(place_of(path)
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
@@ -51,32 +43,24 @@ void AtomicFile::open_temporary() {
   do {
     temporary_ = path_;
     temporary_ += concat_text(unfinished, ::getpid(), "-", ++last);
-    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ >= 0) return;
+    file_ = FileDescriptor(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  } while (!file_.is_open() && errno == EEXIST);
+  if (file_.is_open()) return;
   const int error = errno;
   temporary_.clear();
   fail("a folder that takes a new file", error);
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {
-  const char* next = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = ::write(descriptor_, next, std::min(bytes, largest_write));
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) {
-      const int error = done == 0 ? ENOSPC : errno;
-      throw FileError(concat_text(path_.string(), ": expected room for ", bytes, " bytes after the first ", written_, ", found: ", reason(error)));
-    }
-    next += done;
-    bytes -= static_cast<std::size_t>(done);
-    written_ += static_cast<std::size_t>(done);
-  }
+  const std::size_t done = write_all(file_.number(), data, bytes);
+  const int error = errno;
+  written_ += done;
+  if (done < bytes) fail(concat_text("room for ", bytes - done, " bytes after the first ", written_), error);
 }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) fail("to flush the file to disk", errno);
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("to close the file", errno);
+  if (::fsync(file_.number()) != 0) fail("to flush the file to disk", errno);
+  if (!file_.close()) fail("to close the file", errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("to put the file in its place", errno);
   temporary_.clear();
   flush_folder();
@@ -85,16 +69,13 @@ void AtomicFile::commit() {
 // The rename itself is on disk once the folder is.
 void AtomicFile::flush_folder() const {
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail("to open the folder", errno);
-  const int error = ::fsync(descriptor) == 0 ? 0 : errno;
-  ::close(descriptor);
+  const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!descriptor.is_open()) fail("to open the folder", errno);
+  const int error = ::fsync(descriptor.number()) == 0 ? 0 : errno;
   if (error != 0 && error != EINVAL && error != ENOTSUP) fail("to flush the folder to disk", error);  // some file systems cannot
 }
 
-void AtomicFile::fail(const char* wish, int error) const {
-  throw FileError(concat_text(path_.string(), ": expected ", wish, ", found: ", reason(error)));
-}
+void AtomicFile::fail(const std::string& wish, int error) const { throw_file_error(path_, concat_text("expected ", wish, ", found"), error); }
 
 void write_file_atomically(const std::filesystem::path& path, const std::string& content) {
   AtomicFile file(path);

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/io/file.h"
+
 namespace mblm {
 
 // A file that is written beside its place, flushed to disk and renamed: a reader sees the old file or the whole new one.
@@ -25,10 +27,10 @@ class AtomicFile {
  private:
   void open_temporary();
   void flush_folder() const;
-  [[noreturn]] void fail(const char* wish, int error) const;
+  [[noreturn]] void fail(const std::string& wish, int error) const;
 
   std::filesystem::path path_, temporary_;
-  int descriptor_ = -1;
+  FileDescriptor file_;
   std::size_t written_ = 0;
 };
 

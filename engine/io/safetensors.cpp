@@ -26,24 +26,6 @@ std::string_view header_text(const std::string& path, const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.data()) + length_bytes, static_cast<std::size_t>(length)};
 }
 
-const char* dtype_text(DType dtype) {
-  switch (dtype) {
-    case DType::Float32:
-      return "F32";
-    case DType::Float64:
-      return "F64";
-    case DType::BFloat16:
-      return "BF16";
-    case DType::Int32:
-      return "I32";
-    case DType::Int64:
-      return "I64";
-    case DType::UInt8:
-      return "U8";
-  }
-  return "";
-}
-
 // In quotes, with escapes. Throws FileError for text that is not UTF-8.
 std::string json_text(const std::string& path, const std::string& text) {
   try {
@@ -70,7 +52,7 @@ std::string make_header(const std::string& path, const std::vector<NamedTensor>&
     require<FileError>(names.insert(name).second, path, ": expected a new name for each tensor, found ", name, " taken");
     const std::size_t end = offset + tensor.bytes();
     const std::vector<std::int64_t> sizes(tensor.shape().begin(), tensor.shape().end());
-    const nlohmann::ordered_json entry = {{"dtype", dtype_text(tensor.dtype())}, {"shape", sizes}, {"data_offsets", {offset, end}}};
+    const nlohmann::ordered_json entry = {{"dtype", safetensors_dtype(tensor.dtype())}, {"shape", sizes}, {"data_offsets", {offset, end}}};
     text += concat_text(text.size() == 1 ? "" : ",", json_text(path, name), ":", entry.dump());
     offset = end;
   }

@@ -13,6 +13,7 @@
 namespace mblm {
 namespace {
 
+// Read by name; the first name of a type is the one that is written.
 constexpr std::pair<std::string_view, DType> dtype_names[] = {{"F32", DType::Float32}, {"F64", DType::Float64}, {"BF16", DType::BFloat16},
                                                               {"I32", DType::Int32},   {"I64", DType::Int64},   {"U8", DType::UInt8},
                                                               {"BOOL", DType::UInt8}};
@@ -198,6 +199,10 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
 };
 
 }  // namespace
+
+std::string_view safetensors_dtype(DType dtype) {
+  return std::find_if(std::begin(dtype_names), std::end(dtype_names), [&](const auto& known) { return known.second == dtype; })->first;
+}
 
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes) {
   require<FileError>(text.starts_with('{'), path, ": expected a header that begins with {, found ",

@@ -17,6 +17,9 @@ namespace mblm {
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes, as in the reference implementation
 inline constexpr std::string_view safetensors_metadata_key = "__metadata__";
 
+// The name of an element type in the header, such as F32.
+std::string_view safetensors_dtype(DType dtype);
+
 struct SafetensorsEntry {
   DType dtype = DType::Float32;
   Shape shape;

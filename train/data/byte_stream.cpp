@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "engine/io/file_error.h"
+#include "engine/error.h"
 
 namespace mblm {
 namespace {
@@ -100,15 +100,11 @@ void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<st
     open_ = open_to_read(files_[file]);
     open_file_ = file;
   }
-  while (!bytes.empty()) {
-    const ssize_t got = ::pread(open_.number(), bytes.data(), bytes.size(), offset);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw_file_error(files_[file], "cannot be read");
-    require<FileError>(got > 0, files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ",
-                       size_of(open_, files_[file]), ": the file became shorter while in use");
-    bytes = bytes.subspan(static_cast<std::size_t>(got));
-    offset += got;
-  }
+  const std::int64_t got = read_at(open_.number(), bytes.data(), bytes.size(), offset);
+  if (got < 0) throw_file_error(files_[file], "cannot be read");
+  if (got == std::ssize(bytes)) return;
+  throw FileError(concat_text(files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ", size_of(open_, files_[file]),
+                              ": the file became shorter while in use"));
 }
 
 std::string ByteStream::describe(std::int64_t position) const {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/io/file_descriptor.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 

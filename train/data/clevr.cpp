@@ -137,7 +137,8 @@ Clevr::Clevr(ClevrQuestions questions, std::filesystem::path images, ClevrArgume
   check_answers();
   std::vector<std::int64_t> ids(static_cast<std::size_t>(length_));
   std::vector<float> loss_mask(ids.size());
-  read(0, index_of_longest(), ids, loss_mask);
+  Answer answer;
+  read(0, index_of_longest(), {.ids = ids, .loss_mask = loss_mask, .answer = &answer});
 }
 
 void Clevr::check_answers() const {
@@ -174,45 +175,41 @@ std::vector<std::int64_t> Clevr::text_ids(std::string_view text) const {
   return ids;
 }
 
-Clevr::Parts Clevr::parts(std::int64_t index) const {
+Clevr::Sample Clevr::sample(std::int64_t index) const {
   require<ValueError>(index >= 0 && index < size_, "data: sequence ", index, " of ", size_);
   const ClevrQuestion q = question(index);
   const std::filesystem::path file = images_ / q.image;
-  Parts parts{text_ids(q.question), {}, text_ids(answer_text(q))};
-  if (arguments_.som_image_token_id) parts.image.push_back(*arguments_.som_image_token_id);
+  Sample sample{text_ids(q.question), {}, text_ids(answer_text(q))};
+  if (arguments_.som_image_token_id) sample.image.push_back(*arguments_.som_image_token_id);
   try {
     const std::vector<std::uint8_t> bytes = clevr_image_bytes(read_png(file), arguments_);
-    parts.image.insert(parts.image.end(), bytes.begin(), bytes.end());
+    sample.image.insert(sample.image.end(), bytes.begin(), bytes.end());
   } catch (const ValueError& error) {
     throw ValueError(concat_text(file.string(), ": ", error.what()));
   }
-  if (arguments_.eom_token_id) parts.image.push_back(*arguments_.eom_token_id);
-  return parts;
+  if (arguments_.eom_token_id) sample.image.push_back(*arguments_.eom_token_id);
+  return sample;
 }
 
-void Clevr::read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
-  read_with_answer(epoch, index, ids, loss_mask);
-}
-
-Answer Clevr::read_with_answer(std::int64_t, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
-  const Parts sample = parts(index);
+void Clevr::read(std::int64_t, std::int64_t index, const Sequence& out) const {
+  const Sample sample = this->sample(index);
   require<ValueError>(sample.count() <= length_, name_of_sample(index), ": expected a sample of at most input_seq_len ", length_, " ids, found ",
                       sample.count());
   const std::vector<std::int64_t>* order[parts_of_sample] = {&sample.question, &sample.image, &sample.question, &sample.answer};
-  auto id = ids.begin();
-  auto weight = loss_mask.begin();
+  auto id = out.ids.begin();
+  auto weight = out.loss_mask.begin();
   for (std::size_t i = 0; i < parts_of_sample; ++i) {
     id = std::copy(order[i]->begin(), order[i]->end(), id);
-    if (!loss_mask.empty()) weight = std::fill_n(weight, order[i]->size(), static_cast<float>(arguments_.qiqa_loss_mask[i]));
+    weight = std::fill_n(weight, order[i]->size(), static_cast<float>(arguments_.qiqa_loss_mask[i]));
   }
   if (num_tokens_ < 256) {
-    const auto wrong = std::find_if(ids.begin(), id, [&](std::int64_t value) { return value >= num_tokens_; });
+    const auto wrong = std::find_if(out.ids.begin(), id, [&](std::int64_t value) { return value >= num_tokens_; });
     require<ValueError>(wrong == id, name_of_sample(index), ": expected ids below num_tokens ", num_tokens_, ", found ", wrong == id ? 0 : *wrong);
   }
-  std::fill(id, ids.end(), pad_token_id_);
-  std::fill(weight, loss_mask.end(), 0.0f);
+  std::fill(id, out.ids.end(), pad_token_id_);
+  std::fill(weight, out.loss_mask.end(), 0.0f);
   const std::int64_t count = std::ssize(sample.answer) - arguments_.som_text_token_id.has_value();
-  return {.kind = std::string(clevr_question_type(question(index).last_function)), .first = sample.count() - count, .count = count};
+  *out.answer = {.kind = std::string(clevr_question_type(question(index).last_function)), .first = sample.count() - count, .count = count};
 }
 
 std::unique_ptr<Dataset> make_clevr(const DatasetRequest& request) {

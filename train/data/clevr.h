@@ -52,20 +52,18 @@ class Clevr : public Dataset {
 
   std::int64_t size(std::int64_t) const override { return size_; }
   std::int64_t length() const override { return length_; }
-  bool has_loss_mask() const override { return true; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
-  bool has_answers() const override { return true; }  // of the kinds of clevr_question_type
-  Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  SequenceParts parts() const override { return {.loss_mask = true, .answers = true}; }  // answers of the kinds of clevr_question_type
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
 
   const ClevrArguments& arguments() const { return arguments_; }
   ClevrQuestion question(std::int64_t index) const { return questions_[first_ + index]; }
 
   // The four parts of a sample with their special tokens, before padding.
-  struct Parts {
+  struct Sample {
     std::vector<std::int64_t> question, image, answer;
     std::int64_t count() const { return std::ssize(question) * 2 + std::ssize(image) + std::ssize(answer); }
   };
-  Parts parts(std::int64_t index) const;
+  Sample sample(std::int64_t index) const;
 
  private:
   std::vector<std::int64_t> text_ids(std::string_view text) const;

@@ -8,7 +8,7 @@
 #include <unordered_map>
 
 #include "engine/error.h"
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 

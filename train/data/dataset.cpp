@@ -1,12 +1,31 @@
 #include "train/data/dataset.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "train/data/clevr.h"
-#include "train/data/files.h"
-#include "train/data/pg19.h"
+#include "train/data/text_datasets.h"
 
 namespace mblm {
+namespace {
+
+// Row i of a tensor (B, L); empty for an undefined one.
+template <class T>
+std::span<T> row_of(Tensor& x, std::int64_t i) {
+  if (!x.defined()) return {};
+  return {x.host_data<T>() + i * x.size(1), static_cast<std::size_t>(x.size(1))};
+}
+
+// 1 for all ids but padding; undefined without padding.
+Tensor without_padding(const Tensor& ids, std::int64_t pad_token_id) {
+  const std::span<const std::int64_t> values(ids.host_data<std::int64_t>(), static_cast<std::size_t>(ids.numel()));
+  if (std::find(values.begin(), values.end(), pad_token_id) == values.end()) return {};
+  std::vector<std::uint8_t> mask(values.size());
+  std::transform(values.begin(), values.end(), mask.begin(), [=](std::int64_t id) { return id != pad_token_id; });
+  return from_values<std::uint8_t>(ids.shape(), mask);
+}
+
+}  // namespace
 
 std::string_view name_of(Split split) {
   constexpr std::string_view names[] = {"train", "validation", "test"};
@@ -47,27 +66,37 @@ std::vector<std::string> DatasetRegistry::ids() const {
   return all;
 }
 
-Batch read_batch(const Dataset& dataset, std::int64_t epoch, std::int64_t first, std::int64_t count, const std::optional<RandomKey>& shuffle) {
+Batch read_batch(const Dataset& dataset, const BatchPlace& place) {
+  const auto& [epoch, first, count, shuffle] = place;
   const std::int64_t length = dataset.length(), size = dataset.size(epoch);
   require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: sequences ", first, " to ", first + count, " of ", size);
-  Batch batch{empty(Shape{count, length}, DType::Int64), dataset.has_loss_mask() ? empty(Shape{count, length}, DType::Float32) : Tensor()};
-  if (dataset.has_labels()) batch.labels = empty(Shape{count, length}, DType::Int64);
+  const SequenceParts parts = dataset.parts();
+  const Shape shape{count, length};
+  Batch batch{empty(shape, DType::Int64), parts.loss_mask ? empty(shape, DType::Float32) : Tensor(), parts.labels ? empty(shape, DType::Int64) : Tensor()};
+  batch.answers.resize(parts.answers ? static_cast<std::size_t>(count) : 0);
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto place = static_cast<std::uint64_t>(first + i);
-    const std::int64_t index = shuffle ? static_cast<std::int64_t>(random_permutation(*shuffle, static_cast<std::uint64_t>(size), place)) : first + i;
-    const auto row = [&]<class T>(T* data) { return std::span<T>(data + i * length, static_cast<std::size_t>(length)); };
-    const std::span<std::int64_t> ids = row(batch.ids.host_data<std::int64_t>());
-    const std::span<float> loss_mask = batch.loss_mask.defined() ? row(batch.loss_mask.host_data<float>()) : std::span<float>();
-    if (!dataset.has_answers()) {
-      dataset.read(epoch, index, ids, loss_mask);
-    } else {
-      const Answer& answer = batch.answers.emplace_back(dataset.read_with_answer(epoch, index, ids, loss_mask));
-      require<ValueError>(answer.first >= 0 && answer.count >= 0 && answer.first <= length - answer.count, "data: sequence ", index,
-                          ": expected an answer within ", length, " ids, got ", answer.count, " from ", answer.first);
-    }
-    if (batch.labels.defined()) dataset.read_labels(epoch, index, row(batch.labels.host_data<std::int64_t>()));
+    const auto at = static_cast<std::uint64_t>(first + i);
+    const std::int64_t index = shuffle ? static_cast<std::int64_t>(random_permutation(*shuffle, static_cast<std::uint64_t>(size), at)) : first + i;
+    Answer* const answer_place = parts.answers ? &batch.answers[static_cast<std::size_t>(i)] : nullptr;
+    dataset.read(epoch, index, {row_of<std::int64_t>(batch.ids, i), row_of<float>(batch.loss_mask, i), row_of<std::int64_t>(batch.labels, i), answer_place});
+    if (!parts.answers) continue;
+    const Answer& answer = *answer_place;
+    require<ValueError>(answer.first >= 0 && answer.count >= 0 && answer.first <= length - answer.count, "data: sequence ", index,
+                        ": expected an answer within ", length, " ids, got ", answer.count, " from ", answer.first);
   }
   return batch;
+}
+
+Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelConfig& model) {
+  Batch batch = read_batch(dataset, place);
+  batch.input = prepare_input(model, batch);
+  return batch;
+}
+
+ModelInput prepare_input(const ModelConfig& model, const Batch& batch) {
+  if (!model.is_masked()) return prepare_input(model, batch.ids, {}, {}, batch.loss_mask);
+  require<ValueError>(batch.labels.defined(), "data: expected labels for a masked language model, found none");
+  return prepare_input(model, batch.ids, without_padding(batch.ids, model.pad_token_id), batch.labels, batch.loss_mask);
 }
 
 }  // namespace mblm

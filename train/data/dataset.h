@@ -16,6 +16,7 @@
 #include "engine/random.h"
 #include "engine/tensor.h"
 #include "mblm/config/config.h"
+#include "mblm/model_input.h"
 
 namespace mblm {
 
@@ -29,6 +30,21 @@ struct Answer {
   std::int64_t first = 0, count = 0;
 };
 
+// What the sequences of a data set have beside their ids.
+struct SequenceParts {
+  bool loss_mask = false;  // a loss weight for each id; without it all count alike
+  bool labels = false;     // for a masked language model: the ids have mask tokens, and labels say what belongs there
+  bool answers = false;    // for questions: an evaluation counts the answers by kind
+};
+
+// Where a data set writes a sequence: `length` of each part that it has. The parts that it does not have are empty, or null.
+struct Sequence {
+  std::span<std::int64_t> ids;
+  std::span<float> loss_mask = {};
+  std::span<std::int64_t> labels = {};  // ids, or no_label (mblm/model_input.h)
+  Answer* answer = nullptr;
+};
+
 // The sequences of one split, or of one worker's share of it. Nothing is remembered between calls: what is read is a
 // function of (epoch, index), so a run can go on from any place.
 class Dataset {
@@ -37,26 +53,13 @@ class Dataset {
 
   virtual std::int64_t size(std::int64_t epoch) const = 0;  // sequences in an epoch; at least one in epoch 0
   virtual std::int64_t length() const = 0;                  // ids in each sequence
-  virtual bool has_loss_mask() const { return false; }
-  // Writes sequence `index` of an epoch: `length` ids, and as many loss weights when there is a mask (else the span is
-  // empty). Throws FileError, ValueError for an id outside the vocabulary. Several threads may read at once.
-  virtual void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const = 0;
+  virtual SequenceParts parts() const { return {}; }        // the same at each call
+  // Writes sequence `index` of an epoch. Throws FileError, ValueError for an id outside the vocabulary. Several threads may
+  // read at once.
+  virtual void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const = 0;
 
   // What a person should know of the files, such as what was left out: a line each, beginning with the path.
   virtual std::vector<std::string> warnings() const { return {}; }
-
-  // For a masked language model: the sequences have mask tokens, and labels that say what belongs there.
-  virtual bool has_labels() const { return false; }
-  // Writes the labels of sequence `index`: ids, or no_label (mblm/model.h). Only called where there are labels.
-  virtual void read_labels(std::int64_t, std::int64_t, std::span<std::int64_t>) const {}
-
-  // For questions: the sequences have answers, which an evaluation counts by kind.
-  virtual bool has_answers() const { return false; }
-  // Does what `read` does, and says where the answer is. Only called where there are answers.
-  virtual Answer read_with_answer(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
-    read(epoch, index, ids, loss_mask);
-    return {};
-  }
 };
 
 // How the sequences of a masked language model lose ids.
@@ -98,14 +101,27 @@ class DatasetRegistry {
   std::map<std::string, Make> makers_;
 };
 
-struct Batch {
-  Tensor ids;                        // (B, L) int64, on the CPU
-  Tensor loss_mask;                  // (B, L) float32, on the CPU; undefined for ones
-  Tensor labels = {};                // (B, L) int64, on the CPU; undefined without labels
-  std::vector<Answer> answers = {};  // B, none without answers
+// Which sequences a batch has: [first, first + count) of an epoch, in the shuffled order of `shuffle` when it is given.
+struct BatchPlace {
+  std::int64_t epoch = 0, first = 0, count = 0;
+  std::optional<RandomKey> shuffle = {};
 };
 
-// Sequences [first, first + count) of an epoch, in the shuffled order of `shuffle` when it is given.
-Batch read_batch(const Dataset& dataset, std::int64_t epoch, std::int64_t first, std::int64_t count, const std::optional<RandomKey>& shuffle = {});
+// All tensors are on the CPU.
+struct Batch {
+  Tensor ids = {};                   // (B, L) int64
+  Tensor loss_mask = {};             // (B, L) float32; undefined for ones
+  Tensor labels = {};                // (B, L) int64; undefined without labels
+  std::vector<Answer> answers = {};  // B, none without answers
+  ModelInput input = {};             // what a model's loss is computed from, where the batch is read for a model
+};
+
+Batch read_batch(const Dataset& dataset, const BatchPlace& place);
+// For a model: with `input`. Throws as prepare_input too.
+Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelConfig& model);
+
+// The `input` of a batch. A masked language model attends to all ids but padding. Throws ValueError when such a model gets no
+// labels, and what prepare_input of mblm/model_input.h throws.
+ModelInput prepare_input(const ModelConfig& model, const Batch& batch);
 
 }  // namespace mblm

@@ -9,7 +9,7 @@
 #include <png.h>
 
 #include "engine/error.h"
-#include "engine/io/file_error.h"
+#include "engine/io/file.h"
 
 namespace mblm {
 namespace {

@@ -1,9 +1,6 @@
 #include "train/data/masked_dataset.h"
 
 #include <utility>
-#include <vector>
-
-#include "mblm/model.h"
 
 namespace mblm {
 namespace {
@@ -20,25 +17,18 @@ MaskedDataset::MaskedDataset(std::unique_ptr<Dataset> original, const DatasetReq
     : original_(std::move(original)),
       masking_(required_masking(request)),
       key_{request.seed, site_of(concat_text("masking.", name_of(request.split), ".", request.worker)), 0} {
-  require<ValueError>(!original_->has_labels(), "masked data: expected a data set without labels");
+  require<ValueError>(!original_->parts().labels, "masked data: expected a data set without labels");
 }
 
-bool MaskedDataset::is_masked(std::int64_t epoch, std::int64_t index, std::size_t place) const {
+void MaskedDataset::read(std::int64_t epoch, std::int64_t index, const Sequence& out) const {
+  Answer unused;
+  original_->read(epoch, index, {.ids = out.ids, .loss_mask = out.loss_mask, .answer = original_->parts().answers ? &unused : nullptr});
   const RandomKey key{key_.seed, key_.site, static_cast<std::uint32_t>(epoch)};
-  return random_uniform(key, static_cast<std::uint64_t>(index * length()) + place) < masking_.probability;
-}
-
-void MaskedDataset::read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const {
-  original_->read(epoch, index, ids, loss_mask);
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (is_masked(epoch, index, i)) ids[i] = masking_.mask_token_id;
-}
-
-void MaskedDataset::read_labels(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> labels) const {
-  std::vector<float> weights(has_loss_mask() ? labels.size() : 0);
-  original_->read(epoch, index, labels, weights);
-  for (std::size_t i = 0; i < labels.size(); ++i)
-    if (!is_masked(epoch, index, i)) labels[i] = no_label;
+  for (std::size_t i = 0; i < out.ids.size(); ++i) {
+    const bool is_masked = random_uniform(key, static_cast<std::uint64_t>(index * length()) + i) < masking_.probability;
+    out.labels[i] = is_masked ? out.ids[i] : no_label;
+    if (is_masked) out.ids[i] = masking_.mask_token_id;
+  }
 }
 
 }  // namespace mblm

@@ -8,7 +8,7 @@
 namespace mblm {
 
 // The sequences of another data set, each id replaced by `mask_token_id` with probability `masking.probability`; the labels
-// are the original ids at these places. Which places is a function of the seed, the split, the worker, the epoch and the
+// are the original ids at these places. Answers are left out. Which places is a function of the seed, the split, the worker, the epoch and the
 // id's place in the epoch: a sequence that is read again is masked alike.
 class MaskedDataset final : public Dataset {
  public:
@@ -18,15 +18,11 @@ class MaskedDataset final : public Dataset {
 
   std::int64_t size(std::int64_t epoch) const override { return original_->size(epoch); }
   std::int64_t length() const override { return original_->length(); }
-  bool has_loss_mask() const override { return original_->has_loss_mask(); }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  SequenceParts parts() const override { return {.loss_mask = original_->parts().loss_mask, .labels = true}; }
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
   std::vector<std::string> warnings() const override { return original_->warnings(); }
-  bool has_labels() const override { return true; }
-  void read_labels(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> labels) const override;
 
  private:
-  bool is_masked(std::int64_t epoch, std::int64_t index, std::size_t place) const;
-
   const std::unique_ptr<Dataset> original_;
   const Masking masking_;
   const RandomKey key_;  // of epoch 0

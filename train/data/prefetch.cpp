@@ -8,8 +8,8 @@ namespace mblm {
 
 int Prefetcher::default_threads() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / 2, 1, 8); }
 
-Prefetcher::Prefetcher(const Dataset& dataset, NextPlace next_place, int threads)
-    : dataset_(dataset), next_place_(std::move(next_place)), most_ahead_(2 * threads) {
+Prefetcher::Prefetcher(const Dataset& dataset, const ModelConfig& model, NextPlace next_place, int threads)
+    : dataset_(dataset), model_(model), next_place_(std::move(next_place)), most_ahead_(2 * threads) {
   require<ValueError>(threads >= 1, "prefetch: expected at least one thread, got ", threads);
   try {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
@@ -64,7 +64,7 @@ std::optional<BatchPlace> Prefetcher::claim(std::unique_lock<std::mutex>& lock, 
 
 Prefetcher::Outcome Prefetcher::read(const BatchPlace& place) const {
   try {
-    return {read_batch(dataset_, place.epoch, place.first, place.count, place.shuffle), nullptr};
+    return {read_batch(dataset_, place, model_), nullptr};
   } catch (...) {
     return {{}, std::current_exception()};
   }

@@ -15,13 +15,7 @@
 
 namespace mblm {
 
-// Which sequences a batch has, see read_batch.
-struct BatchPlace {
-  std::int64_t epoch = 0, first = 0, count = 0;
-  std::optional<RandomKey> shuffle = {};
-};
-
-// Threads that read batches ahead, so that a training step does not wait for files and images. The batches and their order
+// Threads that read batches for a model ahead (read_batch), so that a training step does not wait for files, images and checks. The batches and their order
 // are those of the places, for any number of threads. For one thread that takes the batches.
 class Prefetcher {
  public:
@@ -29,7 +23,7 @@ class Prefetcher {
   using NextPlace = std::function<std::optional<BatchPlace>()>;
 
   // `dataset` must live as long. 2 * threads batches at most are ready or on their way.
-  Prefetcher(const Dataset& dataset, NextPlace next_place, int threads = default_threads());
+  Prefetcher(const Dataset& dataset, const ModelConfig& model, NextPlace next_place, int threads = default_threads());
   // Waits for reads that have begun.
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
@@ -55,6 +49,7 @@ class Prefetcher {
   void stop();
 
   const Dataset& dataset_;
+  const ModelConfig model_;
   const NextPlace next_place_;
   const std::int64_t most_ahead_;
   double waited_seconds_ = 0;

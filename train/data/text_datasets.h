@@ -1,4 +1,4 @@
-// Sequences cut from a stream of bytes: the data sets of plain text.
+// The data sets of plain text: `files`, `pg19` and `pg19masked`. Their sequences are cut from streams of bytes.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,7 @@ class ByteSequences : public Dataset {
 
   std::int64_t size(std::int64_t epoch) const override;
   std::int64_t length() const override { return length_; }
-  void read(std::int64_t epoch, std::int64_t index, std::span<std::int64_t> ids, std::span<float> loss_mask) const override;
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
   std::vector<std::string> warnings() const override { return stream_->warnings(); }
 
  private:
@@ -30,7 +30,15 @@ class ByteSequences : public Dataset {
   std::int64_t start_, bytes_;  // of the share
 };
 
-// The data sets of plain text take no io.dataset_args: throws ConfigError when there are some.
-void refuse_arguments(const char* dataset_id, const DatasetRequest& request);
+// Any file or folder. A folder with a sub-folder train/ has its splits in train/, validation/ and test/; the last one may be
+// missing. In a file, or any other folder with all that is below it, the last 5 % of the bytes are for validation, the 5 %
+// before them for the test. Throws FileError, ConfigError when there are io.dataset_args.
+std::unique_ptr<Dataset> make_files(const DatasetRequest& request);
+
+// Text files in folders train/, validation/ and test/ (Rae et al., "Compressive Transformers", 2020), each split one stream of
+// bytes. Throws as make_files.
+std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request);
+// The same sequences for a masked language model (train/data/masked_dataset.h).
+std::unique_ptr<Dataset> make_pg19_masked(const DatasetRequest& request);
 
 }  // namespace mblm

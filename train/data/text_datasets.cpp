@@ -1,0 +1,85 @@
+#include "train/data/text_datasets.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "train/data/masked_dataset.h"
+
+namespace mblm {
+namespace {
+
+struct ByteRange {
+  std::int64_t begin, end;
+};
+
+// The ranges of the splits in a stream of `size` bytes: train, test, validation.
+ByteRange range_of(Split split, std::int64_t size) {
+  const std::int64_t share = size / 20, validation = size - share, test = validation - share;
+  switch (split) {
+    case Split::Train: return {0, test};
+    case Split::Test: return {test, validation};
+    case Split::Validation: return {validation, size};
+  }
+  return {0, 0};
+}
+
+void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
+  require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for the data set ", dataset_id, ", got ",
+                       request.arguments == nullptr ? "" : *request.arguments);
+}
+
+}  // namespace
+
+ByteSequences::ByteSequences(std::shared_ptr<const ByteStream> stream, std::int64_t begin, std::int64_t end, const DatasetRequest& request)
+    : stream_(std::move(stream)), length_(request.length) {
+  require<ValueError>(length_ >= 1, "data: expected sequences of at least one byte, got ", length_);
+  const bool cut = request.split == Split::Train && request.workers > 1;
+  bytes_ = cut ? (end - begin) / request.workers : end - begin;
+  start_ = cut ? begin + request.worker * bytes_ : begin;
+  const bool part = cut || bytes_ != stream_->size();
+  require<FileError>(bytes_ >= length_, stream_->path().string(), ": expected at least ", length_, " bytes of text for one sequence, found ", bytes_,
+                     part ? concat_text(" in the ", name_of(request.split), " part", cut ? " of a worker" : "") : "");
+  if (request.num_tokens < 256) check_bytes(request.num_tokens);
+}
+
+void ByteSequences::check_bytes(std::int64_t num_tokens) const {
+  std::vector<std::uint8_t> bytes;
+  for (std::int64_t done = 0; done < bytes_; done += std::ssize(bytes)) {
+    bytes.resize(static_cast<std::size_t>(std::min<std::int64_t>(bytes_ - done, 1 << 20)));
+    stream_->read(start_ + done, bytes);
+    const auto wrong = std::find_if(bytes.begin(), bytes.end(), [&](std::uint8_t byte) { return byte >= num_tokens; });
+    if (wrong == bytes.end()) continue;
+    throw ValueError(concat_text(stream_->describe(start_ + done + (wrong - bytes.begin())), ": expected bytes below num_tokens ", num_tokens, ", found ", int{*wrong}));
+  }
+}
+
+std::int64_t ByteSequences::size(std::int64_t epoch) const { return (bytes_ - epoch % length_) / length_; }
+
+void ByteSequences::read(std::int64_t epoch, std::int64_t index, const Sequence& out) const {
+  require<ValueError>(index >= 0 && index < size(epoch), "data: sequence ", index, " of ", size(epoch));
+  const std::int64_t position = start_ + epoch % length_ + index * length_;
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(length_));
+  stream_->read(position, bytes);
+  std::copy(bytes.begin(), bytes.end(), out.ids.begin());
+}
+
+std::unique_ptr<Dataset> make_files(const DatasetRequest& request) {
+  refuse_arguments("files", request);
+  const bool by_folder = std::filesystem::is_directory(request.path / name_of(Split::Train));
+  const std::filesystem::path folder = request.path / name_of(request.split);
+  if (by_folder && request.split == Split::Test && !std::filesystem::exists(folder)) return nullptr;
+  const auto stream = std::make_shared<const ByteStream>(by_folder ? folder : request.path);
+  const ByteRange range = by_folder ? ByteRange{0, stream->size()} : range_of(request.split, stream->size());
+  return std::make_unique<ByteSequences>(stream, range.begin, range.end, request);
+}
+
+std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request) {
+  refuse_arguments("pg19", request);
+  const auto stream = std::make_shared<const ByteStream>(request.path / name_of(request.split));
+  return std::make_unique<ByteSequences>(stream, 0, stream->size(), request);
+}
+
+std::unique_ptr<Dataset> make_pg19_masked(const DatasetRequest& request) { return std::make_unique<MaskedDataset>(make_pg19(request), request); }
+
+}  // namespace mblm
