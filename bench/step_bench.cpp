@@ -70,7 +70,7 @@ int main(int argc, char** argv) {
       }
       ForwardContext context;
       context.training = true;
-      const Tensor loss = runner.micro_step({.input = prepare_input(model.config(), ids)}, context);
+      const Tensor loss = runner.micro_step(prepare_input(model.config(), ids), context);
       runner.optimizer_step(1e-4);
       return loss.item();
     };

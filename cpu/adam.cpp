@@ -6,6 +6,7 @@
 
 #include "cpu/kernel.h"
 #include "cpu/step_scalars.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -62,50 +63,33 @@ void prepare_update(const Tensor& x, const Tensor& segments, const GradientNormO
   });
 }
 
-// The scalars of one step, in float64 until here.
+// Computed in float64 and rounded once.
 template <class T>
-struct Factors {
-  T clip, beta1_rest, beta2, beta2_rest, step_size, root_correction2, eps;
-
-  Factors(const AdamOptions& o, const StepScalars& s) {
-    const double steps = s.updates + 1;
-    clip = static_cast<T>(s.clip_factor);
-    beta1_rest = static_cast<T>(1 - o.beta1);
-    beta2 = static_cast<T>(o.beta2);
-    beta2_rest = static_cast<T>(1 - o.beta2);
-    step_size = static_cast<T>(s.learning_rate / (1 - std::pow(o.beta1, steps)));
-    root_correction2 = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, steps)));
-    eps = static_cast<T>(o.eps);
-  }
-};
-
-// m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2; value -= step_size m / (sqrt(v) / root_correction2 + eps).
-// One pass over 28 bytes per element: memory bound.
-template <class T>
-void step_tile(const Factors<T>& f, std::int64_t begin, std::int64_t end, const T* gradients, T* values, T* first, T* second) {
-#pragma omp simd
-  for (std::int64_t i = begin; i < end; ++i) {
-    const T g = gradients[i] * f.clip;
-    const T m = first[i] + f.beta1_rest * (g - first[i]);
-    const T v = f.beta2 * second[i] + f.beta2_rest * g * g;
-    first[i] = m;
-    second[i] = v;
-    values[i] -= f.step_size * m / (std::sqrt(v) / f.root_correction2 + f.eps);
-  }
+scalar::AdamFactors<T> adam_factors(const AdamOptions& o, const StepScalars& s) {
+  const double step = s.updates + 1;
+  return {.clip = static_cast<T>(s.clip_factor),
+          .beta1_rest = static_cast<T>(1 - o.beta1),
+          .beta2 = static_cast<T>(o.beta2),
+          .beta2_rest = static_cast<T>(1 - o.beta2),
+          .step_size = static_cast<T>(s.learning_rate / (1 - std::pow(o.beta1, step))),
+          .root_correction2 = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, step))),
+          .eps = static_cast<T>(o.eps)};
 }
 
+// Memory bound: one pass over 28 bytes per element.
 void update(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
             const StepScalars& scalars) {
   for_real_type("adam_step", values.dtype(), [&]<class T>() {
-    const Factors<T> factors(options, scalars);
+    const scalar::AdamFactors<T> factors = adam_factors<T>(options, scalars);
     const T* g = data<T>(gradients);
     T *w = data<T>(values), *m = data<T>(first_moment), *v = data<T>(second_moment);
     bfloat16* copy = bfloat16_copy.defined() ? data<bfloat16>(bfloat16_copy) : nullptr;
     parallel_tiles(values.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      step_tile(factors, begin, end, g, w, m, v);
-      if (copy == nullptr) return;  // else convert while the tile is in the L2 cache, as bits: struct assignments do not vectorise
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) copy[i].bits = bfloat16(static_cast<float>(w[i])).bits;
+      for (std::int64_t i = begin; i < end; ++i) scalar::adam_update(factors, g[i], w[i], m[i], v[i]);
+      if (copy == nullptr) return;
+#pragma omp simd
+      for (std::int64_t i = begin; i < end; ++i) write(copy[i], w[i]);  // while the tile is in the L2 cache
     });
   });
 }

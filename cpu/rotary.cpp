@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cpu/kernel.h"
+#include "ops/scalar.h"
 
 namespace mblm {
 namespace {
@@ -43,21 +44,13 @@ void fill_column(double frequency, double sign, const std::int64_t* positions, s
 template <class T>
 void rotate_interleaved(const T* x, const T* cosines, const T* sines, std::int64_t half, T* y) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < half; ++i) {
-    const T a = x[2 * i], b = x[2 * i + 1];
-    y[2 * i] = a * cosines[i] - b * sines[i];
-    y[2 * i + 1] = b * cosines[i] + a * sines[i];
-  }
+  for (std::int64_t i = 0; i < half; ++i) scalar::rotate_pair(x[2 * i], x[2 * i + 1], cosines[i], sines[i], y[2 * i], y[2 * i + 1]);
 }
 
 template <class T>
 void rotate_half_split(const T* x, const T* cosines, const T* sines, std::int64_t half, T* y) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < half; ++i) {
-    const T a = x[i], b = x[i + half];
-    y[i] = a * cosines[i] - b * sines[i];
-    y[i + half] = b * cosines[i] + a * sines[i];
-  }
+  for (std::int64_t i = 0; i < half; ++i) scalar::rotate_pair(x[i], x[i + half], cosines[i], sines[i], y[i], y[i + half]);
 }
 
 // One table for all heads, and for all sequences where they start alike; rows of tokens. Memory bound: 8 bytes and 3 operations

@@ -44,7 +44,7 @@ ModelConfig small_model() {
 void train(Model& model, const Dataset& dataset, std::int64_t steps) {
   StepRunner runner(model, 1, {.gradient = {.clip = 1.0}});
   for (std::int64_t step = 0; step < steps; ++step) {
-    runner.micro_step(read_batch(dataset, {0, step % 4 * 10, 10}, model.config()), {.training = true});
+    runner.micro_step(read_batch(dataset, {0, step % 4 * 10, 10}, model.config()).input, {.training = true});
     runner.optimizer_step(1e-2);
   }
 }

@@ -54,7 +54,7 @@ Numbers train(const char* yaml, Device device) {
   for (std::int64_t step = 0; step < 4; ++step) {
     if (step == 2) runtime_calls() = {};
     for (std::int64_t k = 0; k < 2; ++k)
-      losses.push_back(runner.micro_step(read_batch(rows, model.config(), 0, (step * 2 + k) * 4, 4), {.training = true, .seed = 9}));
+      losses.push_back(runner.micro_step(read_batch(rows, {0, (step * 2 + k) * 4, 4}, model.config()).input, {.training = true, .seed = 9}));
     runner.optimizer_step(1e-2);
     for (const StepOutcome& outcome : runner.take_outcomes(StepRunner::Newest::Leave)) CHECK(outcome.finite);
   }

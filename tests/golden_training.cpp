@@ -93,7 +93,7 @@ GoldenResult run_training_case(const std::filesystem::path& folder, DType precis
     for (std::int64_t k = 0; k < recipe.accumulate; ++k) {
       const auto first = batches.v.begin() + (step * recipe.accumulate + k) * size;
       const Tensor ids = from_values<std::int64_t>(Shape{recipe.batch, length}, std::vector<std::int64_t>(first, first + size));
-      losses.push_back(runner.micro_step({.input = prepare_input(model.config(), ids)}, {}).item());
+      losses.push_back(runner.micro_step(prepare_input(model.config(), ids), {}).item());
     }
     rates.push_back(schedule.learning_rate(step));
     runner.optimizer_step(rates.back());

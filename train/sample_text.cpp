@@ -46,9 +46,10 @@ std::string filled_in(const Model& model, Ids sequence, Ids labels) {
   const auto count = std::min(masked_ids_shown, std::ssize(sequence));
   const auto first_of = [count](Ids ids) { return std::vector<std::int64_t>(ids.begin(), ids.begin() + count); };
   const std::vector<std::int64_t> masked = first_of(sequence);
-  Batch batch{.ids = from_values<std::int64_t>(Shape{1, count}, masked), .labels = from_values<std::int64_t>(Shape{1, count}, first_of(labels))};
-  batch.input = prepare_input(model.config(), batch);
-  const std::vector<float> logits = batch_loss(model, batch).logits.to_vector<float>();
+  const Batch batch{.ids = from_values<std::int64_t>(Shape{1, count}, masked), .labels = from_values<std::int64_t>(Shape{1, count}, first_of(labels))};
+  const Tensor& values = model.parameters().values();
+  const ModelInput input = to_device(prepare_input(model.config(), batch), values.device(), values.dtype());
+  const std::vector<float> logits = model.loss(input).logits.to_vector_as<float>();
   const auto width = static_cast<std::ptrdiff_t>(model.config().num_tokens);
   std::vector<std::int64_t> filled = masked;
   for (std::size_t i = 0; i < filled.size(); ++i) {

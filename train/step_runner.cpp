@@ -6,11 +6,6 @@
 
 namespace mblm {
 
-Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context) {
-  const Tensor& values = model.parameters().values();
-  return model.loss(to_device(batch.input, values.device(), values.dtype()), context);
-}
-
 StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options)
     : model_(model),
       adam_(model.parameters(), options),
@@ -20,15 +15,16 @@ StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOption
 
 void StepRunner::set_micro_step(std::int64_t micro_step) { write_step_scalar(scalars_, &StepScalars::micro_step, static_cast<double>(micro_step)); }
 
-Tensor StepRunner::micro_step(const Batch& batch, const ForwardContext& context) {
-  const Model::Loss loss = forward(batch, context);
+Tensor StepRunner::micro_step(const ModelInput& input, const ForwardContext& context) {
+  const Model::Loss loss = forward(input, context);
   backward(loss);
   return loss.loss.detach();
 }
 
-Model::Loss StepRunner::forward(const Batch& batch, ForwardContext context) const {
+Model::Loss StepRunner::forward(const ModelInput& input, ForwardContext context) const {
   context.step_scalars = scalars_;
-  return batch_loss(model_, batch, context);
+  const Tensor& values = model_.parameters().values();
+  return model_.loss(to_device(input, values.device(), values.dtype()), context);
 }
 
 void StepRunner::backward(const Model::Loss& loss) {

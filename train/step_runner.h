@@ -9,7 +9,6 @@
 #include "engine/collective.h"
 #include "engine/io/safetensors.h"
 #include "mblm/model.h"
-#include "train/data/dataset.h"
 #include "train/optimizer.h"
 
 namespace mblm {
@@ -24,7 +23,7 @@ struct StepOutcome {
 };
 
 // Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches
-//   for (const Batch& batch : group) runner.micro_step(batch, context);
+//   for (const ModelInput& input : group) runner.micro_step(input, context);
 //   runner.optimizer_step(learning_rate);
 // Neither waits for the device. With several workers each adds the gradients of its own micro-batches, `accumulate` counts
 // those of all, and optimizer_step adds up the gradients over the workers.
@@ -36,11 +35,11 @@ class StepRunner {
   // The index of the next micro-batch, a part of every random key. It starts at 0 and each micro-step adds one.
   void set_micro_step(std::int64_t micro_step);
 
-  // Adds the gradient of loss / accumulate. Gives the loss, a scalar on the model's device. The context's step scalars are
+  // Adds the gradient of loss / accumulate. Moves the input to the model's device, and gives the loss, a scalar there. The context's step scalars are
   // this object's, whatever it holds.
-  Tensor micro_step(const Batch& batch, const ForwardContext& context);
+  Tensor micro_step(const ModelInput& input, const ForwardContext& context);
   // The same in two halves, for callers that measure them.
-  Model::Loss forward(const Batch& batch, ForwardContext context) const;
+  Model::Loss forward(const ModelInput& input, ForwardContext context) const;
   void backward(const Model::Loss& loss);
 
   // One Adam step from the gradients of the group. A loss or gradient that is not finite leaves the parameters as they were.
@@ -70,8 +69,5 @@ class StepRunner {
   std::array<AsyncCopy, 2> copies_;  // of the scalars after each step, in turn
   std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and those whose outcome was taken or is too old
 };
-
-// The loss of a batch that is read for the model (read_batch), whose input is moved to the model's device.
-Model::Loss batch_loss(const Model& model, const Batch& batch, const ForwardContext& context = {});
 
 }  // namespace mblm

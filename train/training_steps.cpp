@@ -23,15 +23,15 @@ Tensor TrainingSteps::micro_step(const Batch& batch, TrainingState& state) {
   const ForwardContext context{.training = true,
                                .seed = static_cast<std::uint64_t>(config_.train.seed),
                                .first_sequence = workers_.rank() * config_.train.batch_size};
-  const Tensor loss = state.micro_step < timed_micro_steps ? timed_micro_step(batch, context) : runner_.micro_step(batch, context);
+  const Tensor loss = state.micro_step < timed_micro_steps ? timed_micro_step(batch.input, context) : runner_.micro_step(batch.input, context);
   state.elements += elements_per_batch(config_.train, config_.input_seq_len);
   return loss;
 }
 
 // The time of each half, which makes the host wait for the device.
-Tensor TrainingSteps::timed_micro_step(const Batch& batch, const ForwardContext& context) {
+Tensor TrainingSteps::timed_micro_step(const ModelInput& input, const ForwardContext& context) {
   const Clock::time_point start = Clock::now();
-  const Model::Loss loss = runner_.forward(batch, context);
+  const Model::Loss loss = runner_.forward(input, context);
   loss.loss.item();
   const double forward_seconds = seconds_since(start);
   const Clock::time_point middle = Clock::now();

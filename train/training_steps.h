@@ -47,7 +47,7 @@ class TrainingSteps {
   void share_from_rank0();
 
  private:
-  Tensor timed_micro_step(const Batch& batch, const ForwardContext& context);
+  Tensor timed_micro_step(const ModelInput& input, const ForwardContext& context);
   void take_outcomes(TrainingState& state, StepRunner::Newest newest);
   std::string nonfinite_text(const StepOutcome& outcome) const;
 
