@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times one optimizer step of this project and of the Python package on the same model, side by side.
+"""Times one optimizer step of this project and of the Python package on the same model.
 
     python bench/compare.py --program build/bench/step_bench MODEL.yaml ... [--batch 4] [--rounds 3] [--threads N]
 
-Run it with a Python that has the package (pip install torch mblm). Ours and theirs run in turn, each in a process of its
-own; per model it prints the median of all steps of either side and the ratio. Both compute float32 on random bytes:
-forward, loss, backward, clipping, Adam. In the package a block with Mamba fields is Mamba-1 where mamba-ssm is not installed.
+Requires a Python with the package (pip install torch mblm). The two run alternately, each in its own process. For each model,
+prints the median of all steps of each side and the ratio. Both compute in float32 on random bytes: forward, loss, backward,
+clipping, Adam. Without mamba-ssm, the package uses Mamba-1 for blocks with Mamba fields.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ import time
 
 
 def package_step(path, batch, repeats, threads):
-    """The package's side, in a process of its own: prints one JSON line."""
+    """Times the package, in a separate process. Prints one JSON line."""
     import warnings
     warnings.filterwarnings("ignore")
     import torch

@@ -1,7 +1,7 @@
-// Reads CLEVR as a run does: samples per second with so many reading threads, and how long steps of a given time wait for
-// their batch. It draws questions and RGBA images of 480 x 320 into a folder that goes with it. Prints one JSON line.
+// Reads CLEVR as a run does. Measures samples per second for a number of reading threads, and how long steps of a given time wait
+// for their batches. Writes questions and RGBA images of 480 x 320 to a temporary folder. Prints one JSON line.
 //   build/bench/data_bench configs/clevr_1d_s_ft.yaml [--threads 1] [--batches 50] [--step-ms 300]
-// A step sleeps, as the host does while a GPU computes. --step-ms 0: batches are taken as fast as they come.
+// A step sleeps, as the host does while a GPU computes. --step-ms 0 takes batches as fast as they are read.
 #include <png.h>
 
 #include <CLI/CLI.hpp>
@@ -30,7 +30,7 @@ struct Options {
 
 Options parse(int argc, char** argv) {
   Options o;
-  CLI::App app("Reads CLEVR as a run does");
+  CLI::App app("Measures the speed of reading CLEVR");
   app.add_option("config", o.config)->required();
   app.add_option("--threads", o.threads);
   app.add_option("--batches", o.batches);
@@ -43,7 +43,7 @@ Options parse(int argc, char** argv) {
   return o;
 }
 
-// Shaded balls on a shaded floor, with the noise of a renderer: about as hard to decode as a picture of CLEVR.
+// Draws shaded balls on a shaded floor with noise, about as expensive to decode as a CLEVR image.
 void draw(const std::string& path, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<std::uint8_t> pixels;
@@ -88,7 +88,7 @@ nlohmann::json measured(const Options& o) {
   Prefetcher batches(*dataset, config.model, [=, i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
     return BatchPlace{.first = i++ * size % (images - size), .count = size};
   }, o.threads);
-  batches.next();  // a run's first batch is always waited for
+  batches.next();  // every run waits for its first batch
   const double before = batches.waited_seconds();
   const auto start = std::chrono::steady_clock::now();
   for (std::int64_t i = 0; i < o.batches; ++i) {

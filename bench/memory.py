@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Peak memory of a training run over a file of so many bytes, next to one over a file of another size.
+"""Measures the peak memory of a training run for each given size of the training file.
 
 python bench/memory.py build/tools/mblm configs/quickstart.yaml [FIELD=VALUE ...] --bytes 2000000 2000000000
 """
@@ -23,7 +23,7 @@ def peak_mib(command):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
-        raise SystemExit(f"memory: {command} ended with status {os.waitstatus_to_exitcode(status)}")
+        raise SystemExit(f"memory: {command} exited with status {os.waitstatus_to_exitcode(status)}")
     return usage.ru_maxrss / 1024
 
 

@@ -1,6 +1,6 @@
-// Times every op on the cases that the tests mark as measured: forward, and forward with backward. Beside the time stand
-// GB/s (each input and output moved once), GFLOP/s (0 where the case does not say how many), and the share of the bound: the larger of
-// bytes / measured copy rate and operations / measured matrix product rate, over the time.
+// Times every op on the test cases marked as benchmarks: forward, and forward with backward. Also reports GB/s (each input and
+// output moved once), GFLOP/s (0 if the case does not give its operations), and the share of the bound: the larger of bytes /
+// measured copy rate and operations / measured matrix product rate, divided by the time.
 //   build/bench/op_bench --benchmark_filter=rms_norm --benchmark_repetitions=5
 #include <benchmark/benchmark.h>
 
@@ -29,7 +29,7 @@ double best_seconds(int repeats, const std::function<void()>& work) {
   return best;
 }
 
-// What this machine does at best, measured before the benchmarks.
+// Peak rates of this machine, measured before the benchmarks.
 struct Peaks {
   double flops = 0, bytes = 0;  // per second
 };
@@ -74,7 +74,7 @@ void run_forward(benchmark::State& state, const OpCase& c, const Peaks& peaks) {
   report(state, c.flops, bytes_of(inputs) + bytes_of(outputs), peaks);
 }
 
-// Twice the operations again for the gradients; inputs, outputs and their gradients are each moved once more.
+// The gradients take twice the operations of the forward pass. Inputs, outputs and their gradients are moved once more.
 void run_backward(benchmark::State& state, const OpCase& c, const Peaks& peaks) {
   std::vector<Tensor> inputs = testing::device_inputs(c, DType::Float32), leaves;
   for (std::size_t i = 0; i < inputs.size(); ++i) {

@@ -1,5 +1,5 @@
-// Times one optimizer step (forward, loss, backward, clip, Adam), or one forward, of a model on random bytes: this
-// project's side of a side-by-side run. Prints one JSON line with the fields that bench/compare prints for the other side.
+// Times one optimizer step (forward, loss, backward, clip, Adam), or one forward, of a model on random bytes. Prints one JSON
+// line, which bench/compare.py reads to compare with the Python package.
 //   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--repeats 7] [--threads N]
 #include <sys/resource.h>
 

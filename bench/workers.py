@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Training on W workers of mpirun against one process with as many threads and the same global batch, in turn.
+"""Compares training on W workers of mpirun with one process of W threads and the same global batch, in alternating runs.
 
 python bench/workers.py build/tools/mblm bench/models/cpu_2d_tt.yaml --workers 2 --batch 4 --steps 12 --rounds 5
 """
@@ -29,7 +29,7 @@ def write_config(path, model, folder):
 
 
 def seconds_per_step(command, folder, name, steps):
-    """From the first row of loss.csv, after the first step's forward, to the last."""
+    """Returns the mean time between the first row of loss.csv (after the forward pass of the first step) and the last."""
     fields = [f"io.run_id={name}", f"io.log_train_loss_amount={steps}", "train.save_state_every=0"]
     subprocess.run([*command, *fields], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **AS_ROOT})
     with open(f"{folder}/run_{name}/loss.csv") as file:
@@ -42,7 +42,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("model")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=4, help="of all workers together")
+    parser.add_argument("--batch", type=int, default=4, help="batch size of all workers together")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     o = parser.parse_args()

@@ -1,4 +1,4 @@
-// Trains on a data set of one's own, with a stage block of one's own: sums such as `7+5=12`, of which the answers count.
+// Trains a model with a custom stage block on a custom data set: sums such as `7+5=12`, with the loss on the answers.
 #include <signal.h>
 
 #include <atomic>
@@ -11,8 +11,8 @@ namespace {
 
 using namespace mblm;
 
-// Sequence `index` of an epoch is text like "7+5=12\n3+3=06\n", cut at the length that the configuration asks for. Nothing
-// is remembered between calls: the numbers are a function of (seed, split, epoch, index).
+// Sequence `index` of an epoch is text like "7+5=12\n3+3=06\n", cut at the configured length. It has no state between calls:
+// the numbers are a function of (seed, split, epoch, index).
 class Sums final : public Dataset {
  public:
   explicit Sums(const DatasetRequest& request) : request_(request) {
@@ -70,8 +70,8 @@ RunConfig config_for(const std::string& output_dir) {
   config.train.gradient_accumulate_every = 1;
   config.train.gradient_clipping = 1;
   config.train.shuffle_train = true;
-  config.io.dataset_id = "sums";  // as registered below
-  config.io.dataset_dir = ".";    // a data set that reads files would find them here
+  config.io.dataset_id = "sums";  // registered in main
+  config.io.dataset_dir = ".";    // path for data sets that read files
   config.io.dataset_args = std::make_shared<std::string>("largest: 9");
   config.io.name_model = "sums";
   config.io.output_dir = output_dir;
@@ -83,7 +83,7 @@ RunConfig config_for(const std::string& output_dir) {
 
 std::atomic<int> stop_signal = 0;
 
-// SIGINT and SIGTERM ask the run to stop. They go to a thread of their own: a handler must not interrupt a thread that computes.
+// SIGINT and SIGTERM request a stop. A separate thread waits for them: a handler must not interrupt a thread that computes.
 void wait_for_signals() {
   sigset_t signals;
   sigemptyset(&signals);

@@ -1,4 +1,4 @@
-// A model whose global stage is a block of one's own.
+// A model whose global stage is a custom block.
 #include "lstm_block.h"
 
 #include <iostream>
@@ -27,7 +27,7 @@ int main() {
 
   const std::string text = "Hello, bytes";
   const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
-  const Tensor loss = model.loss(x, {}, {.training = true}).loss;  // in training dropout is active
+  const Tensor loss = model.loss(x, {}, {.training = true}).loss;  // training enables dropout
   std::cout << "loss " << loss.item() << '\n';
 
   backward(loss);

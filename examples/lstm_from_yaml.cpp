@@ -1,4 +1,4 @@
-// The same block from YAML, and back from a checkpoint.
+// The custom block from YAML and from a checkpoint.
 #include <filesystem>
 #include <iostream>
 
@@ -27,7 +27,7 @@ int main() {
   BlockRegistry blocks;  // the built-in blocks
   blocks.add<lstm::LstmConfig>();
 
-  // The fields of the first block fit no type but this one; `block_type: lstm` would name it.
+  // The first block's fields fit only the type lstm. `block_type: lstm` would name it explicitly.
   Model model(parse_model_config(yaml_model_config, "yaml_model_config", blocks));
   model.allocate();
   model.initialize(1);

@@ -26,7 +26,7 @@ int main() {
                .train_checkpoint_chunks = {},
                .blocks = {global, local}});
   model.allocate();
-  model.initialize(1);  // the seed
+  model.initialize(1);  // seed
 
   const std::string text = "Hello, bytes";
   const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
@@ -36,6 +36,6 @@ int main() {
   const Tensor hidden = model.hidden_states(x);
   std::cout << "logits " << logits.shape() << ", hidden states " << hidden.shape() << ", loss " << loss.loss.item() << '\n';
 
-  backward(loss.loss);  // every parameter has its gradient now
+  backward(loss.loss);  // computes the gradient of every parameter
   std::cout << "gradients of " << model.parameters().named_gradients().size() << " parameters\n";
 }

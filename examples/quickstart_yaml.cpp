@@ -1,4 +1,4 @@
-// A model from YAML text; read_model_config takes a file instead.
+// A model from YAML text. read_model_config reads a file.
 #include <iostream>
 
 #include "mblm/mblm.h"

@@ -12,7 +12,7 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD";  // U+FFFD
 std::string Utf8Decoder::push(std::uint8_t byte) {
   if (missing_ == 0) return start(byte);
   if (byte < lowest_ || byte > highest_) {
-    const std::string cut = flush();  // before the next character starts
+    const std::string cut = flush();  // before the byte starts the next character
     return cut + start(byte);
   }
   pending_ += static_cast<char>(byte);
@@ -28,8 +28,8 @@ std::string Utf8Decoder::flush() {
   return std::string(replacement);
 }
 
-// The first byte of a character says how many follow; for some the second byte's range is narrower (overlong forms,
-// surrogates, beyond U+10FFFF).
+// The first byte of a character gives the number of bytes that follow. After some first bytes the second byte has a narrower
+// range, which excludes overlong forms, surrogates and code points beyond U+10FFFF.
 std::string Utf8Decoder::start(std::uint8_t byte) {
   if (byte < 0x80) return std::string(1, static_cast<char>(byte));
   if (byte < 0xC2 || byte > 0xF4) return std::string(replacement);

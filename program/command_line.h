@@ -1,4 +1,4 @@
-// What can be asked of the program on its command line.
+// The commands and options of the program's command line.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@
 
 namespace mblm {
 
-// On every command that computes.
+// Options of every command that computes.
 struct ComputeOptions {
   std::optional<std::string> device;     // auto, cpu, cuda or cuda:N
-  std::optional<std::string> precision;  // float32 or bfloat16; unset: as the device has it
+  std::optional<std::string> precision;  // float32 or bfloat16; unset: the device's default
   std::optional<int> threads;
 };
 
@@ -27,11 +27,11 @@ struct TrainCommand {
 // A run's folder, a .safetensors or a .pth file.
 struct ModelArgument {
   std::string model;
-  std::optional<std::string> config;  // of a model whose file carries none
+  std::optional<std::string> config;  // the model's configuration file, if the checkpoint contains none
 };
 
 struct ResumeCommand {
-  std::string run;                     // its folder
+  std::string run;                     // the run's folder
   std::vector<std::string> overrides;  // FIELD=VALUE
   ComputeOptions compute;
 };
@@ -52,7 +52,7 @@ struct GenerateCommand {
   std::optional<std::int64_t> tokens;
   SamplingOptions sampling{.temperature = 0.8};
   std::int64_t count = 1;
-  std::optional<std::string> format;  // unset: text on a terminal, else raw
+  std::optional<std::string> format;  // unset: text on a terminal, raw elsewhere
   bool json = false;
   ComputeOptions compute;
 };
@@ -65,20 +65,20 @@ struct EmbedCommand {
 };
 
 struct InfoCommand {
-  ModelArgument subject;               // or a configuration, or what this machine offers
-  std::vector<std::string> overrides;  // FIELD=VALUE, of a configuration
+  ModelArgument subject;               // a model, a configuration file, `devices` or `kernels`
+  std::vector<std::string> overrides;  // FIELD=VALUE, for a configuration file only
 };
 
 struct ConvertCommand {
   ModelArgument from;
   std::string to;
-  std::optional<std::string> layout;  // how a .pth file calls its parameters: 0.4.1, or 0.4.2, the default
+  std::optional<std::string> layout;  // package version whose parameter names a .pth file has: 0.4.1 or 0.4.2 (default)
 };
 
 using Command = std::variant<TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
-// What to run; or the exit status where the command line itself says it all: after --help and --version, whose text goes
-// to standard output (0), and after a wrong command line, of which one line tells on standard error (2).
+// Returns the command to run, or an exit status if there is nothing to run: 0 after --help and --version, whose text goes to
+// standard output; 2 after a wrong command line, which one line on standard error reports.
 std::variant<Command, int> parse_command_line(int count, const char* const* arguments);
 
 }  // namespace mblm

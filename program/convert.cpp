@@ -1,4 +1,4 @@
-// mblm convert: checkpoints of this program and of the Python package, one into the other.
+// mblm convert: converts checkpoints between .safetensors and the Python package's .pth.
 #include "engine/error.h"
 #include "mblm/package_checkpoint.h"
 #include "program/program.h"
@@ -13,7 +13,7 @@ void write_package(const ConvertCommand& command, const Model& model, std::optio
 }
 
 void write_safetensors(const ConvertCommand& command, const Model& model, std::optional<double> loss) {
-  require<ValueError>(!command.layout, "--layout: expected a .pth file to write, got ", command.to);
+  require<ValueError>(!command.layout, "--layout: expected a .pth output file, got ", command.to);
   std::map<std::string, std::string> metadata;
   if (loss) metadata[loss_metadata_key] = shortest_text(*loss);
   save_model(model, command.to, metadata);
@@ -23,7 +23,7 @@ void write_safetensors(const ConvertCommand& command, const Model& model, std::o
 
 int run(const ConvertCommand& command) {
   const ModelFile from = open_model(command.from);
-  const std::unique_ptr<Model> model = load_model(from);  // which checks the parameters
+  const std::unique_ptr<Model> model = load_model(from);  // also checks the parameters
   const bool for_package = std::filesystem::path(command.to).extension() == ".pth";
   (for_package ? write_package : write_safetensors)(command, *model, from.file.loss);
   return 0;

@@ -1,4 +1,4 @@
-// mblm embed: the hidden states of bytes.
+// mblm embed: writes the hidden states of bytes.
 #include <unistd.h>
 
 #include "engine/autograd.h"
@@ -18,18 +18,18 @@ Tensor hidden_states_of(const Model& model, const std::string& bytes) {
   return hidden.reshape(hidden.shape().without_first());
 }
 
-// A tuple of Python: (2, 3), (2,), ().
+// Formats a shape as a Python tuple: (2, 3), (2,), ().
 std::string tuple_of(const Shape& shape) {
   std::string text;
   for (const std::int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return concat_text('(', text, shape.rank() == 1 ? ",)" : ")");
 }
 
-// A file of one float32 array in NumPy's format (numpy.lib.format, version 1.0).
+// Returns a file in NumPy's format (numpy.lib.format, version 1.0) with one float32 array.
 std::string npy_file(const Tensor& x) {
-  constexpr std::size_t alignment = 64;  // of the elements in the file
+  constexpr std::size_t alignment = 64;  // of the first element in the file, in bytes
   const std::vector<float> elements = x.to_vector<float>();
-  std::string file("\x93NUMPY\x01\x00\x00\x00", 10);  // the last two bytes are the header's length
+  std::string file("\x93NUMPY\x01\x00\x00\x00", 10);  // the last two bytes are the length of the header
   file += "{'descr': '<f4', 'fortran_order': False, 'shape': " + tuple_of(x.shape()) + ", }";
   file.resize((file.size() + 1 + alignment - 1) / alignment * alignment - 1, ' ');
   file += '\n';
@@ -42,7 +42,7 @@ std::string npy_file(const Tensor& x) {
 }  // namespace
 
 int run(const EmbedCommand& command) {
-  require<ValueError>(command.output || isatty(STDOUT_FILENO) == 0, "--output: expected a file, or standard output that is no terminal");
+  require<ValueError>(command.output || isatty(STDOUT_FILENO) == 0, "--output: expected a file, standard output is a terminal");
   const std::string bytes = read_input(command.file);
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const Tensor hidden = hidden_states_of(*model, bytes);

@@ -1,4 +1,4 @@
-// mblm eval: what a model makes of a split.
+// mblm eval: evaluates a model on a split.
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,25 +23,25 @@ Split split_named(const std::string& name) {
   return name == "train" ? Split::Train : name == "validation" ? Split::Validation : Split::Test;
 }
 
-// The data set itself where it has masks, else its sequences masked as those that the run was trained on.
+// Returns the data set itself if it has masks, else masks its sequences as in the run's training.
 std::unique_ptr<Dataset> with_masks(std::unique_ptr<Dataset> dataset, const DatasetRequest& request, const std::string& model) {
   if (dataset->parts().labels) return dataset;
   require<ValueError>(request.masking.has_value(), model,
-                      ": not a run's folder, which would name the probability of masks (train.masking_proba)");
+                      ": not a run's folder, whose config gives the masking probability (train.masking_proba)");
   return std::make_unique<MaskedDataset>(std::move(dataset), request);
 }
 
-// What the command line says of the data, else what the run's own config says.
+// Opens the data that the command line names, else the data of the run's config.
 std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig& model) {
   const std::filesystem::path run_config = std::filesystem::path(command.model.model) / "config.yaml";
   const bool is_run = std::filesystem::exists(run_config);
-  require<ValueError>(is_run || command.data, command.model.model, ": not a run's folder, which would name its data; give --data");
+  require<ValueError>(is_run || command.data, command.model.model, ": not a run's folder, whose config names the data; give --data");
   DatasetRequest request;
   request.split = split_named(command.split);
   request.length = model.context();
   request.num_tokens = model.num_tokens;
   request.pad_token_id = model.pad_token_id;
-  std::string id = "files";  // any text is, whatever the run calls it
+  std::string id = "files";  // reads any text, whatever data set the run used
   if (is_run) {
     const RunConfig run = read_run_config(run_config, BlockRegistry());
     request.length = run.input_seq_len;
@@ -55,7 +55,7 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
   }
   if (command.data) request.path = *command.data;
   std::unique_ptr<Dataset> dataset = DatasetRegistry().make(id, request);
-  require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, found none; give another --split");
+  require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, there is none; give another --split");
   return model.is_masked() ? with_masks(std::move(dataset), request, command.model.model) : std::move(dataset);
 }
 
@@ -75,7 +75,7 @@ nlohmann::ordered_json as_json(const AnswerScore& score) {
   return {{"answers", score.answers}, {"correct", score.correct}, {"accuracy", score.accuracy()}};
 }
 
-// Numbers of a split; a masked language model is asked for single bytes and not for words, and questions are no running text.
+// Masked language models and data sets of questions have no word perplexity: they do not predict running text.
 std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_masked) {
   nlohmann::ordered_json json;
   json["model"] = command.model.model;
@@ -134,8 +134,9 @@ int run(const EvalCommand& command) {
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
   for (const std::string& warning : dataset->warnings()) write_note("warning: " + warning);
   const Evaluation result = run_evaluation(*model, *dataset);
-  require<ValueError>(result.bytes > 0, command.model.model, ": no byte of the ", command.split, " split counts, all are padding", model->config().is_masked() ? " or not masked" : "");
   const bool is_masked = model->config().is_masked();
+  require<ValueError>(result.bytes > 0, command.model.model, ": the ", command.split, " split has no bytes to evaluate, all are padding",
+                      is_masked ? " or not masked" : "");
   write_output(command.json ? as_json(command, result, is_masked) : as_table(command, result, is_masked));
   return 0;
 }

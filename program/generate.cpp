@@ -1,4 +1,4 @@
-// mblm generate: continues a prompt, each byte as it comes.
+// mblm generate: continues a prompt and writes each byte as it is generated.
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -20,7 +20,7 @@ OutputForm output_form(const std::optional<std::string>& format) {
   return *format == "text" ? OutputForm::Text : OutputForm::Raw;
 }
 
-// Well-formed UTF-8, as JSON needs it.
+// Decodes to well-formed UTF-8, which JSON requires.
 std::string as_text(const std::vector<std::int64_t>& ids) {
   Utf8Decoder decoder;
   std::string text;
@@ -46,8 +46,8 @@ int run(const GenerateCommand& command) {
 
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const std::int64_t context = model->config().context(), length = static_cast<std::int64_t>(prompt.size());
-  require<ValueError>(command.tokens || length < context, "--prompt: expected less than the model's context of ", context,
-                      " bytes where --tokens is not given, got ", length);
+  require<ValueError>(command.tokens || length < context, "--prompt: expected fewer bytes than the model's context of ", context,
+                      " without --tokens, got ", length);
 
   ByteWriter writer(output_form(command.format), write_output);
   for (std::int64_t sequence = 0; sequence < command.count; ++sequence) {

@@ -1,4 +1,4 @@
-// mblm info: what a configuration or a model is, or what this machine offers.
+// mblm info: describes a configuration, a model or this machine.
 #include <filesystem>
 
 #include "engine/error.h"
@@ -8,7 +8,7 @@
 namespace mblm {
 namespace {
 
-// A model, and how it is trained where that is known.
+// A model, and its training batch if that is known.
 struct Subject {
   ModelConfig model;
   std::int64_t batch = 1, length = 0;  // length 0: the model's context
@@ -16,7 +16,7 @@ struct Subject {
 
 bool is_yaml(const std::filesystem::path& path) { return path.extension() == ".yaml" || path.extension() == ".yml"; }
 
-// The model's fields are enough. A whole configuration that is in order says batch and length too.
+// Requires the model's fields only. A complete, valid configuration also gives batch and length.
 Subject read_yaml(const std::filesystem::path& path, const Overrides& overrides = {}) {
   Subject subject{.model = read_model_config(path, BlockRegistry(), overrides)};
   try {
@@ -39,12 +39,12 @@ Subject find_subject(const ModelArgument& argument, const Overrides& overrides) 
 }
 
 std::string describe(const InfoCommand& command) {
-  require<ValueError>(command.overrides.empty() || is_yaml(command.subject.model), "FIELD=VALUE: expected none but for a configuration (.yaml), got ",
+  require<ValueError>(command.overrides.empty() || is_yaml(command.subject.model), "FIELD=VALUE: expected only with a configuration (.yaml), got ",
                       command.overrides.empty() ? "" : command.overrides.front());
   if (command.subject.model == "devices") return describe_devices();
   if (command.subject.model == "kernels") return describe_kernels();
   const Subject subject = find_subject(command.subject, command.overrides);
-  const Model model(subject.model);  // without memory for its parameters
+  const Model model(subject.model);  // allocates no memory for its parameters
   return describe_model(subject.model, model.parameters(), subject.batch, subject.length);
 }
 

@@ -9,7 +9,7 @@ namespace mblm {
 namespace {
 
 std::atomic<int> noted = 0;
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not wait");
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not block");
 
 extern "C" void note_signal(int signal) {
   if (noted.exchange(signal) != 0) _exit(128 + signal);
@@ -21,7 +21,7 @@ InterruptScope::InterruptScope() {
   noted = 0;
   struct sigaction action {};
   action.sa_handler = note_signal;
-  action.sa_flags = SA_RESTART;  // a write in progress goes on
+  action.sa_flags = SA_RESTART;  // an interrupted write continues
   sigaction(SIGINT, &action, &interrupt_before_);
   sigaction(SIGTERM, &action, &terminate_before_);
   sigset_t signals;

@@ -1,4 +1,4 @@
-// The program mblm: reads the command line, runs the command, tells what went wrong in one line.
+// The program mblm: parses the command line, runs the command and reports an error in one line.
 #include <xmmintrin.h>
 
 #include <csignal>
@@ -10,8 +10,8 @@
 
 namespace {
 
-// Numbers below 2^-126 count as zero: the processor takes a hundred times longer for them. Threads inherit this setting,
-// so it stands before the first of them starts.
+// Treats numbers below 2^-126 as zero: they take the processor a hundred times longer. Threads inherit this setting, so it is
+// made before the first thread starts.
 void flush_tiny_numbers_to_zero() {
   constexpr unsigned flush_results = 0x8000, zero_inputs = 0x0040;
   _mm_setcsr(_mm_getcsr() | flush_results | zero_inputs);
@@ -27,7 +27,7 @@ int failed(std::string_view message) {
 int main(int count, char** arguments) {
   flush_tiny_numbers_to_zero();
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file that reaches its limit is an error of the write
+  std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the file size limit then fails with an error
   try {
     const auto parsed = mblm::parse_command_line(count, arguments);
     if (const int* status = std::get_if<int>(&parsed)) return *status;

@@ -38,7 +38,7 @@ void write_note(std::string_view text) {
   std::string line = concat_text("mblm: ", text);
   std::replace(line.begin(), line.end(), '\n', ' ');
   line += '\n';
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // in one piece; nobody to tell if it fails
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // one write per line; a failure cannot be reported
 }
 
 std::string read_input(const std::optional<std::string>& file) {

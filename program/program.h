@@ -1,5 +1,5 @@
-// What the parts of the program share: each command's work, and the way to the outside. Results go to standard output,
-// everything a person watches to standard error.
+// Functions that the program's files share: the commands, input and output. Results go to standard output, messages and
+// progress to standard error.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@
 
 namespace mblm {
 
-// Each returns the exit status, or throws.
+// Runs a command. Returns the exit status, or throws.
 int run(const TrainCommand& command);
 int run(const ResumeCommand& command);
 int run(const EvalCommand& command);
@@ -21,20 +21,20 @@ int run(const EmbedCommand& command);
 int run(const InfoCommand& command);
 int run(const ConvertCommand& command);
 
-// Thrown when nobody reads standard output any more: the program ends quietly.
+// Thrown when standard output is a closed pipe: the program ends without a message.
 struct BrokenPipe {};
 
-// Writes to standard output at once. Throws BrokenPipe, or FileError when it cannot be written.
+// Writes to standard output without buffering. Throws BrokenPipe, or FileError for any other failure.
 void write_output(std::string_view text);
-// One line on standard error: `mblm: TEXT`, of as many as there are.
+// Writes `mblm: TEXT` to standard error, as one line even if `text` has several.
 void write_note(std::string_view text);
 
-// All bytes of a file, or of standard input where none is named. Throws FileError.
+// Reads all bytes of a file, or of standard input without a file. Throws FileError.
 std::string read_input(const std::optional<std::string>& file);
 
-// The checkpoint that MODEL names, with the config of --config or else the file's own.
+// Opens the checkpoint that MODEL names, with the config of --config, else the config in the file.
 ModelFile open_model(const ModelArgument& argument);
-// That model, on the device and in the precision that the options name; sets the number of threads.
+// Loads that model with the device and precision of the options. Sets the number of threads.
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options);
 
 }  // namespace mblm

@@ -34,10 +34,10 @@ std::size_t columns(int descriptor) {
 ProgressLine::ProgressLine(int descriptor) : descriptor_(descriptor), redraws_(can_redraw(descriptor)), colours_(redraws_ && !is_set("NO_COLOR")) {}
 
 void ProgressLine::write(std::string_view text) const {
-  [[maybe_unused]] const ssize_t written = ::write(descriptor_, text.data(), text.size());  // in one piece; nobody to tell if it fails
+  [[maybe_unused]] const ssize_t written = ::write(descriptor_, text.data(), text.size());  // one write per line; a failure cannot be reported
 }
 
-// A line that is wider than the terminal would wrap, and could not be redrawn.
+// Cuts the line to the terminal's width: a wrapped line could not be redrawn.
 std::string ProgressLine::fitted(std::string_view line) const {
   const std::string_view cut = line.substr(0, columns(descriptor_) - 1);
   std::ostringstream out;

@@ -1,4 +1,4 @@
-// mblm resume: goes on with a run from its last full state.
+// mblm resume: resumes a run from its last full state.
 #include <unistd.h>
 
 #include <utility>

@@ -1,4 +1,4 @@
-// mblm train: runs a configuration.
+// mblm train: trains a model from a configuration.
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-void tell_loss(ProgressLine& line, const char* what, const std::optional<double>& loss) {
+void note_loss(ProgressLine& line, const char* what, const std::optional<double>& loss) {
   if (loss) line.note(concat_text(what, ": loss ", std::setprecision(5), *loss, ", ", *loss / std::log(2.0), " bits per byte"));
 }
 
@@ -33,7 +33,7 @@ int stopped(const TrainingResult& result, const Workers& workers) {
   const std::vector<int> signals = workers.exchange_values(InterruptScope::signal());
   const int signal = *std::max_element(signals.begin(), signals.end());
   if (workers.is_rank0())
-    write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; go on with",
+    write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; resume with",
                            workers.is_alone() ? "" : concat_text(" ", workers.size(), " workers"), ": mblm resume ", result.folder.string()));
   return 128 + signal;
 }
@@ -47,7 +47,7 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 }
 
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
-  const int automatic = threads_of_worker(Workers(communicator));  // all workers ask
+  const int automatic = threads_of_worker(Workers(communicator));  // all workers must call this
   set_thread_count(compute.threads.value_or(automatic));
   TrainerOptions options{.device = open_device(config.train.device, write_note), .communicator = communicator};
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
@@ -65,8 +65,8 @@ int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   if (!workers.is_rank0()) return 0;
   const std::int64_t skipped = result.state.skipped_steps;
   if (skipped > 0) line.note(concat_text(skipped, " of ", result.state.steps, " optimizer steps were skipped: their loss or gradient was not finite"));
-  tell_loss(line, "validation", result.validation_loss);
-  tell_loss(line, "test", result.test_loss);
+  note_loss(line, "validation", result.validation_loss);
+  note_loss(line, "test", result.test_loss);
   write_output(result.folder.string() + "\n");
   return 0;
 }

@@ -1,4 +1,4 @@
-// What mblm train and mblm resume share.
+// Functions that mblm train and mblm resume share.
 #pragma once
 
 #include "mblm/config/config.h"
@@ -9,12 +9,12 @@
 
 namespace mblm {
 
-// `overrides` with what --device and --precision say.
+// Adds --device and --precision to `overrides`.
 Overrides with_compute_options(Overrides overrides, const ComputeOptions& options);
-// The callbacks show the run on `line` and stop it when a signal came. All workers have the same; each takes its share of the
-// processors.
+// Options whose callbacks show progress on `line` and stop the run after a signal. Also sets the number of threads: each worker
+// takes its share of the processors. All workers must call this.
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator);
-// Runs to the end, or until a signal came to one of the workers, tells how it ended and gives the exit status.
+// Trains to the end, or until a worker receives a signal. Reports the result and returns the exit status.
 int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers);
 
 }  // namespace mblm

@@ -21,7 +21,7 @@ struct Processors {
   cpu_set_t allowed{};
 };
 
-// Containers of one host have names of their own, but not a start of its kernel.
+// Containers have their own host names but share the kernel's boot id.
 std::string id_of_host() {
   std::string id;
   if (std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), id)) return id;
@@ -56,7 +56,7 @@ int run_with_workers(const std::function<int(Communicator*)>& work) {
   }
   try {
     return work(communicator.get());
-  } catch (const WorkerError& error) {  // told before the communicator ends, when the launcher may end the others
+  } catch (const WorkerError& error) {  // report before the communicator closes: the launcher may then kill the others
     if (Workers(communicator.get()).is_rank0()) write_note(error.what());
     return 1;
   }

@@ -1,4 +1,4 @@
-// The program as one of several workers that a launcher (mpirun, srun) has started.
+// Runs the program as one of several workers started by a launcher (mpirun, srun).
 #pragma once
 
 #include <functional>
@@ -7,11 +7,12 @@
 
 namespace mblm {
 
-// Does `work` together with the other workers, or alone (null). It gives the exit status. What fails on all of them, or on one,
-// is told once, and all have exit status 1.
+// Runs `work` with the communicator of the workers, or with null if there is one process only. `work` returns the exit status.
+// An error on any worker is reported once, and all workers have exit status 1.
 int run_with_workers(const std::function<int(Communicator*)>& work);
 
-// The processors that this worker may use, shared evenly with the workers of its host that may use them too. All workers ask.
+// Number of threads for this worker: its allowed processors, shared evenly with the workers of the host that may use the same ones.
+// All workers must call this.
 int threads_of_worker(const Workers& workers);
 
 }  // namespace mblm

@@ -1,4 +1,4 @@
-// Generated ids as text, bytes and numbers.
+// Output of generated ids as text, bytes and numbers.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -33,7 +33,7 @@ TEST_CASE("well-formed UTF-8 passes unchanged") {
     CHECK(decoded(text) == text);
 }
 
-TEST_CASE("a character comes when its last byte is known") {
+TEST_CASE("a character is written after its last byte") {
   Utf8Decoder decoder;
   CHECK(decoder.push(0xE2).empty());
   CHECK(decoder.push(0x82).empty());
@@ -42,7 +42,7 @@ TEST_CASE("a character comes when its last byte is known") {
   CHECK(decoder.flush().empty());
 }
 
-TEST_CASE("malformed sequences become one U+FFFD per part that could have begun a character") {
+TEST_CASE("each maximal subpart of a malformed sequence becomes one U+FFFD") {
   CHECK(decoded("\x80") == mark);
   CHECK(decoded("a\xFFz") == "a" + mark + "z");
   CHECK(decoded("\xE2\x82z") == mark + "z");               // cut by an ASCII byte
@@ -60,10 +60,10 @@ TEST_CASE("a character cut by the end of the stream is flushed as U+FFFD") {
   Utf8Decoder decoder;
   CHECK(decoder.push(0xF0).empty());
   CHECK(decoder.flush() == mark);
-  CHECK(decoder.push(0xA9) == mark);  // nothing is left of the one before
+  CHECK(decoder.push(0xA9) == mark);  // flush() leaves no state
 }
 
-TEST_CASE("the forms of output, with ids that are no bytes") {
+TEST_CASE("output forms, with ids that are not bytes") {
   const std::vector<std::int64_t> ids{72, 256, 0xC3, 0xA9, 300, 0xC3};
   CHECK(written(OutputForm::Raw, ids) == "H\xC3\xA9\xC3");
   CHECK(written(OutputForm::Text, ids) == "H\xC3\xA9" + mark + "\n");

@@ -1,4 +1,4 @@
-// Every configuration file of the tree: it is read, written and read again; and whatever is broken in it is one ConfigError.
+// Every configuration file of the repository is read, written and read again. Damaged files are a ConfigError.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -40,7 +40,7 @@ std::vector<std::filesystem::path> run_files() {
   return files;
 }
 
-// True when the text is a configuration, false when it is refused as it should be; any other exception fails the test.
+// True for a valid configuration, false for a ConfigError. Any other exception fails the test.
 bool is_configuration(const std::string& text) {
   try {
     parse_run_config(text, "c.yaml", BlockRegistry());
@@ -55,7 +55,7 @@ bool is_configuration(const std::string& text) {
 
 struct Published {
   const char *name, *ours;
-  double millions;  // of parameters
+  double millions;  // parameters, in millions
 };
 constexpr Published published[] = {
     {"pg19_30bb_360m_1d_t", "pg19_1d_t", 361.45},        {"pg19_30bb_360m_2d_ss", "pg19_2d_ss", 360.85},
@@ -63,14 +63,14 @@ constexpr Published published[] = {
     {"clevr_7mi_360m_1d_s_ft", "clevr_1d_s_ft", 356.98},
 };
 
-// The built-in blocks and the one that a golden case has of its own.
+// The built-in blocks, and the custom block of a golden case.
 BlockRegistry golden_blocks() {
   BlockRegistry blocks;
   blocks.add<lstm::LstmConfig>();
   return blocks;
 }
 
-// The cases of masked language models have only what stands under mblm_config.
+// The golden cases of masked language models contain only the fields under mblm_config.
 ModelConfig golden_model(const std::filesystem::path& file) {
   const std::string text = read_file(file);
   if (text.find("transformerEncoder") == std::string::npos) return read_model_config(file, golden_blocks());
@@ -81,7 +81,7 @@ ModelConfig golden_model(const std::filesystem::path& file) {
 
 }  // namespace
 
-TEST_CASE("every run's configuration is read, and read back from what is written") {
+TEST_CASE("run configurations survive reading and writing") {
   for (const std::filesystem::path& file : run_files()) {
     CAPTURE(file.string());
     const RunConfig config = read_run_config(file, BlockRegistry());
@@ -97,9 +97,9 @@ TEST_CASE("every run's configuration is read, and read back from what is written
   }
 }
 
-TEST_CASE("every model's configuration is read, and read back from what is written") {
+TEST_CASE("model configurations survive reading and writing") {
   for (const std::filesystem::path& file : files_in(root / "tests/golden/cases")) {
-    if (file.parent_path().filename() == "custom_lstm") continue;  // its block is an example's
+    if (file.parent_path().filename() == "custom_lstm") continue;  // its block is defined in examples/
     CAPTURE(file.string());
     const ModelConfig config = golden_model(file);
     const ModelConfig again = parse_model_config(to_yaml(config), "written", golden_blocks());
@@ -110,7 +110,7 @@ TEST_CASE("every model's configuration is read, and read back from what is writt
   }
 }
 
-TEST_CASE("values that are hard to write are read back") {
+TEST_CASE("values that need care in writing are read back") {
   RunConfig config = parsed(small_config);
   config.train.learning_rate = 0.1 + 0.2;
   config.train.save_state_every = 1e22;
@@ -193,7 +193,7 @@ TEST_CASE("every field is written") {
   }
 }
 
-TEST_CASE("the published configurations load unchanged, and ours are the same") {
+TEST_CASE("the published configurations load unchanged and equal ours") {
   for (const Published& each : published) {
     CAPTURE(each.name);
     const Overrides folders{"io.output_dir=out", "io.dataset_dir=in"};
@@ -206,7 +206,7 @@ TEST_CASE("the published configurations load unchanged, and ours are the same") 
   }
 }
 
-TEST_CASE("a configuration without one of its lines is valid or refused") {
+TEST_CASE("a configuration without one of its lines is valid or rejected") {
   for (const std::filesystem::path& file : run_files()) {
     CAPTURE(file.string());
     const std::string text = content(file);
@@ -223,7 +223,7 @@ TEST_CASE("a configuration without one of its lines is valid or refused") {
   }
 }
 
-TEST_CASE("a configuration with damaged bytes is valid or refused") {
+TEST_CASE("a configuration with damaged bytes is valid or rejected") {
   std::mt19937_64 random(7);
   int valid = 0, refused = 0;
   for (const std::filesystem::path& file : run_files()) {
@@ -243,7 +243,7 @@ TEST_CASE("a configuration with damaged bytes is valid or refused") {
   CHECK(refused > 1000);
 }
 
-TEST_CASE("pieces of a configuration in any order are valid or refused") {
+TEST_CASE("pieces of a configuration in random order are rejected") {
   std::mt19937_64 random(11);
   const std::string text = small_config + "resume: {checkpoint_file: \"x\"}\n# &a *a !!int [1, {2: 3}] | > ? : - --- ... %YAML \t 'x\n";
   for (int round = 0; round < 3000; ++round) {

@@ -1,4 +1,4 @@
-// What a configuration means, and what the errors of a wrong one say.
+// Values read from configurations, and the errors of invalid ones.
 #include "mblm/config/config.h"
 #include "mblm/stage_block.h"
 
@@ -13,7 +13,7 @@
 namespace mblm::testing {
 namespace {
 
-// A block of an embedding program.
+// A block defined by an embedding program.
 struct LstmConfig : BlockConfig {
   std::string name;
   double dropout = 0;
@@ -80,7 +80,7 @@ TEST_CASE("a configuration is read") {
   CHECK_FALSE(config.resume.has_value());
 }
 
-TEST_CASE("values in the forms that YAML has") {
+TEST_CASE("all YAML forms of values") {
   CHECK(parsed(with("1_000", "+2_000_000")).train.target_elements == 2'000'000);
   for (const char* rate : {"0.25", ".25", "25e-2", "2.5E-1", "+0.2_5"}) CHECK(parsed(with("1e-3", rate)).train.learning_rate == 0.25);
   CHECK(parsed(with("1e-3", "5")).train.learning_rate == 5.0);
@@ -96,7 +96,7 @@ TEST_CASE("values in the forms that YAML has") {
   CHECK(parsed(with("num_layers: [1, 2]", "num_layers: &l [1, 2]\n  train_checkpoint_chunks: [3]")).model.train_checkpoint_chunks->front() == 3);
 }
 
-TEST_CASE("the data set's own fields stay text") {
+TEST_CASE("dataset_args is kept as YAML text") {
   const RunConfig config =
       parsed(with("dataset_dir: data", "dataset_dir: data\n  dataset_args:\n    mode: a\n    weights: [0, 1.5]\n    crop: null"));
   REQUIRE(config.io.dataset_args);
@@ -124,9 +124,9 @@ TEST_CASE("the data set's own fields stay text") {
 
 TEST_CASE("text that is not a configuration") {
   CHECK(error_with("train:\n", "train: [\n") == "18: not YAML: end of sequence flow not found");
-  CHECK(error_with("batch_size: 2", "batch_size: 2\n  batch_size: 8") == "20: not YAML: the key \"batch_size\" stands twice");
+  CHECK(error_with("batch_size: 2", "batch_size: 2\n  batch_size: 8") == "20: not YAML: duplicate key \"batch_size\"");
   CHECK(error_with("batch_size: 2", "[1]: 2") == "19: not YAML: a key must be a scalar");
-  CHECK(error_with("batch_size: 2", "batch_size: &a [*a]") == "19: not YAML: an alias inside the value that it stands for");
+  CHECK(error_with("batch_size: 2", "batch_size: &a [*a]") == "19: not YAML: an alias refers to the value that contains it");
   CHECK(error_with("params:", "---\na: 1\n---\nparams:") == " expected one YAML document, got several");
   for (const char* text : {"", "# nothing\n", "~"})
     CHECK(error_text<ConfigError>([&] { parsed(text); }) == "c.yaml:1: params: expected a map, the field is missing");
@@ -141,7 +141,7 @@ TEST_CASE("text that is not a configuration") {
   CHECK(error_text<ConfigError>([] { parsed("params: " + std::string(20'000, '[')); }).starts_with("c.yaml:1: not YAML: "));
 }
 
-TEST_CASE("fields and sections that are unknown or missing") {
+TEST_CASE("unknown and missing fields and sections") {
   CHECK(error_with("  batch_size: 2\n", "") == "16: train.batch_size: expected an integer of at least 1, the field is missing");
   CHECK(error_with("  dataset_id: files\n", "") == "22: io.dataset_id: expected text, the field is missing");
   CHECK(error_with("  hidden_dims: [16, 24]\n", "") == "1: params.hidden_dims: expected a list of integers of at least 1, the field is missing");
@@ -168,7 +168,7 @@ TEST_CASE("fields and sections that are unknown or missing") {
   CHECK_NOTHROW(parsed(small_config + "resume: null\n"));
 }
 
-TEST_CASE("values of a wrong type") {
+TEST_CASE("values of the wrong type") {
   CHECK(error_with("batch_size: 2", "batch_size: two") == "19: train.batch_size: expected an integer of at least 1, got \"two\"");
   CHECK(error_with("batch_size: 2", "batch_size: \"2\"") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
   CHECK(error_with("batch_size: 2", "batch_size: !!str 2") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
@@ -180,7 +180,7 @@ TEST_CASE("values of a wrong type") {
   CHECK(error_with("batch_size: 2", "batch_size: 0x10") == "19: train.batch_size: expected an integer of at least 1, got \"0x10\"");
   CHECK(error_with("batch_size: 2", "batch_size: 010") == "19: train.batch_size: expected an integer of at least 1, got 010");
   CHECK(error_with("batch_size: 2", "batch_size: 99999999999999999999") ==
-        "19: train.batch_size: expected an integer of 64 bits, got 99999999999999999999");
+        "19: train.batch_size: expected a 64-bit integer, got 99999999999999999999");
   CHECK(error_with("learning_rate: 1e-3", "learning_rate: fast") == "20: train.learning_rate: expected a number above 0, got \"fast\"");
   CHECK(error_with("learning_rate: 1e-3", "learning_rate: .nan") == "20: train.learning_rate: expected a number above 0, got \".nan\"");
   CHECK(error_with("learning_rate: 1e-3", "learning_rate: .inf") == "20: train.learning_rate: expected a number above 0, got \".inf\"");
@@ -221,20 +221,20 @@ TEST_CASE("values out of range") {
     CHECK(parsed(with("batch_size: 2", std::string("batch_size: 2\n  device: ") + device)).train.device == device);
   CHECK(error_with("expand: 2", "expand: 2\n      dropout: 1") == "12: params.block[0].dropout: expected a number in [0, 1), got 1");
   CHECK(error_with("name_model: small", "name_model: \"\"") == "23: io.name_model: expected a name, got \"\"");
-  CHECK(error_with("name_model: small", "name_model: /small") == "23: io.name_model: expected a name within io.output_dir, got \"/small\"");
+  CHECK(error_with("name_model: small", "name_model: /small") == "23: io.name_model: expected a relative path below io.output_dir, got \"/small\"");
   CHECK(error_with("name_model: small", "name_model: \"a\\0b\"") ==
-        "23: io.name_model: expected text without a byte of zero, which would end a path, got \"a\\u0000b\"");
+        "23: io.name_model: expected text without a zero byte, which would end a path, got \"a\\u0000b\"");
   CHECK(error_with("output_dir: runs", "output_dir: ''") == "24: io.output_dir: expected a folder, got \"\"");
 }
 
-TEST_CASE("fields that do not fit together") {
+TEST_CASE("fields that contradict each other") {
   CHECK(error_with("[8, 4]", "[8, 4, 2]") == "6: params.seq_lens: expected 2 entries, one per stage, got 3");
   CHECK(error_with("num_layers: [1, 2]", "num_layers: [1]") == "7: params.num_layers: expected 2 entries, one per stage, got 1");
   CHECK(error_with("[16, 24]", "[]") == "5: params.hidden_dims: expected at least one stage, got an empty list");
   CHECK(error_with("    - d_state: 8\n      d_conv: 4\n      expand: 2\n      headdim: 8\n", "") ==
         "8: params.block: expected 2 entries, one per stage, got 1");
   CHECK(error_with("num_layers: [1, 2]", "num_layers: [1, 2]\n  train_checkpoint_chunks: [2, 2]") ==
-        "8: params.train_checkpoint_chunks: expected 1 entry, one per stage but the first, got 2");
+        "8: params.train_checkpoint_chunks: expected 1 entry, one per stage except the first, got 2");
   CHECK(error_with("num_layers: [1, 2]", "num_layers: [1, 2]\n  train_checkpoint_chunks: [0]") ==
         "8: params.train_checkpoint_chunks[0]: expected an integer of at least 1, got 0");
   CHECK(error_with("pad_token_id: 0", "pad_token_id: 256") == "4: params.pad_token_id: expected an id below num_tokens = 256, got 256");
@@ -246,7 +246,7 @@ TEST_CASE("fields that do not fit together") {
   CHECK(error_with("headdim: 8", "headdim: 12") == "12: params.block[0].headdim: expected a divisor of expand * width = 2 * 16 = 32, got 12");
   CHECK(error_with("[16, 24]", "[17, 24]").starts_with("12: params.block[0].headdim: expected a divisor"));
   CHECK(error_text<ConfigError>([] { parsed(with("headdim: 8", "headdim: 17\n      pos_emb_type: rope", with("[16, 24]", "[17, 24]"))); }) ==
-        "c.yaml:13: params.block[0].pos_emb_type: expected an even width (hidden_dims) for rope, which turns pairs of channels, got 17");
+        "c.yaml:13: params.block[0].pos_emb_type: expected an even width (hidden_dims) for rope, which rotates pairs of channels, got 17");
   CHECK(parsed(with("input_seq_len: 32", "input_seq_len: 33")).input_seq_len == 33);
   const std::string with_fixed = with("headdim: 8", "headdim: 8\n      pos_emb_type: fixed");
   CHECK(parsed(with_fixed).model.fixed_context());
@@ -254,7 +254,7 @@ TEST_CASE("fields that do not fit together") {
         "c.yaml:2: params.input_seq_len: expected at most the context of 32 bytes (stage 0 has fixed positional embeddings), got 33");
 }
 
-TEST_CASE("sizes that no memory could hold") {
+TEST_CASE("sizes beyond 2^63 bytes") {
   CHECK(error_with("[16, 24]", "[16, 1_000_000_000]") ==
         "5: params.hidden_dims: expected a model with less than 2^63 bytes of parameters and optimizer state, got about 8e+18 parameters: "
         "hidden_dims [16, 1000000000], num_layers [1, 2], seq_lens [8, 4], num_tokens 256");
@@ -269,23 +269,23 @@ TEST_CASE("sizes that no memory could hold") {
         "21: train.gradient_accumulate_every: expected a step of less than 2^63 bytes, got 9223372036854775807 micro-batches of 2 * 32");
 }
 
-TEST_CASE("fields of a masked language model belong to one") {
+TEST_CASE("a model that is not masked rejects the fields of masked language models") {
   for (const char* field : {"mask_token_id: 5", "mask_reduce_strat: any"}) {
     const std::string name(field, std::string_view(field).find(':'));
     CHECK(error_with("  num_tokens: 256\n", std::string("  ") + field + "\n") ==
-          "3: params." + name + ": a masked language model has it, with the other fields of the model under mblm_config");
+          "3: params." + name + ": only for masked language models, whose model fields are under mblm_config");
   }
   CHECK(error_with("batch_size: 2", "batch_size: 2\n  masking_proba: 0.1") ==
-        "20: train.masking_proba: expected none, the model is no masked language model (mask_token_id, mblm_config)");
+        "20: train.masking_proba: expected no value, the model is not a masked language model (mask_token_id, mblm_config)");
   CHECK_NOTHROW(parsed(with("batch_size: 2", "batch_size: 2\n  masking_proba: null")));
   CHECK(error_with("- attn_head_dims: 8", "- block_type: transformerEncoder\n      attn_head_dims: 8") ==
-        "13: params.block[1].block_type: expected a block that sees no later tokens, got transformerEncoder: it is for masked language models "
+        "13: params.block[1].block_type: expected a causal block, got transformerEncoder, which is for masked language models "
         "(mask_token_id, mblm_config)");
 }
 
-TEST_CASE("keys of any length are written so that they can be read") {
+TEST_CASE("keys of any length are written and read back") {
   for (const std::size_t length : {1021, 1022, 1023, 1024, 1025, 1026, 5000}) {
-    for (const char* key_sign : {"k", "'"}) {  // plain, in quotes
+    for (const char* key_sign : {"k", "'"}) {  // plain, quoted
       CAPTURE(length);
       const std::string key(length, *key_sign);
       YamlValue inner, list, outer;
@@ -304,7 +304,7 @@ TEST_CASE("keys of any length are written so that they can be read") {
   }
 }
 
-TEST_CASE("a masked language model has its fields under mblm_config") {
+TEST_CASE("a masked language model has its model fields under mblm_config") {
   const std::string masked =
       "  mask_token_id: 256\n"                                                                               // 3
       "  mblm_config:\n"                                                                                     // 4
@@ -332,7 +332,7 @@ TEST_CASE("a masked language model has its fields under mblm_config") {
     return error_text<ConfigError>([&] { parsed(with(from, to, text)); });
   };
   CHECK(error("mask_token_id: 256", "mask_token_id: 258") == "c.yaml:3: params.mask_token_id: expected an id below num_tokens = 258, got 258");
-  CHECK(error("mask_token_id: 256", "mask_token_id: 257") == "c.yaml:3: params.mask_token_id: expected another id than pad_token_id, got 257");
+  CHECK(error("mask_token_id: 256", "mask_token_id: 257") == "c.yaml:3: params.mask_token_id: expected an id other than pad_token_id, got 257");
   CHECK(error("  mask_token_id: 256\n", "").ends_with("params.mask_token_id: expected an integer of at least 0, the field is missing"));
   CHECK(error("  mask_token_id: 256\n", "  mask_token_id: 256\n  num_tokens: 5\n").starts_with("c.yaml:4: params.num_tokens: no such field"));
   CHECK(error("mask_token_id: 256\n", "mask_token_id: 256\n  mask_reduce_strat: most\n").find("expected any or all, got") != std::string::npos);
@@ -341,11 +341,11 @@ TEST_CASE("a masked language model has its fields under mblm_config") {
   CHECK(error("{attn_head_dims", "{block_type: transformer, attn_head_dims") ==
         "c.yaml:6: params.mblm_config.block.block_type: expected an encoder for a masked language model, such as transformerEncoder, got transformer");
   CHECK(error("  masking_proba: 0.15\n", "").ends_with(
-      "train.masking_proba: expected a number above 0, up to 1, for a masked language model, the field is missing"));
+      "train.masking_proba: expected a number in (0, 1] for a masked language model, the field is missing"));
   CHECK(error("masking_proba: 0.15", "masking_proba: 0").find("train.masking_proba: expected") != std::string::npos);
 }
 
-TEST_CASE("which block a map means") {
+TEST_CASE("choice of the block type") {
   CHECK(model(mamba_fields).blocks[0]->type() == "mamba2");
   CHECK(model("{block_type: mamba1, d_state: 8, d_conv: 4, expand: 2, headdim: 8}").blocks[0]->type() == "mamba1");
   CHECK(model("{block_type: mamba2, d_state: 8, d_conv: 4, expand: 2, headdim: 8}").blocks[0]->type() == "mamba2");
@@ -364,30 +364,30 @@ TEST_CASE("which block a map means") {
   CHECK(model_error("{blok_type: mamba1, d_state: 8, d_conv: 4, expand: 2, headdim: 8}") ==
         "m.yaml:6: block.blok_type: no such field in a mamba2, the closest block type, did you mean block_type?");
   CHECK(model_error("{attn_head_dims: 8, attn_num_heads: 1}") ==
-        "m.yaml:6: block.attn_use_rot_embs: expected it for a transformer, the closest block type, the field is missing");
-  CHECK(model_error("{}") == "m.yaml:6: block: expected a block_type (mamba1, mamba2 or transformer), or all fields of one");
-  CHECK(model_error("{wheels: 4}") == "m.yaml:6: block: expected a block_type (mamba1, mamba2 or transformer), or all fields of one");
+        "m.yaml:6: block.attn_use_rot_embs: expected a value for a transformer, the closest block type, the field is missing");
+  CHECK(model_error("{}") == "m.yaml:6: block: expected a block_type (mamba1, mamba2 or transformer), or all required fields of one");
+  CHECK(model_error("{wheels: 4}") == "m.yaml:6: block: expected a block_type (mamba1, mamba2 or transformer), or all required fields of one");
   CHECK(model_error("null") == "m.yaml:6: block: expected a map, got null");
   CHECK(model_error("[5]") == "m.yaml:6: block[0]: expected a map, got 5");
   CHECK(model_error("[]") == "m.yaml:6: block: expected 1 entry, one per stage, got 0");
 }
 
-TEST_CASE("two kinds that fit are an error, a given type decides") {
+TEST_CASE("several block types that fit are an error, block_type decides") {
   BlockRegistry registry = registry_with("lstm");
   registry.add("gru", [] { return std::make_shared<LstmConfig>("gru"); });
-  CHECK(model_error("{dropout: 0, lanes: 2}", registry) == "m.yaml:6: block: expected a block_type, the fields fit gru and lstm");
+  CHECK(model_error("{dropout: 0, lanes: 2}", registry) == "m.yaml:6: block: expected a block_type: the fields fit gru and lstm");
   CHECK_NOTHROW(model("{block_type: gru, dropout: 0, lanes: 2}", registry));
   registry.add(
       "rnn", [] { return std::make_shared<LstmConfig>("rnn"); }, BlockRegistry::ChosenBy::NameOnly);
-  CHECK(model_error("{dropout: 0}", registry) == "m.yaml:6: block: expected a block_type, the fields fit gru and lstm");
-  CHECK_THROWS_WITH_AS(registry.add("gru", nullptr), "blocks: the type gru is there already", ValueError);
-  CHECK_THROWS_WITH_AS(registry.add<LstmConfig>(), "blocks: the type lstm is there already", ValueError);
+  CHECK(model_error("{dropout: 0}", registry) == "m.yaml:6: block: expected a block_type: the fields fit gru and lstm");
+  CHECK_THROWS_WITH_AS(registry.add("gru", nullptr), "blocks: type gru is already registered", ValueError);
+  CHECK_THROWS_WITH_AS(registry.add<LstmConfig>(), "blocks: type lstm is already registered", ValueError);
   CHECK_THROWS_WITH_AS(registry.add("cell", [] { return std::make_shared<LstmConfig>(); }), "blocks: expected a block of type cell, got lstm",
                        ValueError);
   CHECK_THROWS_WITH_AS(registry.make("gro"), "blocks: expected one of gru, lstm, mamba1, mamba2, rnn, transformer, transformerEncoder, got gro", ValueError);
 }
 
-TEST_CASE("one map is every stage's block") {
+TEST_CASE("one map is the block of every stage") {
   const std::string text = "num_tokens: 256\npad_token_id: 0\nhidden_dims: [16, 24]\nseq_lens: [8, 4]\nnum_layers: [1, 1]\nblock:\n  " +
                            std::string("{d_state: 8, d_conv: 4, expand: 2, headdim: 16}\n");
   const ModelConfig config = parse_model_config(text, "m.yaml", BlockRegistry());
@@ -396,19 +396,19 @@ TEST_CASE("one map is every stage's block") {
         "m.yaml:7: block.headdim: expected a divisor of expand * width = 2 * 24 = 48, got 32");
 }
 
-TEST_CASE("a model alone, with or without its section") {
+TEST_CASE("a model config, with or without the section params") {
   const TemporaryFolder folder;
   const std::filesystem::path whole = folder.write("whole.yaml", small_config), bare = folder.write("bare.yaml", model_text(mamba_fields));
   CHECK(read_model_config(whole, BlockRegistry(), {"params.num_tokens=300"}).num_tokens == 300);
   CHECK(read_model_config(whole, BlockRegistry(), {"num_tokens=300"}).num_tokens == 300);
   CHECK(read_model_config(bare, BlockRegistry(), {"params.num_tokens=300"}).num_tokens == 300);
   CHECK(read_model_config(bare, BlockRegistry(), {"num_tokens=300", "input_seq_len=5"}).num_tokens == 300);
-  CHECK_NOTHROW(parse_model_config(small_config + "trian: 5\n", "c.yaml", BlockRegistry()));  // the other sections are not looked at
+  CHECK_NOTHROW(parse_model_config(small_config + "trian: 5\n", "c.yaml", BlockRegistry()));  // other sections are ignored
   CHECK(error_text<ConfigError>([&] { parse_model_config(with("num_tokens: 256", "num_tokens: 0"), "c.yaml", BlockRegistry()); }) ==
         "c.yaml:3: params.num_tokens: expected an integer of at least 1, got 0");
 }
 
-TEST_CASE("files that are not there or no configuration") {
+TEST_CASE("missing files and files that are not configurations") {
   const TemporaryFolder folder;
   const std::string none = (folder / "none.yaml").string();
   CHECK_THROWS_WITH_AS(read_run_config(none, BlockRegistry()), (none + ": cannot be read: No such file or directory").c_str(), FileError);
@@ -422,7 +422,7 @@ TEST_CASE("files that are not there or no configuration") {
                        ConfigError);
 }
 
-TEST_CASE("fields of the command line") {
+TEST_CASE("field overrides of the command line") {
   CHECK(parsed(small_config, {"train.batch_size=8"}).train.batch_size == 8);
   CHECK(parsed(small_config, {"train.batch_size=8", "train.batch_size=9"}).train.batch_size == 9);
   CHECK(parsed(small_config, {"io.output_dir=a=b"}).io.output_dir == "a=b");
@@ -456,7 +456,7 @@ TEST_CASE("fields of the command line") {
   CHECK(error_of({"train.batch_size=[4"}).starts_with("command line: train.batch_size: not YAML: "));
 }
 
-TEST_CASE("a configuration made in C++ is checked") {
+TEST_CASE("a configuration built in C++ is checked") {
   ModelConfig config = parsed(small_config).model;
   CHECK_NOTHROW(check_model_config(config));
   const auto error = [&] { return error_text<ConfigError>([&] { check_model_config(config, "mine"); }); };
@@ -480,7 +480,7 @@ TEST_CASE("a configuration made in C++ is checked") {
   CHECK(error() == "mine: block: expected 2 entries, one per stage, got 1");
 }
 
-TEST_CASE("fields that do not act yet are told when they say something") {
+TEST_CASE("fields without effect are reported if they differ from the default") {
   CHECK(inactive_fields(parsed(small_config)).empty());
   const RunConfig config = parsed(small_config, {"train.cuda_graphs=false", "train.save_state_every=60", "io.tensorboard=true",
                                                  "io.enabled_loss_log_for_gpus=[0, 1]", "io.dataset_args={a: 1}", "resume.checkpoint_file=x.pth"});

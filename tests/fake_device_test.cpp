@@ -1,4 +1,5 @@
 // Training on a device that host code cannot reach: same numbers as the CPU, and no read but that of the step scalars.
+#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include "mblm/mblm.h"
@@ -80,7 +81,10 @@ RunConfig config_for(const std::filesystem::path& folder, std::int64_t logged) {
   config.train.batch_size = 4;
   config.train.gradient_accumulate_every = 2;
   config.train.precision = "float32";
-  config.io = {.name_model = "m", .output_dir = (folder / "runs").string(), .dataset_id = "files", .dataset_dir = (folder / "text").string()};
+  config.io.name_model = "m";
+  config.io.output_dir = (folder / "runs").string();
+  config.io.dataset_id = "files";
+  config.io.dataset_dir = (folder / "text").string();
   config.io.log_train_loss_amount = logged;
   return config;
 }
@@ -143,7 +147,6 @@ TEST_CASE("every kernel slot of the CPU is filled on the device") {
 
 }  // namespace mblm::testing
 
-#define DOCTEST_CONFIG_IMPLEMENT
 int main(int count, char** arguments) {
   mblm::testing::add_fake_device();
   return doctest::Context(count, arguments).run();

@@ -1,4 +1,4 @@
-// What `mblm info` tells of a model.
+// The output of `mblm info`.
 #include "mblm/info.h"
 
 #include <doctest/doctest.h>
@@ -18,7 +18,7 @@ const char* const three_stages =
 
 ModelConfig read(const std::string& yaml) { return parse_model_config(yaml, "m.yaml", BlockRegistry()); }
 
-// A block of known cost without parameters.
+// A block with a known cost and without parameters.
 struct PlainConfig : BlockConfig {
   BlockCost known;
   std::string_view type() const override { return "plain"; }
@@ -44,20 +44,20 @@ ModelConfig plain_model(BlockCost cost) {
 
 }  // namespace
 
-TEST_CASE("the count of parameters by sizes is that of the model") {
+TEST_CASE("parameter_count equals the count of the built model") {
   const ModelConfig small = parsed(small_config).model, large = read(three_stages);
   CHECK(parameter_count(small) == static_cast<double>(Model(small).parameters().count()));
   CHECK(parameter_count(large) == static_cast<double>(Model(large).parameters().count()));
 }
 
-TEST_CASE("a stage has its own parameters") {
+TEST_CASE("parameters are counted per stage") {
   const ModelConfig config = read(three_stages);
   const ModelSummary summary = summarize_model(config, Model(config).parameters());
   for (std::size_t n = 0; n < 3; ++n)
     CHECK(static_cast<double>(summary.stages[n].parameters) == config.blocks[n]->parameter_count(config.hidden_dims[n], config.num_layers[n]));
 }
 
-TEST_CASE("costs are counted over all sequences of a stage") {
+TEST_CASE("costs count all sequences of a stage") {
   const ModelConfig config = plain_model({.flops = 10, .activations = 3});
   const ModelSummary whole = summarize_model(config, ParameterStore());
   CHECK(whole.length == 15);
@@ -72,7 +72,7 @@ TEST_CASE("costs are counted over all sequences of a stage") {
   CHECK(part.stages[1].flops == 2 * 10 * 2 * 6);
 }
 
-TEST_CASE("a stage in chunks keeps less and computes more") {
+TEST_CASE("a stage in chunks uses less memory and more computation") {
   ModelConfig config = plain_model({.flops = 10, .activations = 3});
   const ModelSummary whole = summarize_model(config, ParameterStore());
   config.train_checkpoint_chunks = std::vector<std::int64_t>{3};
@@ -83,7 +83,7 @@ TEST_CASE("a stage in chunks keeps less and computes more") {
   CHECK(whole.activation_bytes(2) == 2 * whole.activation_bytes(1));
 }
 
-TEST_CASE("a model is described") {
+TEST_CASE("description of a model") {
   const ModelConfig config = plain_model({.flops = 1e6, .activations = 0});
   ParameterStore store;
   store.add("stage_models.0.weight", Shape{1000, 1000}, Init::constant(0));
@@ -103,11 +103,11 @@ TEST_CASE("a model is described") {
   CHECK(unknown.find("forward: 60.0 FLOP per byte (without stage 0, 1: the block does not tell its cost)\n") != std::string::npos);
 }
 
-TEST_CASE("the published models need the work that their papers' sizes say") {
+TEST_CASE("the FLOPs of a published model match its size") {
   const RunConfig config = read_run_config(std::string(MBLM_SOURCE_ROOT) + "/configs/pg19_1d_t.yaml", BlockRegistry());
   const ModelSummary summary = summarize_model(config.model, Model(config.model).parameters());
   CHECK(summary.parameters == 361451776);
-  // 46.2e12 for 4 x 8192 bytes: 2 per weight of the layers, and the scores.
+  // 46.2e12 for 4 x 8192 bytes: 2 per weight of the layers, plus the attention scores.
   CHECK(summary.forward_flops() * 4 * 8192 == doctest::Approx(46.2e12).epsilon(0.005));
 }
 

@@ -1,4 +1,4 @@
-// Signals come to threads that do not compute.
+// Signals are handled in threads that do not compute.
 #include <doctest/doctest.h>
 
 #include <signal.h>
@@ -13,7 +13,7 @@
 namespace mblm::testing {
 namespace {
 
-bool comes_to_this_thread(int signal) {
+bool reaches_this_thread(int signal) {
   sigset_t blocked;
   pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
   return sigismember(&blocked, signal) == 0;
@@ -24,7 +24,7 @@ extern "C" void handle_here(int) { ++handled; }
 
 }  // namespace
 
-TEST_CASE("a program's own handlers come back") {
+TEST_CASE("the previous handlers are restored") {
   struct sigaction own {}, before {};
   own.sa_handler = handle_here;
   for (const int signal : {SIGINT, SIGTERM}) {
@@ -39,24 +39,24 @@ TEST_CASE("a program's own handlers come back") {
   }
 }
 
-TEST_CASE("a signal is noted, by another thread than those that compute") {
-  for (const bool comes_before : {true, false}) {
+TEST_CASE("a thread that does not compute records a signal") {
+  for (const bool was_unblocked : {true, false}) {
     for (const int signal : {SIGINT, SIGTERM}) {
       sigset_t signals, before;
       sigemptyset(&signals);
       sigaddset(&signals, signal);
-      pthread_sigmask(comes_before ? SIG_UNBLOCK : SIG_BLOCK, &signals, &before);
+      pthread_sigmask(was_unblocked ? SIG_UNBLOCK : SIG_BLOCK, &signals, &before);
       {
         const InterruptScope interrupt;
         CHECK(InterruptScope::signal() == 0);
-        CHECK_FALSE(comes_to_this_thread(signal));
-        std::thread([&] { CHECK_FALSE(comes_to_this_thread(signal)); }).join();
+        CHECK_FALSE(reaches_this_thread(signal));
+        std::thread([&] { CHECK_FALSE(reaches_this_thread(signal)); }).join();
         kill(getpid(), signal);
         const auto start = std::chrono::steady_clock::now();
         while (InterruptScope::signal() == 0 && std::chrono::steady_clock::now() - start < std::chrono::seconds(10)) std::this_thread::yield();
         CHECK(InterruptScope::signal() == signal);
       }
-      CHECK(comes_to_this_thread(signal) == comes_before);
+      CHECK(reaches_this_thread(signal) == was_unblocked);
       pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
   }

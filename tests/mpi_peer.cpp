@@ -24,16 +24,18 @@ std::vector<float> values_of(int rank, std::size_t size) {
 }
 
 void check_size(Communicator& communicator, std::size_t size) {
-  std::vector<float> values = values_of(communicator.rank(), size), wanted = values_of(0, size);
+  const Shape shape{static_cast<std::int64_t>(size)};
+  Tensor values = from_values<float>(shape, values_of(communicator.rank(), size));
+  std::vector<float> wanted = values_of(0, size);
   communicator.sum(values);
   for (int rank = 1; rank < communicator.size(); ++rank) {
     const std::vector<float> other = values_of(rank, size);
     for (std::size_t i = 0; i < size; ++i) wanted[i] += other[i];
   }
-  require(values == wanted, "sum: other bits for ", size, " values");
-  std::vector<float> own = values_of(communicator.rank(), size);
-  communicator.broadcast(std::as_writable_bytes(std::span(own)));
-  require(own == values_of(0, size), "broadcast: other values of ", size);
+  require(values.to_vector<float>() == wanted, "sum: other bits for ", size, " values");
+  Tensor own = from_values<float>(shape, values_of(communicator.rank(), size));
+  communicator.broadcast(own);
+  require(own.to_vector<float>() == values_of(0, size), "broadcast: other values of ", size);
 }
 
 void check_sums(Communicator& communicator) {

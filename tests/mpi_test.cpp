@@ -222,7 +222,7 @@ TEST_CASE("a signal to any worker stops all, and the run goes on with as many") 
     const std::vector<std::string> notes = notes_in(result.err);
     REQUIRE(notes.size() == 1);
     CHECK(contains(notes[0], concat_text("mblm: stopped by ", signal == SIGINT ? "SIGINT" : "SIGTERM", " after step ")));
-    CHECK(contains(notes[0], concat_text("; go on with 2 workers: mblm resume ", run.string())));
+    CHECK(contains(notes[0], concat_text("; resume with 2 workers: mblm resume ", run.string())));
     CHECK(saved_micro_steps(run) % 3 == 0);
 
     const ProgramResult other = run_program(program(4, {"resume", run.string()}));

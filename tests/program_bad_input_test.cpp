@@ -1,4 +1,4 @@
-// Bad input of every kind: one line that names the thing, exit status 1, and nothing written.
+// Bad input of every kind: the program prints one line that names the cause, exits with status 1 and writes nothing.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace mblm::testing {
 namespace {
 
-// The program must refuse, and its one line must hold all of `parts`.
+// The program must fail, and its one line must contain all of `parts`.
 void check_refused(const TemporaryFolder& folder, const std::vector<std::string>& arguments, const std::vector<std::string>& parts,
                    const std::string& input = {}) {
   const std::vector<std::string> before = listing(folder.path());
@@ -35,7 +35,7 @@ void check_refused(const TemporaryFolder& folder, const std::vector<std::string>
   CHECK(listing(folder.path()) == before);
 }
 
-// A training run whose configuration differs from a good one in one place.
+// Trains with a valid configuration in which `from` is replaced by `to`.
 void check_config_refused(const std::string& from, const std::string& to, const std::vector<std::string>& parts) {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
@@ -67,7 +67,7 @@ std::string with_header_length(std::string bytes, std::uint64_t length) {
 
 }  // namespace
 
-TEST_CASE("files that are not there, or are not what they should be") {
+TEST_CASE("missing files and files of a wrong kind") {
   const TemporaryFolder folder;
   folder.write("empty.yaml", "");
   folder.write("empty.safetensors", "");
@@ -89,7 +89,7 @@ TEST_CASE("files that are not there, or are not what they should be") {
   check_refused(folder, {"generate", folder / "model.safetensors", "--prompt-file", folder / "bare"}, {folder / "bare"});
 }
 
-TEST_CASE("data that is missing, empty, too short or has no text") {
+TEST_CASE("missing, empty and too short data") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   std::filesystem::create_directory(folder / "bare");
@@ -102,7 +102,7 @@ TEST_CASE("data that is missing, empty, too short or has no text") {
   check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
 }
 
-TEST_CASE("what a folder of text holds and is left out is told once") {
+TEST_CASE("files that a text folder leaves out are reported once") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder), text = (folder / "text").string();
   std::filesystem::rename(folder / "text/train", folder / "text/all");  // one tree, not folders of splits
@@ -119,7 +119,7 @@ TEST_CASE("what a folder of text holds and is left out is told once") {
   CHECK(eval.err == warning);
 }
 
-TEST_CASE("a split that is missing") {
+TEST_CASE("a missing split") {
   for (const char* split : {"train", "validation"}) {
     const TemporaryFolder folder;
     const std::string config = prepare_tiny_run(folder), missing = (folder / "text" / split).string();
@@ -128,7 +128,7 @@ TEST_CASE("a split that is missing") {
   }
 }
 
-TEST_CASE("questions and images that will not do") {
+TEST_CASE("invalid questions and images") {
   const TemporaryFolder folder;
   const std::string config = prepare_clevr_run(folder), data = (folder / "data").string();
   const auto refused_with = [&](const std::string& name, const std::string& content, const std::string& message) {
@@ -153,7 +153,7 @@ TEST_CASE("questions and images that will not do") {
   check_refused(folder, {"train", config}, {data + "/questions/CLEVR_train_questions.json: cannot be read: No such file or directory"});
 }
 
-TEST_CASE("configurations with a mistake") {
+TEST_CASE("invalid configurations") {
   check_config_refused("batch_size: 4", "batch_size: 4: 5", {"config.yaml"});
   check_config_refused("train:\n", "train: [\n", {"config.yaml"});
   check_config_refused("batch_size: 4", "batch_sise: 4", {"config.yaml:", "batch_sise"});
@@ -171,7 +171,7 @@ TEST_CASE("configurations with a mistake") {
   check_config_refused("block:\n", "block: {block_type: lstm}\n  blocks:\n", {"config.yaml:"});
 }
 
-TEST_CASE("fields of the command line with a mistake") {
+TEST_CASE("invalid fields on the command line") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   check_refused(folder, {"train", config, "train.batch_sise=4"}, {"batch_sise"});
@@ -190,7 +190,7 @@ TEST_CASE("ids outside the vocabulary") {
   check_refused(folder, {"generate", folder / "model.safetensors", "--stop", "-1"}, {"-1"});
 }
 
-TEST_CASE("more than a fixed context holds") {
+TEST_CASE("a prompt beyond a fixed context") {
   const TemporaryFolder folder;
   save_tiny_model(folder / "model.safetensors", fixed_model);
   check_refused(folder, {"generate", folder / "model.safetensors", "--prompt", "seventeen letters"}, {"16", "17"});
@@ -198,27 +198,27 @@ TEST_CASE("more than a fixed context holds") {
   check_refused(folder, {"generate", folder / "model.safetensors", "--tokens", "3", "-"}, {"16", "200"}, std::string(200, 'a'));
 }
 
-TEST_CASE("a model that cannot fit") {
+TEST_CASE("a model that does not fit into memory") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   check_refused(folder, {"train", config, "params.hidden_dims=[1_000_000_000,16]"}, {"params.hidden_dims", "1000000000"});
   check_refused(folder, {"train", config, "params.hidden_dims=[2_000_000,16]"}, {"memory"});
 }
 
-TEST_CASE("an output folder that cannot be one") {
+TEST_CASE("an invalid output folder") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   folder.write("occupied", "a file");
   check_refused(folder, {"train", config, "io.output_dir=" + (folder / "occupied").string()}, {folder / "occupied"});
   std::filesystem::create_directories(folder / "runs/tiny_1");
-  check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // somebody's run is there
+  check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // the run's folder exists already
   const std::string longer(300, 'a');
   check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new/deep").string(), "io.name_model=" + longer}, {longer, "cannot make the run's folder: "});
   check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new").string() + "/" + longer}, {longer, "cannot make the output folder: "});
   check_refused(folder, {"train", config, "io.output_dir=/proc/runs"}, {"/proc/runs: cannot make the output folder: "});  // also for root
 }
 
-TEST_CASE("checkpoints that are cut, or have an absurd header") {
+TEST_CASE("truncated checkpoints and invalid headers") {
   const std::string good = checkpoint_bytes();
   for (const std::size_t size : {std::size_t{7}, std::size_t{8}, std::size_t{100}, good.size() / 2, good.size() - 1}) check_checkpoint_refused(good.substr(0, size), {});
   check_checkpoint_refused(good + "x", {});
@@ -227,7 +227,7 @@ TEST_CASE("checkpoints that are cut, or have an absurd header") {
     check_checkpoint_refused(with_header_length(good, length), {});
 }
 
-TEST_CASE("checkpoints whose tensors are not the model's") {
+TEST_CASE("checkpoints whose tensors do not match the model") {
   const TemporaryFolder folder;
   const std::string path = folder / "model.safetensors";
   save_tiny_model(path, tiny_model);

@@ -1,4 +1,4 @@
-// mblm convert, and the Python package's checkpoints where a model is asked for.
+// mblm convert, and checkpoints of the Python package as the MODEL of other commands.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace mblm::testing {
 namespace {
 
-// Runs the program, which must succeed in silence, and gives its output.
+// Runs the program, which must succeed without messages, and returns its output.
 std::string output_of(const std::vector<std::string>& arguments) {
   const ProgramResult result = run_program(arguments);
   INFO(result.err);
@@ -21,7 +21,7 @@ std::string output_of(const std::vector<std::string>& arguments) {
   return result.out;
 }
 
-// One line that has these parts.
+// The program must print one line that contains `parts`.
 void check_refused(int status, const std::vector<std::string>& arguments, const std::vector<std::string>& parts) {
   const ProgramResult result = run_program(arguments);
   INFO(result.err);
@@ -46,7 +46,7 @@ std::vector<std::string> names_in(const std::string& package) {
 
 }  // namespace
 
-TEST_CASE("a checkpoint goes to the Python package and back") {
+TEST_CASE("a checkpoint converts to the Python package's format and back") {
   const Files files;
   for (const std::vector<std::string>& layout : {std::vector<std::string>{}, {"--layout", "0.4.1"}, {"--layout", "0.4.2"}}) {
     std::vector<std::string> arguments{"convert", files.model, files.package};
@@ -60,7 +60,7 @@ TEST_CASE("a checkpoint goes to the Python package and back") {
   }
 }
 
-TEST_CASE("the validation loss goes along") {
+TEST_CASE("conversion keeps the validation loss") {
   const TemporaryFolder folder;
   const ProgramResult run = run_program({"train", prepare_tiny_run(folder), "train.target_elements=8"});
   REQUIRE(run.status == 0);
@@ -73,7 +73,7 @@ TEST_CASE("the validation loss goes along") {
   CHECK(open_checkpoint(back).loss == loss);
 }
 
-TEST_CASE("a checkpoint of the package stands for a model where its config is given") {
+TEST_CASE("a package checkpoint is a model if its config is given") {
   const Files files;
   output_of({"convert", files.model, files.package, "--layout", "0.4.1"});
   const std::vector<std::string> more{"--prompt", "In the", "--tokens", "20", "--format", "ids"};
@@ -88,7 +88,7 @@ TEST_CASE("a checkpoint of the package stands for a model where its config is gi
   CHECK(output_of({"eval", files.package, "--config", files.config, "--data", text, "--split", "train"}) == expected);
 }
 
-TEST_CASE("training starts from a checkpoint of the package") {
+TEST_CASE("training starts from a package checkpoint") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder), package = folder / "start.pth";
   save_tiny_model(folder / "start.safetensors", tiny_model);
@@ -104,7 +104,7 @@ TEST_CASE("training starts from a checkpoint of the package") {
   CHECK(trained_from(package, "a") == trained_from(folder / "start.safetensors", "b"));
 }
 
-TEST_CASE("what cannot be converted") {
+TEST_CASE("invalid conversions") {
   const Files files;
   output_of({"convert", files.model, files.package});
   check_refused(1, {"convert", files.package, files.back}, {files.package, "--config"});

@@ -1,4 +1,4 @@
-// mblm embed: the numbers of the model in either file format, and what it refuses.
+// mblm embed: the model's hidden states in both file formats, and errors.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -13,7 +13,7 @@
 namespace mblm::testing {
 namespace {
 
-// (1, L, D) -> the numbers that the program should write.
+// The numbers that the program should write, (1, L, D).
 std::vector<float> expected_numbers(const std::string& model, const std::string& bytes) {
   std::vector<std::int64_t> ids;
   for (const char c : bytes) ids.push_back(static_cast<unsigned char>(c));
@@ -21,7 +21,7 @@ std::vector<float> expected_numbers(const std::string& model, const std::string&
   return load_model(model, BlockRegistry())->hidden_states(from_values(Shape{1, static_cast<std::int64_t>(ids.size())}, ids)).to_vector<float>();
 }
 
-// The numbers of a .npy file whose header says float32 and `shape`, which NumPy pads to a multiple of 64 bytes.
+// The numbers of a .npy file. Its header must give float32 and `shape`, padded to a multiple of 64 bytes as in NumPy.
 std::vector<float> npy_numbers(const std::string& file, const std::string& shape) {
   const std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + ", }";
   REQUIRE(file.size() > 10);
@@ -71,13 +71,13 @@ TEST_CASE("embed writes the hidden states of a file or of standard input") {
   CHECK(hidden.to_vector<float>() == expected);
 }
 
-TEST_CASE("embed of no byte at all") {
+TEST_CASE("embed of empty input") {
   const TemporaryFolder folder;
   save_tiny_model(folder / "model.safetensors", tiny_model);
   CHECK(npy_numbers(run_program({"embed", folder / "model.safetensors"}).out, "(0, 16)").empty());
 }
 
-TEST_CASE("embed refuses what it cannot read or embed") {
+TEST_CASE("embed of invalid input") {
   const TemporaryFolder folder;
   const std::string model = folder / "model.safetensors";
   save_tiny_model(model, fixed_model);

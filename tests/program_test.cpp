@@ -1,4 +1,4 @@
-// The program as a user runs it: what goes where, and how it ends.
+// The program as a user runs it: commands, output streams and exit statuses.
 #include <doctest/doctest.h>
 
 #include <fcntl.h>
@@ -22,7 +22,7 @@ namespace {
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 std::int64_t lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
-// The folder that a training run printed.
+// Runs a training and returns the folder that it printed.
 std::string train(const std::string& config, const std::vector<std::string>& more = {}) {
   std::vector<std::string> arguments{"train", config};
   arguments.insert(arguments.end(), more.begin(), more.end());
@@ -33,7 +33,7 @@ std::string train(const std::string& config, const std::vector<std::string>& mor
   return result.out.substr(0, result.out.size() - 1);
 }
 
-// A saved model of random parameters.
+// A saved model with random parameters.
 struct SavedModel {
   TemporaryFolder folder;
   std::string path = folder / "model.safetensors";
@@ -54,7 +54,7 @@ void wait_for_file(const std::string& path, RunningProgram& program) {
   REQUIRE(std::filesystem::exists(path));
 }
 
-// A run that would last for hours, stopped once its first checkpoint is there.
+// Starts a run that would last for hours and sends it a signal after its first checkpoint.
 void check_stop(int signal, const char* name) {
   const TemporaryFolder folder;
   RunningProgram program({"train", prepare_tiny_run(folder), "train.target_elements=1_000_000_000"});
@@ -85,7 +85,7 @@ TEST_CASE("help and version") {
   }
 }
 
-TEST_CASE("a wrong command line ends with status 2 and one line") {
+TEST_CASE("a wrong command line exits with status 2 and one line") {
   using Arguments = std::vector<std::string>;
   for (const Arguments& arguments : {Arguments{}, {"fly"}, {"train"}, {"train", "--fast", "x.yaml"}, {"generate"}, {"generate", "m", "--tokens", "many"},
                                      {"generate", "m", "--top-p", "1.5"}, {"generate", "m", "--format", "hex"}, {"generate", "m", "--prompt", "a", "-"},
@@ -116,7 +116,7 @@ TEST_CASE("a run trains, is evaluated and generates") {
   CHECK(json.err.empty());
   CHECK(contains(json.out, "\"bits_per_byte\":"));
   CHECK(run_program({"eval", run, "--data", folder / "text", "--split", "validation", "--json"}).out == json.out);
-  // A checkpoint by itself: its config says nothing of data, and takes the model's context for the length.
+  // A checkpoint alone: its config names no data, and the length is the model's context.
   const std::string file = run + "/checkpoints/best.safetensors";
   CHECK(run_program({"eval", file}).status == 1);
   CHECK(contains(run_program({"eval", file, "--data", folder / "text"}).out, "bits per byte"));
@@ -140,7 +140,7 @@ TEST_CASE("a masked language model trains, is evaluated and described, and does 
   CHECK(json.status == 0);
   CHECK(contains(json.out, "\"accuracy\":"));
   CHECK_FALSE(contains(json.out, "perplexity"));
-  // The same bytes as files are masked in the same places.
+  // The same bytes given with --data are masked at the same positions.
   CHECK(run_program({"eval", run, "--data", folder / "text", "--split", "validation", "--json"}).out == json.out);
   for (const std::string& subject : std::vector<std::string>{run, file, folder / "masked.yaml"})
     CHECK(contains(run_program({"info", subject}).out, "masked language model: mask token 256"));
@@ -149,10 +149,10 @@ TEST_CASE("a masked language model trains, is evaluated and described, and does 
   CHECK(generated.out.empty());
   CHECK(generated.err == "mblm: generate: expected a model that predicts the next byte, got a masked language model\n");
   CHECK(run_program({"eval", file, "--data", folder / "text"}).err ==
-        "mblm: " + file + ": not a run's folder, which would name the probability of masks (train.masking_proba)\n");
+        "mblm: " + file + ": not a run's folder, whose config gives the masking probability (train.masking_proba)\n");
 }
 
-TEST_CASE("answers to questions are counted by kind") {
+TEST_CASE("answers to questions are counted by kind of question") {
   const TemporaryFolder folder;
   const std::string run = train(prepare_clevr_run(folder));
   CHECK(contains(read_file(run + "/train.log"), concat_text(" of ", clevr_questions, " answers right\n")));
@@ -169,12 +169,12 @@ TEST_CASE("answers to questions are counted by kind") {
   CHECK(contains(json.out, "\"questions\":{\"answers\":40,\"correct\":"));
   CHECK(contains(json.out, "\"by_kind\":{\"compare_attribute\":{\"answers\":8,\"correct\":"));
   CHECK_FALSE(contains(json.out, "perplexity"));
-  write_clevr(folder, "other");  // read with the run's own arguments
+  write_clevr(folder, "other");  // read with the arguments of the run
   CHECK(run_program({"eval", run, "--split", "validation", "--data", folder / "other", "--json"}).out == json.out);
-  CHECK(run_program({"eval", run}).err == "mblm: " + (folder / "data").string() + ": expected a test split, found none; give another --split\n");
+  CHECK(run_program({"eval", run}).err == "mblm: " + (folder / "data").string() + ": expected a test split, there is none; give another --split\n");
 }
 
-TEST_CASE("fields on the command line, and JOB_ID") {
+TEST_CASE("field overrides on the command line, and JOB_ID") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   const std::string run = train(config, {"io.run_id=two", "train.target_elements=8", "params.num_layers=[1,2]", "--threads", "1"});
@@ -187,7 +187,7 @@ TEST_CASE("fields on the command line, and JOB_ID") {
   unsetenv("JOB_ID");
 }
 
-TEST_CASE("the same seed trains the same model, whatever the number of threads") {
+TEST_CASE("the same seed trains the same model with any number of threads") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   const auto weights = [&](const char* id, const char* threads, const char* seed) {
@@ -199,7 +199,7 @@ TEST_CASE("the same seed trains the same model, whatever the number of threads")
   CHECK(weights("c", "2", "6") != first);
 }
 
-TEST_CASE("in bfloat16 a run trains, is evaluated, generates and embeds, and its checkpoints serve either precision") {
+TEST_CASE("train, eval, generate and embed in bfloat16, with checkpoints for either precision") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   const std::string narrow = train(config, {"--precision", "bfloat16"}), wide = train(config, {"io.run_id=2", "train.precision=float32"});
@@ -220,12 +220,12 @@ TEST_CASE("in bfloat16 a run trains, is evaluated, generates and embeds, and its
   CHECK(contains(wrong.err, "float16"));
 }
 
-TEST_CASE("an interrupted run ends its step and keeps its checkpoints") {
+TEST_CASE("an interrupted run finishes its step and keeps its checkpoints") {
   check_stop(SIGINT, "SIGINT");
   check_stop(SIGTERM, "SIGTERM");
 }
 
-TEST_CASE("the same seed generates the same bytes, another seed others") {
+TEST_CASE("the same seed generates the same bytes, another seed different ones") {
   const SavedModel model;
   const std::vector<std::string> options{"--prompt", "the sea", "--tokens", "40", "--temperature", "1", "--seed"};
   const auto with_seed = [&](const char* seed) {
@@ -238,7 +238,7 @@ TEST_CASE("the same seed generates the same bytes, another seed others") {
   CHECK(with_seed("3") != with_seed("4"));
 }
 
-TEST_CASE("where the prompt comes from makes no difference") {
+TEST_CASE("the prompt may come from the command line, a file or standard input") {
   const SavedModel model;
   model.folder.write("prompt", "sea\n");
   const std::string expected = generated(model, {"--prompt", "sea\n"}).out;
@@ -248,7 +248,7 @@ TEST_CASE("where the prompt comes from makes no difference") {
   CHECK(generated(model, {}).out.size() == 32);
 }
 
-TEST_CASE("ids, text and JSON say the same") {
+TEST_CASE("raw, ids and JSON output agree") {
   const SavedModel model;
   const std::vector<std::string> same{"--prompt", "a", "--tokens", "12", "--count", "3", "--seed", "9"};
   const auto as = [&](std::vector<std::string> more) {
@@ -266,7 +266,7 @@ TEST_CASE("ids, text and JSON say the same") {
     CHECK(id == static_cast<unsigned char>(byte));
   }
   CHECK(json.rfind("{\"prompt\":\"a\",\"ids\":[", 0) == 0);
-  CHECK(raw.substr(0, 12) != raw.substr(12, 12));  // each continuation has random numbers of its own
+  CHECK(raw.substr(0, 12) != raw.substr(12, 12));  // each continuation has its own random numbers
 }
 
 TEST_CASE("stop and ban") {
@@ -277,14 +277,14 @@ TEST_CASE("stop and ban") {
   CHECK(generated(model, {"--format", "ids", "--tokens", "1", "--ban", id}).out != first);
 }
 
-TEST_CASE("generation ends quietly when nobody reads any more") {
+TEST_CASE("generation ends without a message when the pipe is closed") {
   const SavedModel model;
   int ends[2];
   REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
   RunningProgram program({"generate", model.path, "--tokens", "100000"}, {}, ends[1]);
   close(ends[1]);
   char byte = 0;
-  CHECK(read(ends[0], &byte, 1) == 1);  // bytes come while more are being made
+  CHECK(read(ends[0], &byte, 1) == 1);  // bytes arrive during generation
   close(ends[0]);
   const ProgramResult result = program.wait();
   CHECK(result.status == 0);
@@ -306,7 +306,7 @@ TEST_CASE("info") {
   CHECK(wider.out != of_config.out);
   CHECK(contains(wider.out, "backward pass of 5 x "));
   CHECK(contains(run_program({"info", config, "train.batchsize=5"}).err, "train.batchsize"));
-  CHECK(run_program({"info", "devices", "train.batch_size=5"}).err == "mblm: FIELD=VALUE: expected none but for a configuration (.yaml), got train.batch_size=5\n");
+  CHECK(run_program({"info", "devices", "train.batch_size=5"}).err == "mblm: FIELD=VALUE: expected only with a configuration (.yaml), got train.batch_size=5\n");
   const ProgramResult devices = run_program({"info", "devices"}), kernels = run_program({"info", "kernels"});
   CHECK(devices.status == 0);
   CHECK(devices.out.rfind("cpu", 0) == 0);

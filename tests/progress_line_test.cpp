@@ -1,4 +1,4 @@
-// The progress line on a terminal, and where there is none.
+// The progress line on a terminal and on a pipe.
 #include <doctest/doctest.h>
 
 #include <pty.h>
@@ -14,7 +14,7 @@
 namespace mblm {
 namespace {
 
-// What arrives at the far end after `use` wrote to the near one.
+// Returns the text that arrives at the far end after `use` wrote to the near one.
 std::string arrived(int near, int far, const std::function<void(ProgressLine&)>& use) {
   {
     ProgressLine line(near);
@@ -52,12 +52,12 @@ void two_lines_and_a_note(ProgressLine& line) {
 
 }  // namespace
 
-TEST_CASE("without a terminal each line stands by itself") {
+TEST_CASE("without a terminal each line is a new line") {
   CHECK(on_pipe(two_lines_and_a_note) == "one\nsaved\ntwo\n");
   CHECK(on_pipe([](ProgressLine& line) { CHECK(line.interval() == 10); }).empty());
 }
 
-TEST_CASE("on a terminal the line is redrawn in place, without colours where NO_COLOR says so") {
+TEST_CASE("on a terminal the line is redrawn in place, without colours if NO_COLOR is set") {
   setenv("NO_COLOR", "1", 1);
   CHECK(on_terminal(80, two_lines_and_a_note) == "\r\x1b[Kone\r\x1b[Ksaved\r\n\r\x1b[Kone\r\x1b[Ktwo\r\n");
   unsetenv("NO_COLOR");
@@ -74,14 +74,14 @@ TEST_CASE("a line wider than the terminal is cut") {
   unsetenv("NO_COLOR");
 }
 
-TEST_CASE("a dumb terminal is none") {
+TEST_CASE("a dumb terminal is treated as no terminal") {
   setenv("TERM", "dumb", 1);
   int near = -1, far = -1;
   REQUIRE(openpty(&far, &near, nullptr, nullptr, nullptr) == 0);
   CHECK(arrived(near, far, two_lines_and_a_note) == "one\r\nsaved\r\ntwo\r\n");
 }
 
-TEST_CASE("what the line says") {
+TEST_CASE("the text of the progress line") {
   TrainingProgress progress;
   progress.step = 120;
   progress.steps = 1100;

@@ -173,7 +173,7 @@ TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
     INFO(result.err);
     CHECK(result.status == 128 + signal);
     CHECK(result.out.empty());
-    CHECK(contains(result.err, concat_text("; go on with: mblm resume ", reference.run(id).string(), "\n")));
+    CHECK(contains(result.err, concat_text("; resume with: mblm resume ", reference.run(id).string(), "\n")));
     reference.check_end(id, reference.resume(id));
   }
 }

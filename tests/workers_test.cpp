@@ -112,7 +112,8 @@ TEST_CASE("workers exchange what each one gives, in order") {
     const auto lists = workers.exchange_lists(own);
     require(lists.size() == 3 && lists[0].empty() && lists[2] == std::vector<double>{0.5, 0.5}, "lists");
     const Tensor values = from_values<float>(Shape{2}, std::vector<float>{1, static_cast<float>(workers.rank())});
-    workers.sum(values);
+    Tensor summed = values;
+    workers.collective()->sum(summed);
     require(values.to_vector<float>() == std::vector<float>{3, 3}, "sum");
     workers.broadcast(values);
     require(workers.together([&] { return workers.rank(); }) == workers.rank(), "together");

@@ -12,7 +12,7 @@ double real(std::int64_t value) { return static_cast<double>(value); }
 
 void BlockConfig::check(const Fields& f, std::int64_t width) const {
   if (pos_emb_type == PositionKind::Rope && width % 2 != 0)
-    f.fail("pos_emb_type", concat_text("expected an even width (hidden_dims) for rope, which turns pairs of channels, got ", width));
+    f.fail("pos_emb_type", concat_text("expected an even width (hidden_dims) for rope, which rotates pairs of channels, got ", width));
 }
 
 BlockCost BlockConfig::cost(std::int64_t, std::int64_t, std::int64_t) const { return {}; }
@@ -38,7 +38,7 @@ void TransformerConfig::check(const Fields& f, std::int64_t width) const {
     f.fail("attn_head_dims", concat_text("expected an even size for rotary embeddings (attn_use_rot_embs), got ", attn_head_dims));
 }
 
-// Per layer two gains D, q k v and out h d D each, the two products of the feed-forward with their biases; then a gain D.
+// Per layer: two gains of D, q, k, v and out of h d D each, two feed-forward matrices with biases. Then one gain of D.
 double TransformerConfig::parameter_count(std::int64_t width, std::int64_t layers) const {
   const double d = real(width), inner = real(attn_head_dims) * real(attn_num_heads), hidden = real(ff_multiplier) * d;
   return real(layers) * (2 * d + 4 * inner * d + 2 * hidden * d + hidden + d) + d;
@@ -59,13 +59,13 @@ void Mamba2Config::check(const Fields& f, std::int64_t width) const {
     f.fail("headdim", concat_text("expected a divisor of expand * width = ", expand, " * ", width, " = ", expand * width, ", got ", headdim));
 }
 
-// Per layer: gain D, in_proj, conv1d with bias, dt_bias A_log D (H each), gain d_inner, out_proj; then a gain D.
+// Per layer: a gain of D, in_proj, conv1d with bias, dt_bias, A_log and D (H each), a gain of d_inner, out_proj. Then one gain of D.
 double Mamba2Config::parameter_count(std::int64_t width, std::int64_t layers) const {
   const double d = real(width), inner = real(expand) * d, heads = inner / real(headdim), convolved = inner + 2 * real(d_state);
   return real(layers) * (d + (inner + convolved + heads) * d + convolved * (real(d_conv) + 1) + 3 * heads + inner + inner * d) + d;
 }
 
-// Per layer: gain D, in_proj, conv1d with bias, x_proj, dt_proj with bias, A_log, D, out_proj.
+// Per layer: a gain of D, in_proj, conv1d with bias, x_proj, dt_proj with bias, A_log, D, out_proj.
 double Mamba1Config::parameter_count(std::int64_t width, std::int64_t layers) const {
   const double d = real(width), inner = real(expand) * d, rank = real((width + 15) / 16), state = real(d_state);
   return real(layers) *
@@ -80,7 +80,7 @@ BlockRegistry::BlockRegistry() {
 }
 
 void BlockRegistry::add(const std::string& block_type, Make make, ChosenBy chosen_by) {
-  require<ValueError>(!has(block_type), "blocks: the type ", block_type, " is there already");
+  require<ValueError>(!has(block_type), "blocks: type ", block_type, " is already registered");
   const std::string made(make()->type());
   require<ValueError>(made == block_type, "blocks: expected a block of type ", block_type, ", got ", made);
   entries_.emplace(block_type, Entry{std::move(make), chosen_by});

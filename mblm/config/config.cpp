@@ -12,8 +12,8 @@ std::int64_t ModelConfig::context() const { return patch_bytes(-1); }
 
 bool ModelConfig::fixed_context() const { return blocks.front()->pos_emb_type == PositionKind::Fixed; }
 
-// Per stage: its lookup table; above the local stage the patch embedding (norm, linear, norm) and the projection to the stage
-// below; the table of positions, the start token (not where masked) and the block. Then the logits.
+// Per stage: the lookup table, the position table, the start token (not in masked models) and the block; above the local stage
+// also the patch embedding (norm, linear, norm) and the projection to the next stage. Then the logits.
 double parameter_count(const ModelConfig& config) {
   const auto size = [](const std::vector<std::int64_t>& sizes, std::size_t n) { return static_cast<double>(sizes[n]); };
   const std::size_t stages = config.seq_lens.size();

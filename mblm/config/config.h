@@ -1,5 +1,5 @@
-// Configuration files: YAML with the fields and meaning of the Python package's. Everything wrong in one is a ConfigError
-// that names the file, the line and the field.
+// Configuration files: YAML with the fields and meanings of the Python package. An error in a file is a ConfigError that names
+// the file, the line and the field.
 #pragma once
 
 #include <filesystem>
@@ -13,10 +13,10 @@
 
 namespace mblm {
 
-// What makes a model a masked language model: it tells what stood at the places of the mask token.
+// Fields of a masked language model, which predicts the bytes at the positions of the mask token.
 struct MaskingConfig {
   std::int64_t mask_token_id = 0;
-  std::string mask_reduce_strat = "any";  // or all: a token of a stage is attended to when any, or all, of its bytes are
+  std::string mask_reduce_strat = "any";  // any or all: attend to a stage's token if any or all of its bytes are attended to
 };
 
 // The model's fields. Stage 0 is the most global one.
@@ -25,13 +25,13 @@ struct ModelConfig {
   std::vector<std::int64_t> hidden_dims, seq_lens, num_layers;
   std::optional<std::vector<std::int64_t>> train_checkpoint_chunks;
   std::vector<std::shared_ptr<const BlockConfig>> blocks;  // one per stage
-  std::optional<MaskingConfig> masking = {};               // unset: each byte is predicted from those before it
+  std::optional<MaskingConfig> masking = {};               // unset: a causal model, which predicts each byte from the bytes before it
 
   bool is_masked() const { return masking.has_value(); }
   int stages() const { return static_cast<int>(seq_lens.size()); }
-  std::int64_t patch_bytes(int stage) const;  // bytes that one token of the stage stands for
-  std::int64_t context() const;               // bytes: product of seq_lens
-  bool fixed_context() const;                 // stage 0 has a fixed positional embedding: the context cannot be passed
+  std::int64_t patch_bytes(int stage) const;  // bytes per token of the stage
+  std::int64_t context() const;               // in bytes, the product of seq_lens
+  bool fixed_context() const;                 // stage 0 has fixed positional embeddings: no input may exceed the context
 };
 
 struct TrainConfig {
@@ -44,8 +44,8 @@ struct TrainConfig {
   double warmup_steps_perc = 0.1;
   bool shuffle_train = false, shuffle_eval = false;
   std::optional<std::int64_t> max_eval_steps;
-  std::optional<double> masking_proba;  // of a masked language model, and only of one
-  // Beyond the Python package:
+  std::optional<double> masking_proba;  // required for masked language models, not allowed for others
+  // Not in the Python package:
   std::int64_t seed = 0;
   std::optional<std::string> precision;  // float32 or bfloat16; unset: float32 on a CPU, bfloat16 on a GPU
   std::string device = "auto";
@@ -56,7 +56,7 @@ struct TrainConfig {
 
 struct IoConfig {
   std::string name_model, output_dir, dataset_id, dataset_dir;
-  YamlText dataset_args;  // the data set's own fields, see read_fields; null: none
+  YamlText dataset_args;  // fields of the data set, see read_fields; null if none
   std::int64_t num_models_to_save = 1, validate_amount = 0, log_train_loss_amount = 0;
   std::vector<std::int64_t> enabled_loss_log_for_gpus{0};
   std::optional<std::string> description;
@@ -79,33 +79,32 @@ struct RunConfig {
   std::optional<ResumeConfig> resume;
 };
 
-// A `FIELD=VALUE` of the command line: a dotted path and YAML text, `train.batch_size=8`, `params.num_layers=[1,1]`.
-// It replaces or adds a field before the checks.
+// `FIELD=VALUE` arguments of the command line, a dotted path and YAML text: `train.batch_size=8`, `params.num_layers=[1,1]`.
+// Each replaces or adds a field before the checks.
 using Overrides = std::vector<std::string>;
 
-// A whole config for training. Throws FileError (no such file), ConfigError.
+// Reads a complete training config. Throws FileError if the file cannot be read, ConfigError for an error in it.
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 
-// Only the model's fields, under `params:` or at the top level; other sections are not looked at, nor are overrides of them.
-// An override of the model may have the `params.` or not.
+// Reads the model's fields only, under `params:` or at the top level. Ignores other sections and overrides of them. Overrides of
+// the model may omit `params.`.
 ModelConfig read_model_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
-// The same from YAML text; `origin` stands for the file in errors.
+// The same from YAML text. Errors name `origin` as the file.
 ModelConfig parse_model_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry);
 RunConfig parse_run_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry, const Overrides& overrides = {});
 
-// Trained numbers of a model, by its sizes alone. Exact up to 2^53 unless a custom block does not tell its own.
+// Number of parameters of a model, computed from its sizes. Exact up to 2^53, but without custom blocks that do not report theirs.
 double parameter_count(const ModelConfig& config);
 
-// The checks of a config that was made in C++ rather than read. Throws ConfigError.
+// Checks a config built in C++. Throws ConfigError.
 void check_model_config(const ModelConfig& config, const std::string& origin = "config");
 void check_run_config(const RunConfig& config, const std::string& origin = "config");
 
-// YAML that reads back as the same config. `to_yaml(RunConfig)` has every field, defaults too.
+// Writes YAML that reads back as the same config. `to_yaml(RunConfig)` writes every field, including defaults.
 std::string to_yaml(const ModelConfig& config);
 std::string to_yaml(const RunConfig& config);
 
-// Fields that are accepted but do not act yet, those that differ from their default, as `io.tensorboard=true`: for a
-// one-time note to the user.
+// Fields without effect yet whose values differ from the defaults, such as `io.tensorboard=true`, to report to the user.
 std::vector<std::string> inactive_fields(const RunConfig& config);
 
 }  // namespace mblm

@@ -9,7 +9,7 @@
 namespace mblm {
 namespace {
 
-// Models declare each layer's parameters one by one; more layers than this are a slip of the hand.
+// Models declare each layer's parameters one by one. More layers than this are a typing error.
 constexpr Range layer_range{.minimum = 1, .maximum = 65536};
 
 }  // namespace
@@ -81,10 +81,10 @@ void visit_fields(const BlockConfig& block, Fields& f) {
 
 namespace {
 
-constexpr double size_bound = 0x1p63;       // of a size in bytes
+constexpr double size_bound = 0x1p63;       // limit of a size in bytes
 constexpr double bytes_per_parameter = 16;  // value, gradient and Adam's two moments, float32 each
 
-// Checks the values of a config that was made in C++ against their declarations.
+// Checks the values of a config built in C++ against their declarations.
 class FieldChecker final : public Fields {
  public:
   FieldChecker(std::string origin, std::string path) : origin_(std::move(origin)), path_(std::move(path)) {}
@@ -119,7 +119,8 @@ void check_sizes(const ModelConfig& model, const Fields& params) {
                                            ", seq_lens ", text_of(model.seq_lens), ", num_tokens ", model.num_tokens));
 }
 
-// The largest tensors of a step: logits or a stage's vectors for each byte of the batch, and the count of a step's bytes.
+// Checks the size of the largest tensors of a step (logits or a stage's vectors for each byte of the batch) and the number of bytes
+// of a step.
 void check_batch(const RunConfig& config, const Fields& train) {
   const double bytes = static_cast<double>(config.train.batch_size) * static_cast<double>(config.input_seq_len);
   const double widest = static_cast<double>(std::max(config.model.num_tokens, *std::ranges::max_element(config.model.hidden_dims)));
@@ -140,18 +141,18 @@ void check_lengths(const ModelConfig& model, const Fields& params) {
   check_length(params, "num_layers", model.num_layers.size(), stages);
   if (model.train_checkpoint_chunks && model.train_checkpoint_chunks->size() != stages - 1)
     params.fail("train_checkpoint_chunks", concat_text("expected ", stages - 1, stages == 2 ? " entry" : " entries",
-                                                       ", one per stage but the first, got ", model.train_checkpoint_chunks->size()));
+                                                       ", one per stage except the first, got ", model.train_checkpoint_chunks->size()));
 }
 
 void check_model(const ModelConfig& model, const Fields& params, const std::vector<const Fields*>& blocks) {
   if (model.pad_token_id >= model.num_tokens)
     params.fail("pad_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", model.pad_token_id));
-  check_sizes(model, params);  // products of sizes are safe after this
+  check_sizes(model, params);  // after this, products of sizes do not overflow
   for (std::size_t n = 0; n < blocks.size(); ++n) {
     const BlockConfig& block = *model.blocks[n];
     if (block.is_encoder() && !model.is_masked())
-      blocks[n]->fail("block_type", concat_text("expected a block that sees no later tokens, got ", block.type(),
-                                                ": it is for masked language models (mask_token_id, mblm_config)"));
+      blocks[n]->fail("block_type", concat_text("expected a causal block, got ", block.type(),
+                                                ", which is for masked language models (mask_token_id, mblm_config)"));
     if (!block.is_encoder() && model.is_masked())
       blocks[n]->fail("block_type", concat_text("expected an encoder for a masked language model, such as transformerEncoder, got ", block.type()));
     block.check(*blocks[n], model.hidden_dims[n]);
@@ -161,7 +162,7 @@ void check_model(const ModelConfig& model, const Fields& params, const std::vect
 void check_masking(const ModelConfig& model, const Fields& params) {
   const std::int64_t id = model.masking->mask_token_id;
   if (id >= model.num_tokens) params.fail("mask_token_id", concat_text("expected an id below num_tokens = ", model.num_tokens, ", got ", id));
-  if (id == model.pad_token_id) params.fail("mask_token_id", concat_text("expected another id than pad_token_id, got ", id));
+  if (id == model.pad_token_id) params.fail("mask_token_id", concat_text("expected an id other than pad_token_id, got ", id));
 }
 
 void check_run(const RunConfig& config, const Fields& params, const Fields& train, const Fields& io) {
@@ -170,19 +171,19 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
                                              " bytes (stage 0 has fixed positional embeddings), got ", config.input_seq_len));
   check_batch(config, train);
   if (config.model.is_masked() && !config.train.masking_proba)
-    train.fail("masking_proba", "expected a number above 0, up to 1, for a masked language model, the field is missing");
+    train.fail("masking_proba", "expected a number in (0, 1] for a masked language model, the field is missing");
   if (!config.model.is_masked() && config.train.masking_proba)
-    train.fail("masking_proba", "expected none, the model is no masked language model (mask_token_id, mblm_config)");
+    train.fail("masking_proba", "expected no value, the model is not a masked language model (mask_token_id, mblm_config)");
   if (!parse_device(config.train.device)) train.fail("device", concat_text("expected ", device_forms, ", got ", in_quotes(config.train.device)));
   const std::string& name = config.io.name_model;
   if (name.empty()) io.fail("name_model", "expected a name, got \"\"");
-  if (name.front() == '/') io.fail("name_model", "expected a name within io.output_dir, got " + in_quotes(name));
+  if (name.front() == '/') io.fail("name_model", "expected a relative path below io.output_dir, got " + in_quotes(name));
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
 }
 
 namespace {
 
-// `path` is that of the section that holds the model's fields.
+// `path`: the section with the model's fields.
 void check_model_values(const ModelConfig& config, const std::string& origin, const std::string& path) {
   FieldChecker params(origin, path);
   ModelConfig values = config;

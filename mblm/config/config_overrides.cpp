@@ -9,7 +9,7 @@
 namespace mblm {
 namespace {
 
-// A name, or an index of a list.
+// A field's name, or an index into a list if the name is empty.
 struct Step {
   std::string name;
   std::size_t index = 0;

@@ -1,4 +1,4 @@
-// `FIELD=VALUE` of the command line, put into a config's tree.
+// Applies `FIELD=VALUE` arguments of the command line to a config's YAML tree.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace mblm {
 
-// Replaces or adds the field that a dotted path names, `train.batch_size=8`, `params.block[0].d_state=16`; VALUE is YAML.
-// Throws ConfigError, `command line: ...`, for a malformed path and for one that leads through something else than a map.
+// Replaces or adds the field of a dotted path: `train.batch_size=8`, `params.block[0].d_state=16`. VALUE is YAML. Throws
+// ConfigError, `command line: ...`, for a malformed path or one that passes through a value that is not a map or a list.
 void apply_override(YamlValue& root, const std::string& override);
 
 }  // namespace mblm

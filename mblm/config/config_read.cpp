@@ -12,7 +12,7 @@
 namespace mblm {
 namespace {
 
-constexpr std::size_t longest_file = std::size_t{16} << 20;  // a checkpoint given by mistake is not read to its end
+constexpr std::size_t longest_file = std::size_t{16} << 20;  // a limit, so that a checkpoint given by mistake is not read whole
 
 std::string read_text(const std::filesystem::path& path) {
   require<FileError>(!std::filesystem::is_directory(path), path.string(), ": expected a configuration file, found a folder");
@@ -33,7 +33,7 @@ YamlValue read_tree(const std::string& yaml, const std::string& origin) {
   return root;
 }
 
-// How a type's fields differ from those of a map.
+// Compares a block type's fields with the keys of a map.
 struct Fit {
   std::string type;
   std::vector<std::string> known, unknown, missing;
@@ -55,9 +55,9 @@ Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry&
 [[noreturn]] void fail_without_fit(const FieldReader& block, const std::vector<Fit>& fits, const std::vector<std::string>& types) {
   const auto closest = std::min_element(fits.begin(), fits.end(), [](const Fit& a, const Fit& b) { return a.distance() < b.distance(); });
   if (closest == fits.end() || closest->unknown.size() == block.section().keys.size())
-    block.fail("", "expected a block_type (" + joined(types, " or ") + "), or all fields of one");
+    block.fail("", "expected a block_type (" + joined(types, " or ") + "), or all required fields of one");
   if (closest->unknown.empty())
-    block.fail(closest->missing.front(), "expected it for a " + closest->type + ", the closest block type, the field is missing");
+    block.fail(closest->missing.front(), "expected a value for a " + closest->type + ", the closest block type, the field is missing");
   std::vector<std::string> names = closest->known;
   names.push_back("block_type");
   const std::string& unknown = closest->unknown.front();
@@ -69,8 +69,8 @@ std::string named_type(const FieldReader& block, const YamlValue& type, const Bl
   block.fail("block_type", "expected " + joined(types, " or ") + ", got " + shown(type));
 }
 
-// The `block_type` when it is given, else the one registered type, of an encoder or of another block as `encoder` says, whose
-// required fields are all there and that has all the fields given. Throws ConfigError when no type fits, or several.
+// Returns the `block_type` if it is given. Else returns the one registered type (an encoder if `encoder` is true, else a causal block)
+// whose required fields are all given and that has all given fields. Throws ConfigError if no type fits, or several do.
 std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry, bool encoder) {
   const std::vector<std::string> types = registry.types(encoder);
   if (const YamlValue* type = block.section().find("block_type"); type != nullptr && type->kind != YamlValue::Kind::Null)
@@ -83,11 +83,11 @@ std::string choose_block_type(const FieldReader& block, const BlockRegistry& reg
     if (fits.back().fits()) chosen.push_back(type);
   }
   if (chosen.empty()) fail_without_fit(block, fits, types);
-  if (chosen.size() > 1) block.fail("", "expected a block_type, the fields fit " + joined(chosen, " and "));
+  if (chosen.size() > 1) block.fail("", "expected a block_type: the fields fit " + joined(chosen, " and "));
   return chosen.front();
 }
 
-// One per stage: of the entries of a list, or of the one map that all stages share.
+// Returns a reader per stage: for the entries of a list, or for the one map that all stages share.
 std::vector<FieldReader> block_readers(const FieldReader& params, std::size_t stages) {
   const YamlValue& block = *params.section().find("block");
   if (block.kind != YamlValue::Kind::List) return std::vector<FieldReader>(stages, params.inner("block"));
@@ -109,7 +109,7 @@ std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRe
 
 using Declare = std::function<void(Fields&)>;
 
-// The fields of a model and its blocks; `declare_more` declares the section's other fields.
+// Reads the fields of a model and its blocks. `declare_more` declares the other fields of the section.
 ModelConfig read_stages(FieldReader& params, const BlockRegistry& registry, const std::optional<MaskingConfig>& masking, const Declare& declare_more) {
   ModelConfig model;
   model.masking = masking;
@@ -129,15 +129,15 @@ ModelConfig read_stages(FieldReader& params, const BlockRegistry& registry, cons
   return model;
 }
 
-// A masked language model has its own fields beside `mblm_config`, which holds a model's. `declare_more` declares the
-// section's fields that are neither.
+// Reads a model, or a masked language model: its own fields, and those of the model under `mblm_config`. `declare_more` declares
+// the other fields of the section.
 ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const Declare& declare_more) {
   const YamlValue* inner = params.section().find("mblm_config");
   if (inner == nullptr || inner->kind == YamlValue::Kind::Null) {
     return read_stages(params, registry, {}, [&](Fields& f) {
       declare_more(f);
       for (const char* name : {"mask_token_id", "mask_reduce_strat", "mblm_config"})
-        f.refuse(name, "a masked language model has it, with the other fields of the model under mblm_config");
+        f.refuse(name, "only for masked language models, whose model fields are under mblm_config");
     });
   }
   MaskingConfig masking;
@@ -164,7 +164,7 @@ RunConfig read_run(const YamlValue& root, const std::string& origin, const Block
   file.read([](Fields& f) {
     for (const char* section : {"params", "train", "io"}) f.external(section, true, "a map");
     f.external("resume", false, "a map");
-    f.external("summary", false, "a map");  // what a run tells of itself in its own config.yaml
+    f.external("summary", false, "a map");  // written by a run into its config.yaml
   });
   FieldReader params = file.inner("params"), train = file.inner("train"), io = file.inner("io");
   RunConfig config;

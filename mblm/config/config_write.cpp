@@ -31,7 +31,7 @@ YamlValue yaml_of_field(const std::optional<T>& value) {
   return value ? yaml_of_field(*value) : YamlValue{};
 }
 
-// Fields written as a YAML map, each with its present value.
+// Writes fields and their values to a YAML map.
 class FieldWriter final : public Fields {
  public:
   YamlValue take() { return std::move(section_); }
@@ -83,7 +83,7 @@ YamlValue written_run(const RunConfig& config) {
   return run;
 }
 
-// Accepted for the sake of published configs, or to come.
+// Fields that are accepted without effect: they appear in published configs, or are not implemented yet.
 struct InactiveField {
   const char *section, *field;
 };
@@ -92,7 +92,7 @@ constexpr InactiveField inactive[] = {
     {"io", "tensorboard"},
 };
 
-// On one line; a map as its kind.
+// Formats a value in one line, a map as `a map`.
 std::string brief(const YamlValue& value) {
   if (value.kind != YamlValue::Kind::List) return value.kind == YamlValue::Kind::Scalar ? value.text : shown(value);
   std::string text;

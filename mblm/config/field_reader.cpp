@@ -10,7 +10,7 @@
 namespace mblm {
 namespace {
 
-// Converts YAML to the types of fields; `expectation` is what an error says was expected.
+// Converts YAML values to the types of fields.
 struct Conversion {
   const Field& field;
   const Fields& section;
@@ -27,14 +27,14 @@ struct Conversion {
 
   void convert(const YamlValue& value, const std::string& name, std::int64_t& to) const {
     const std::optional<std::int64_t> number = to_integer(value);
-    if (!number && is_integer(value)) mismatch(name, "an integer of 64 bits", value);
+    if (!number && is_integer(value)) mismatch(name, "a 64-bit integer", value);
     to = accepted(number, name, value);
   }
   void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, std::string& to) const {
     if (value.kind != YamlValue::Kind::Scalar) mismatch(name, expectation_of(field, name), value);
-    if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a byte of zero, which would end a path", value);
+    if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a zero byte, which would end a path", value);
     to = value.text;
   }
   void convert(const YamlValue& value, const std::string& name, PositionKind& to) const {
@@ -60,7 +60,7 @@ struct Conversion {
   }
 };
 
-// False for a name that would spoil a message of one line.
+// False for a name that is too long or too odd for an error message of one line.
 bool is_ordinary(const std::string& name) {
   constexpr std::size_t longest = 60;
   return name.size() <= longest && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });

@@ -1,4 +1,4 @@
-// Fields read from a YAML map.
+// Reads fields from a YAML map.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace mblm {
 
-// The declarations alone; no value is touched.
+// Collects declarations without touching values.
 class FieldNames final : public Fields {
  public:
   struct Name {
@@ -18,7 +18,7 @@ class FieldNames final : public Fields {
     const char* refusal;
   };
   const std::vector<Name>& all() const { return all_; }
-  std::vector<std::string> accepted() const;  // what a user may write
+  std::vector<std::string> accepted() const;  // names that a config may contain
   const Name* find(const std::string& name) const;
 
  private:
@@ -27,17 +27,17 @@ class FieldNames final : public Fields {
   std::vector<Name> all_;
 };
 
-// A map of a file. Refers to the tree, which must live as long.
+// Reads one map of a file. Refers to the tree, which must outlive the reader.
 class FieldReader final : public Fields {
  public:
   // `path` is the section's dotted path, empty for the whole file.
   FieldReader(const YamlValue& section, std::string origin, std::string path);
 
-  // Reads all that `declare` declares, after a look at the names: a misspelt field is told as such, not as a missing one.
+  // Reads the fields that `declare` declares. Checks the names first, to report a misspelt field as unknown and not as missing.
   void read(const std::function<void(Fields&)>& declare);
 
   const YamlValue& section() const { return *section_; }
-  // A map within this one; throws when the field is no map.
+  // A reader of the map in a field. Throws if the field is not a map.
   FieldReader inner(const std::string& name) const;
   std::string path_of(const std::string& name) const;
   const std::string& origin() const { return origin_; }
@@ -52,9 +52,9 @@ class FieldReader final : public Fields {
   std::string origin_, path_;
 };
 
-inline constexpr int command_line = -1;  // as the line of a value
+inline constexpr int command_line = -1;  // line of a value from the command line
 
-// `ORIGIN:LINE`, ORIGIN where the line is not known, or `command line`.
+// Returns `ORIGIN:LINE`, `ORIGIN` if the line is unknown, or `command line`.
 std::string location_text(const std::string& origin, int line);
 
 }  // namespace mblm

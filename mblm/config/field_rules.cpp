@@ -37,7 +37,7 @@ struct EntryOf<std::optional<T>> : EntryOf<T> {};
 template <class T>
 struct EntryOf<std::vector<T>> : EntryOf<T> {};
 
-// The words for a value of type T; `plural` for those of a list's entries.
+// Describes a value of type T, or with `plural` the entries of a list.
 std::string words(const Field& field, const std::int64_t*, bool plural) { return (plural ? "integers" : "an integer") + range_words(field.range); }
 std::string words(const Field& field, const double*, bool plural) { return (plural ? "numbers" : "a number") + range_words(field.range); }
 std::string words(const Field&, const bool*, bool) { return "true or false"; }
@@ -58,7 +58,7 @@ std::string words(const Field& field, const std::optional<T>*, bool) {
   return joined(all, " or ");
 }
 
-// A number as people write it, 1 rather than 1.0.
+// The value as an error shows it: 1, not 1.0.
 YamlValue seen(std::int64_t value) { return yaml_of(value); }
 YamlValue seen(const std::string& value) { return yaml_of(value); }
 YamlValue seen(double value) {
@@ -89,7 +89,7 @@ void check(const Field& field, const Fields& section, const std::string& name, c
   if (value) check(field, section, name, *value);
 }
 
-// Levenshtein: insertions, deletions and replacements that turn a into b.
+// Levenshtein distance: the number of insertions, deletions and replacements that turn a into b.
 std::size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -140,7 +140,7 @@ void check_value(const Field& field, const Fields& section) {
 }
 
 std::string closest_name(const std::string& name, const std::vector<std::string>& names) {
-  constexpr std::size_t longest = 64;  // no field is longer, and the distance costs the product of the lengths
+  constexpr std::size_t longest = 64;  // no field is longer; the distance costs the product of the lengths
   if (name.size() > longest) return "";
   std::string closest;
   std::size_t bound = std::max<std::size_t>(2, name.size() / 3) + 1;

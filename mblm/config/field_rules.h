@@ -1,4 +1,4 @@
-// What the declaration of a field says of its value.
+// Descriptions and checks of values, derived from the declarations of fields.
 #pragma once
 
 #include <string>
@@ -8,19 +8,19 @@
 
 namespace mblm {
 
-// "an integer of at least 1", "fixed, rope or null", "a list of numbers".
+// Describes the values of a field: "an integer of at least 1", "fixed, rope or null", "a list of numbers".
 std::string expectation_of(const Field& field);
-// The same for `name`, the field itself or an entry of its list, `field[2]`.
+// The same for `name`, which is the field or an entry of its list such as `field[2]`.
 std::string expectation_of(const Field& field, const std::string& name);
 
-// Calls section.fail for a value, or an entry of a list, that is not in the field's range or among its choices.
+// Calls section.fail if the value, or an entry of the list, is outside the field's range or choices.
 void check_value(const Field& field, const Fields& section);
 
-// The name that is so close to `name` that it may be meant; empty when there is none.
+// Returns the name most similar to `name`, or an empty string if none is similar enough.
 std::string closest_name(const std::string& name, const std::vector<std::string>& names);
-// `, did you mean NAME?`, or nothing.
+// Returns `, did you mean NAME?`, or an empty string.
 std::string suggestion(const std::string& name, const std::vector<std::string>& names);
 
-std::string joined(const std::vector<std::string>& words, const std::string& last_separator);  // "a, b or c" with " or "
+std::string joined(const std::vector<std::string>& words, const std::string& last_separator);  // "a, b or c" for " or "
 
 }  // namespace mblm

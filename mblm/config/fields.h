@@ -16,7 +16,7 @@ namespace mblm {
 
 enum class PositionKind { None, Fixed, Rope };  // pos_emb_type: null, fixed, rope
 
-// Bounds of a number, of each number in a list; a bound belongs to the range unless it is open.
+// Bounds of a number, or of each number in a list. A bound belongs to the range unless it is open.
 struct Range {
   double minimum = -std::numeric_limits<double>::infinity(), maximum = std::numeric_limits<double>::infinity();
   bool open_minimum = false, open_maximum = false;
@@ -27,9 +27,9 @@ inline constexpr Range above_zero{.minimum = 0, .open_minimum = true};
 inline constexpr Range probability{.minimum = 0, .maximum = 1, .open_maximum = true};
 inline constexpr Range share{.minimum = 0, .maximum = 1};
 
-using YamlText = std::shared_ptr<const std::string>;  // a map that somebody else reads, as YAML; null: not given
+using YamlText = std::shared_ptr<const std::string>;  // a map as YAML text, for other code to read; null if not given
 
-// A field and all that is known of it. No value: somebody else reads it.
+// A field's declaration. Without a value: other code reads the field.
 struct Field {
   using Value = std::variant<std::monostate, std::int64_t*, double*, bool*, std::string*, PositionKind*, YamlText*, std::vector<std::int64_t>*,
                              std::vector<double>*, std::optional<std::int64_t>*, std::optional<double>*, std::optional<bool>*,
@@ -38,13 +38,14 @@ struct Field {
   bool required = false;
   Value value;
   Range range{};
-  std::vector<std::string> choices{};  // of a string; empty: any
-  const char* refusal = nullptr;       // the field is known, but only null is accepted, and this says why
-  const char* expectation = "a value";  // of a value that other code reads
+  std::vector<std::string> choices{};  // values of a string; empty: any
+  const char* refusal = nullptr;       // set: only null is accepted, and this is the error
+  const char* expectation = "a value";  // description of a value that other code reads
 };
 
-// A section of a config (a YAML map) that is read, checked or written. Reading: a missing required field, a wrong type or a
-// value out of range is a ConfigError `FILE:LINE: SECTION.FIELD: expected ..., got ...`, a field that nobody declared too.
+// A section of a config (a YAML map) that is read, checked or written. Reading throws a ConfigError
+// `FILE:LINE: SECTION.FIELD: expected ..., got ...` for a missing required field, an unknown field, a wrong type or a value out of
+// range.
 class Fields {
  public:
   virtual ~Fields() = default;
@@ -57,28 +58,28 @@ class Fields {
   void optional(const char* name, T& value, Range range = {}) {
     visit({name, false, &value, range});
   }
-  // A std::string, or an optional one, with a fixed set of values.
+  // A std::string or std::optional<std::string> with a fixed set of values.
   template <class T>
   void choice(const char* name, T& value, std::vector<std::string> values, bool is_required = false) {
     visit({name, is_required, &value, {}, std::move(values)});
   }
-  // A field that other code reads and writes; errors say `expectation`.
+  // A field that other code reads and writes. `expectation` describes its value in errors.
   void external(const char* name, bool is_required, const char* expectation) { visit({name, is_required, {}, {}, {}, nullptr, expectation}); }
-  // A field of the Python package whose feature is missing; `why` is the message for any value but null.
+  // A field that must be null or absent here. `why` is the error for any other value.
   void refuse(const char* name, const char* why) { visit({name, false, {}, {}, {}, why}); }
 
-  // Throws the ConfigError of a field, `name`, of an entry of a list, `name[1]`, or of the section, the empty string: for
-  // checks that need more than one field.
+  // Throws a ConfigError for a field (`name`), an entry of a list (`name[1]`) or the section (empty `name`), for checks that need
+  // more than one field.
   [[noreturn]] void fail(const std::string& name, const std::string& message) const { throw ConfigError(location_of(name) + ": " + message); }
 
  protected:
-  // `FILE:LINE: SECTION.NAME`, or as much as is known.
+  // Returns `FILE:LINE: SECTION.NAME`, without unknown parts.
   virtual std::string location_of(const std::string& name) const = 0;
   virtual void visit(const Field& field) = 0;
 };
 
-// Reads the fields that `declare` declares from YAML text, and nothing but them. Errors are `ORIGIN: SECTION.FIELD: ...`.
-// `declare` is called more than once and must only declare.
+// Reads the fields that `declare` declares from YAML text. Other fields are errors, `ORIGIN: SECTION.FIELD: ...`. `declare` is
+// called more than once and must only declare.
 void read_fields(const std::string& yaml, const std::string& origin, const std::string& section, const std::function<void(Fields&)>& declare);
 
 }  // namespace mblm

@@ -41,7 +41,7 @@ bool is_number_text(std::string_view text) {
   return at == text.size();
 }
 
-// As std::from_chars reads it: without `_` and without a leading plus.
+// Removes what std::from_chars does not accept: `_` and a leading plus.
 std::string bare_number(std::string_view text) {
   std::string bare(text.substr(!text.empty() && text[0] == '+' ? 1 : 0));
   std::erase(bare, '_');
@@ -106,7 +106,7 @@ std::optional<bool> to_bool(const YamlValue& value) {
 
 YamlValue yaml_of(std::int64_t value) { return plain_scalar(std::to_string(value)); }
 
-// The shortest text that reads back as the same bits. YAML 1.1 wants a point in it: 1e-05 is text there, 1.0e-05 a number.
+// Writes the shortest text that reads back as the same bits, with a point: in YAML 1.1, 1e-05 is text and 1.0e-05 a number.
 YamlValue yaml_of(double value) {
   std::array<char, 32> buffer;
   std::string text(buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr);
@@ -155,7 +155,7 @@ std::string shown(const YamlValue& value) {
   std::string text = value.text;
   if (text.size() > longest) {
     std::size_t cut = longest;
-    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;  // between characters of UTF-8
+    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;  // cut between UTF-8 characters
     text = text.substr(0, cut) + "...";
   }
   const bool means_something = is_integer(value) || to_number(value) || to_bool(value);

@@ -13,11 +13,11 @@
 namespace mblm {
 namespace {
 
-constexpr std::size_t most_values = 100'000;  // aliases multiply: a few lines can stand for billions of values
+constexpr std::size_t most_values = 100'000;  // nested aliases expand a few lines to billions of values
 
 [[noreturn]] void fail(const YAML::Mark& mark, const std::string& message) { throw YAML::ParserException(mark, message); }
 
-// On one line: the parser's messages may hold characters of the text.
+// Replaces control characters: the parser's messages may quote the text.
 std::string one_line(std::string message) {
   std::replace_if(
       message.begin(), message.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
@@ -30,7 +30,7 @@ std::size_t count_values(const YamlValue& value) {
   return count;
 }
 
-// Builds the tree from the parser's events. Its own document model would lose duplicate keys.
+// Builds the tree from the parser's events: the parser's own document model loses duplicate keys.
 class TreeBuilder final : public YAML::EventHandler {
  public:
   explicit TreeBuilder(bool has_lines) : has_lines_(has_lines) {}
@@ -56,7 +56,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnMapEnd() override { close(); }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto found = anchors_.find(anchor);
-    if (found == anchors_.end()) fail(mark, "an alias inside the value that it stands for");
+    if (found == anchors_.end()) fail(mark, "an alias refers to the value that contains it");
     put(mark, 0, found->second);
   }
 
@@ -65,7 +65,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlValue value;
     YAML::Mark mark;
     YAML::anchor_t anchor;
-    bool has_key = false;  // of a map: the last key waits for its value
+    bool has_key = false;  // in a map: the last key has no value yet
     YAML::Mark key_mark;
   };
 
@@ -84,7 +84,7 @@ class TreeBuilder final : public YAML::EventHandler {
     put(closed.mark, closed.anchor, std::move(closed.value));
   }
 
-  // A finished value goes into the container that is open, as a key or as an item.
+  // Adds a finished value to the innermost open container, as a key or as an item.
   void put(const YAML::Mark& mark, YAML::anchor_t anchor, YamlValue value) {
     value.line = line_of(mark);
     values_ += count_values(value);
@@ -106,7 +106,7 @@ class TreeBuilder final : public YAML::EventHandler {
 
   static void put_key(Open& parent, const YAML::Mark& mark, const YamlValue& key) {
     if (key.kind != YamlValue::Kind::Scalar) fail(mark, "a key must be a scalar");
-    if (parent.value.find(key.text) != nullptr) fail(mark, "the key " + in_quotes(key.text) + " stands twice");
+    if (parent.value.find(key.text) != nullptr) fail(mark, "duplicate key " + in_quotes(key.text));
     parent.value.keys.push_back(key.text);
     parent.has_key = true;
     parent.key_mark = mark;

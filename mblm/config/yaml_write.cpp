@@ -10,14 +10,14 @@ namespace {
 
 bool is_scalar(const YamlValue& value) { return value.kind == YamlValue::Kind::Null || value.kind == YamlValue::Kind::Scalar; }
 
-// Words that some version of YAML reads as something else than text.
+// True for words that some version of YAML does not read as text.
 bool is_reserved(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   constexpr std::array words{"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
   return std::find(words.begin(), words.end(), text) != words.end();
 }
 
-// Text that needs no quotes anywhere: begins with a letter or a slash, has no sign that YAML knows.
+// True for text that never needs quotes: it starts with a letter, `/` or `_` and contains no special characters of YAML.
 bool is_safe_plain(const std::string& text) {
   const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   const auto inner = [&](char c) { return letter(c) || (c >= '0' && c <= '9') || c == '_' || c == '/' || c == '.' || c == '-'; };
@@ -30,15 +30,15 @@ std::string scalar_text(const YamlValue& value) {
   return means_something || is_safe_plain(value.text) ? value.text : in_quotes(value.text);
 }
 
-constexpr std::size_t longest_simple_key = 1024;  // with its quotes; a longer one must be marked as a key
+constexpr std::size_t longest_simple_key = 1024;  // including quotes; YAML requires `?` before a longer key
 
-// `KEY:`, or a marked key and the `:` on a line of its own.
+// Returns `KEY:`, or `? KEY` followed by a line with `:`.
 std::string key_text(const std::string& key, std::size_t indent) {
   const std::string text = is_safe_plain(key) ? key : in_quotes(key);
   return text.size() <= longest_simple_key ? text + ":" : concat_text("? ", text, "\n", std::string(indent, ' '), ":");
 }
 
-// What follows `key:` or `-` on its line and below it; `indent` is that of the lines below.
+// Writes the text after `key:` or `-`; `indent` applies to the lines below.
 void write(std::string& out, const YamlValue& value, std::size_t indent);
 
 void write_map(std::string& out, const YamlValue& map, std::size_t indent, bool first_on_line) {
