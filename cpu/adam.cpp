@@ -54,9 +54,10 @@ void prepare_update(const Tensor& x, const Tensor& segments, const GradientNormO
     StepScalars& s = step_scalars(scalars);
     s.gradient_norm = std::sqrt(total.square);
     s.clip_factor = options.clip > 0 ? std::min(1.0, options.clip / (s.gradient_norm + clip_epsilon)) : 1.0;
-    const bool finite = total.residue == 0 && std::isfinite(s.loss_sum), stopped = options.stop_after_nonfinite && s.nonfinite_step > 0;
-    s.applies = finite && !stopped ? 1 : 0;
-    if (finite || stopped) return;
+    const bool finite = total.residue == 0 && std::isfinite(s.loss_sum);
+    s.applies = finite && s.stopped == 0 ? 1 : 0;
+    if (finite || s.stopped != 0) return;
+    if (options.stop_after_nonfinite) s.stopped = 1;
     s.nonfinite_step = s.steps + 1;
     s.nonfinite_loss = s.loss_sum;
     s.nonfinite_parameter = static_cast<double>(last_nonfinite_segment(px, segments));

@@ -20,7 +20,6 @@ class AsyncCopy {
 
   // Begins a copy of x, which has the size and device given before, in place of the last one. Returns at once.
   void start(const Tensor& x);
-  bool has_started() const { return started_; }
   // The bytes of the last copy as a T of that size. Waits for the copy only.
   template <class T>
   T value() const {

@@ -73,12 +73,6 @@ void MemoryPool::drop_free_blocks() {
   free_.clear();
 }
 
-void MemoryPool::reset_peaks() {
-  const std::lock_guard lock(mutex_);
-  statistics_.peak_used_bytes = statistics_.used_bytes;
-  statistics_.peak_held_bytes = statistics_.held_bytes;
-}
-
 PoolStatistics MemoryPool::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;

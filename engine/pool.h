@@ -34,7 +34,6 @@ class MemoryPool {
   void* allocate(std::size_t bytes);
   void release(void* data) noexcept;
   void release_cached();  // gives blocks that are not in use back to the system
-  void reset_peaks();
   PoolStatistics statistics() const;
   Device device() const { return device_; }
 

@@ -43,12 +43,6 @@ Shape Shape::with(int axis, std::int64_t size) const {
   return Shape(std::span<const std::int64_t>(sizes));
 }
 
-Shape Shape::prepended(std::int64_t size) const {
-  std::vector<std::int64_t> sizes(begin(), end());
-  sizes.insert(sizes.begin(), size);
-  return Shape(std::span<const std::int64_t>(sizes));
-}
-
 Shape Shape::without_first() const {
   require<ShapeError>(rank_ > 0, "shape: a scalar has no first axis");
   return Shape(std::span(begin() + 1, end()));

@@ -27,9 +27,8 @@ class Shape {
   // Product of all sizes but the last: the number of rows.
   std::int64_t rows() const;
 
-  // The same shape with one axis replaced, with an axis put in front, or with the first axis dropped.
+  // The same shape with one axis replaced, or with the first axis dropped.
   Shape with(int axis, std::int64_t size) const;
-  Shape prepended(std::int64_t size) const;
   Shape without_first() const;
 
   const std::int64_t* begin() const { return sizes_.data(); }

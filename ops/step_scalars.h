@@ -17,6 +17,7 @@ struct StepScalars {
   double gradient_norm = 0;             // global L2 norm of the last gradient, before clipping
   double clip_factor = 1;               // what that gradient was multiplied by
   double applies = 0;                   // 1: the last gradient may update the parameters
+  double stopped = 0;                   // 1: no update applies any more (GradientNormOptions::stop_after_nonfinite)
   double steps = 0;                     // groups that ended
   double updates = 0;                   // groups whose update was applied: Adam's step
   double group_loss = 0;                // loss_sum of the last group

@@ -149,6 +149,9 @@ TEST_CASE("gradient_norm: a loss that is not finite is recorded without a parame
   CHECK(relative_error(to_host(skipping.values), expected) < 1e-14);  // the third step is Adam's second
   CHECK(skipping.read().updates == 2);
   CHECK(skipping.read().steps == 3);
+  skipping.step(from_host(good, DType::Float64), {.learning_rate = 1e-2, .stop = true});  // a skipped step does not stop later ones
+  CHECK(skipping.read().updates == 3);
+  CHECK(stopping.read().stopped == 1);
 }
 
 TEST_CASE("count_micro_step adds losses and counts, and adam_step moves them to the group's") {

@@ -21,7 +21,6 @@ TEST_CASE("shapes know their sizes") {
   CHECK(shape.rows() == 6);
   CHECK(shape.with(1, 7) == Shape{2, 7, 5});
   CHECK(shape.with(-1, 7) == Shape{2, 3, 7});
-  CHECK(shape.prepended(4) == Shape{4, 2, 3, 5});
   CHECK(shape.without_first() == Shape{3, 5});
   CHECK_FALSE(shape == Shape{2, 3});
   CHECK(Shape{}.numel() == 1);
@@ -50,7 +49,6 @@ TEST_CASE("shapes refuse what cannot be") {
   CHECK_THROWS_AS((Shape{2}.with(1, 3)), ShapeError);
   CHECK_THROWS_AS((Shape{2}.with(0, -3)), ShapeError);
   CHECK_THROWS_AS(Shape{}.without_first(), ShapeError);
-  CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1}.prepended(1)), ShapeError);
 }
 
 TEST_CASE("tensors hold what they are given") {

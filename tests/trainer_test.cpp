@@ -432,6 +432,39 @@ TEST_CASE("micro-steps of a group add up to the step of one large batch") {
   for (std::size_t i = 0; i < a.size(); ++i) REQUIRE(a[i] == doctest::Approx(b[i]).epsilon(1e-6));
 }
 
+TEST_CASE("a step that is not finite is reported one step late, and no later step updates a run that stops") {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  const Poisoned dataset(13);
+  for (const bool stops : {true, false}) {
+    Model model(config.model);
+    model.allocate();
+    model.initialize(1);
+    StepRunner runner(model, 1, {.gradient = {.stop_after_nonfinite = stops}});
+    std::vector<std::vector<float>> values;
+    std::vector<StepOutcome> outcomes;
+    for (const std::int64_t first : {0, 10, 20}) {  // the second batch holds sequence 13
+      runner.micro_step(read_batch(dataset, {0, first, 10}, config.model).input, {.training = true});
+      runner.optimizer_step(1e-2);
+      values.push_back(model.parameters().values().to_vector<float>());
+      for (const StepOutcome& outcome : runner.take_outcomes(StepRunner::Newest::Leave)) outcomes.push_back(outcome);
+      CHECK(outcomes.size() == values.size() - 1);
+    }
+    CHECK(outcomes[0].finite);
+    CHECK(outcomes[1].step == 2);
+    CHECK_FALSE(outcomes[1].finite);
+    CHECK_FALSE(std::isfinite(outcomes[1].loss));
+    CHECK(model.parameters().named_gradients()[static_cast<std::size_t>(outcomes[1].parameter)].name == "to_logits.bias");
+    CHECK(values[1] == values[0]);
+    CHECK((values[2] == values[1]) == stops);
+    const std::vector<StepOutcome> last = runner.take_outcomes(StepRunner::Newest::WaitFor);
+    REQUIRE(last.size() == 1);
+    CHECK(last[0].step == 3);
+    CHECK(last[0].finite);
+    CHECK(runner.take_outcomes(StepRunner::Newest::WaitFor).empty());
+  }
+}
+
 TEST_CASE("evaluation counts bytes, words and nats over the whole split") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
