@@ -20,11 +20,11 @@ std::string renamed(const std::string& name, const Renames& renames) {
 
 void add_tensor(CheckpointFile& checkpoint, const Renames& renames, const std::string& name, StoredTensor tensor) {
   const std::string current = current_name(renamed(name, renames));
-  require<FileError>(checkpoint.tensors.emplace(current, std::move(tensor)).second, checkpoint.path.string(), ": expected each parameter once, found ",
-                     shown_text(current), " under two names");
+  require<FileError>(checkpoint.tensors.emplace(current, std::move(tensor)).second, checkpoint.path.string(), ": duplicate parameter ",
+                     shown_text(current), ", stored under two names");
 }
 
-// As the metadata of a file has it.
+// Parses the loss in a file's metadata. Returns nothing unless it is a finite number.
 std::optional<double> parse_loss(const std::string& text) {
   double loss = 0;
   const bool ok = std::from_chars(text.data(), text.data() + text.size(), loss).ec == std::errc();
@@ -51,19 +51,19 @@ CheckpointFile open_package(const std::filesystem::path& path, const Renames& re
   return checkpoint;
 }
 
-// The elements of a floating tensor of a file, in the type of `like`.
+// Converts a floating tensor of a file to the element type of `like`.
 Tensor as_type_of(const Tensor& like, const Tensor& stored, const std::string& where) {
   require<FileError>(is_floating(stored.dtype()), where, ": expected floating elements, got ", stored.dtype());
   if (stored.dtype() == like.dtype()) return stored;
   return visit_dtype(like.dtype(), [&]<class T>() { return from_values<T>(stored.shape(), stored.to_vector_as<T>()); });
 }
 
-// Parameters with a row per id of the vocabulary.
+// Whether a parameter has one row per id of the vocabulary.
 bool has_rows_of_ids(const std::string& name) {
   return name.starts_with("to_logits.") || (name.starts_with("token_embs_rev.") && name.ends_with(".embedding.weight"));
 }
 
-// Where the elements of a tensor of the file go: the whole of `target`, or its first rows.
+// The part of `target` that a tensor of the file fills: the whole tensor, or its first rows.
 Tensor destination(const NamedTensor& target, const Shape& stored, LoadOptions options, const std::string& where) {
   const Shape& wanted = target.tensor.shape();
   const bool fewer_rows = options.extend_embeddings && has_rows_of_ids(target.name) && stored.rank() == wanted.rank() && stored[0] < wanted[0];
@@ -71,16 +71,16 @@ Tensor destination(const NamedTensor& target, const Shape& stored, LoadOptions o
   return fewer_rows ? target.tensor.slice(0, stored[0]) : target.tensor;
 }
 
-// The file itself, or the best checkpoint of a run folder.
+// Returns the file itself, or the best checkpoint of a run folder.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) {
     const std::filesystem::path best = path / "checkpoints" / "best.safetensors";
-    require<FileError>(std::filesystem::exists(best), path.string(), ": expected a run's folder, found no checkpoints/best.safetensors in it");
+    require<FileError>(std::filesystem::exists(best), path.string(), ": expected a run folder, checkpoints/best.safetensors is missing");
     return best;
   }
   require<FileError>(std::filesystem::exists(path), path.string(), ": no such file or folder");
   require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", path.string(),
-                     ": expected a run's folder, a .safetensors or a .pth file");
+                     ": expected a run folder, a .safetensors or a .pth file");
   return path;
 }
 
@@ -88,7 +88,7 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
 
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames) {
   if (path.extension() == ".pth") return open_package(path, renames);
-  require<FileError>(path.extension() == ".safetensors", path.string(), ": expected a checkpoint, a .safetensors or .pth file");
+  require<FileError>(path.extension() == ".safetensors", path.string(), ": expected a .safetensors or .pth checkpoint");
   return open_safetensors(path, renames);
 }
 
@@ -101,14 +101,14 @@ void save_model(const Model& model, const std::filesystem::path& path, const std
 void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options) {
   std::map<std::string, StoredTensor> unknown = file.tensors;
   const auto& constants = model.parameters().constants();
-  std::vector<std::pair<Tensor, Tensor>> copies;  // all is checked before anything is changed
+  std::vector<std::pair<Tensor, Tensor>> copies;  // checks every tensor before it changes the model
   for (const NamedTensor& target : model.parameters().named_values()) {
     const std::string where = file.path.string() + ": " + target.name;
     const bool is_constant = std::any_of(constants.begin(), constants.end(), [&](const auto& c) { return c->name() == target.name; });
     const auto stored = file.tensors.find(target.name);
     unknown.erase(target.name);
     if (is_constant && stored == file.tensors.end()) continue;
-    require<FileError>(stored != file.tensors.end(), where, ": the model needs this tensor, and the file does not have it");
+    require<FileError>(stored != file.tensors.end(), where, ": the file does not contain this tensor of the model");
     const Tensor to = destination(target, stored->second.shape, options, where);
     if (!is_constant) copies.emplace_back(to, as_type_of(to, stored->second.read(), where));
   }
@@ -121,7 +121,7 @@ void load_parameters(Model& model, const std::filesystem::path& path) { load_par
 
 ModelFile open_model(const std::filesystem::path& path, const BlockRegistry& registry, const std::optional<std::filesystem::path>& config) {
   CheckpointFile file = open_checkpoint(find_checkpoint(path));
-  require<FileError>(config || file.config, file.path.string(), ": expected the model's config in the file's metadata, found none; give its config (--config)");
+  require<FileError>(config || file.config, file.path.string(), ": expected a model config in the file's metadata, there is none; give it with --config");
   ModelConfig model = config ? read_model_config(*config, registry) : parse_model_config(*file.config, file.path.string(), registry);
   return {std::move(file), std::move(model)};
 }

@@ -1,5 +1,5 @@
-// Checkpoints: files with the parameters of a model, .safetensors with the model's config in its metadata, or .pth of the
-// Python package.
+// Checkpoints contain the parameters of a model: .safetensors files with the model's config in their metadata, or .pth files of
+// the Python package.
 #pragma once
 
 #include <filesystem>
@@ -15,19 +15,19 @@
 
 namespace mblm {
 
-// Of a .safetensors file's metadata: the model's config as YAML, and its validation loss.
+// Metadata keys of a .safetensors file: the model's config as YAML, and the validation loss.
 inline constexpr const char* config_metadata_key = "mblm_config";
 inline constexpr const char* loss_metadata_key = "validation_loss";
 
-// Beginnings of names and what stands for them instead; of two that fit the first counts.
+// Name prefixes and their replacements. The first matching prefix applies.
 using Renames = std::vector<std::pair<std::string, std::string>>;
 
 struct StoredTensor {
   Shape shape;
-  std::function<Tensor()> read;  // on the CPU; not copied where that can be
+  std::function<Tensor()> read;  // reads the tensor on the CPU, without a copy where possible
 };
 
-// What a file has. The names are those of the parameters, whatever layout of the Python package the file is in.
+// The content of a checkpoint. Tensors have the names of the model's parameters, for either layout of the Python package.
 struct CheckpointFile {
   std::filesystem::path path;
   std::map<std::string, StoredTensor> tensors;
@@ -35,33 +35,33 @@ struct CheckpointFile {
   std::optional<double> loss;         // finite
 };
 
-// Opens a file by its ending; `renames` come before the layout's names. Throws FileError, naming the file, for another ending
-// and for what the readers refuse (engine/io/safetensors.h, engine/io/torch_file.h).
+// Opens a .safetensors or .pth file. `renames` apply before the names of the package's layout are converted. Throws FileError, naming
+// the file, for other extensions and for the errors of the readers (engine/io/safetensors.h, engine/io/torch_file.h).
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames = {});
 
-// Writes a .safetensors file with the config in its metadata, so that one file is enough to use a model; `metadata` is added.
+// Writes a .safetensors file with the config and `metadata` in its metadata, so that the file alone is enough to use the model.
 void save_model(const Model& model, const std::filesystem::path& path, const std::map<std::string, std::string>& metadata = {});
 
 struct LoadOptions {
-  // The file may have fewer ids than the model: fewer rows of the token embeddings and of to_logits. They become the first
-  // ones, and the model keeps the rest as it is.
+  // Allows a file with fewer ids than the model, that is fewer rows of the token embeddings and of to_logits. Its rows become the
+  // first rows; the other rows of the model keep their values.
   bool extend_embeddings = false;
 };
-// Fills the parameters of an allocated model from a file's tensors. Throws FileError naming the tensor that is missing,
-// unknown, or of another shape or element type; then nothing is changed.
+// Fills the parameters of an allocated model from a file. Throws FileError, naming the tensor, if a tensor is missing, unknown, or
+// has a wrong shape or element type. The model is then unchanged.
 void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
 
-// A checkpoint with the config of its model.
+// A checkpoint and the config of its model.
 struct ModelFile {
   CheckpointFile file;
   ModelConfig config;
 };
-// Opens the best checkpoint of a run folder, or a .safetensors or .pth file. The config is that of the YAML file `config`, or
-// else the checkpoint's own. Throws FileError if a file is missing or there is no config, ConfigError.
+// Opens the best checkpoint of a run folder, or a .safetensors or .pth file. The config is read from the YAML file `config` if given,
+// otherwise from the checkpoint. Throws FileError if a file or the config is missing, ConfigError.
 ModelFile open_model(const std::filesystem::path& path, const BlockRegistry& registry, const std::optional<std::filesystem::path>& config = {});
 
-// The model of a checkpoint, allocated on `device`. Throws FileError.
+// Creates the model of a checkpoint on `device` and loads its parameters. Throws FileError.
 std::unique_ptr<Model> load_model(const ModelFile& opened, Device device = {}, DType precision = DType::Float32);
 std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {}, DType precision = DType::Float32);
 

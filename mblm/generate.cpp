@@ -24,7 +24,7 @@ void check_options(const SamplingOptions& o, std::int64_t vocabulary) {
   check_ids("stop", o.stop, vocabulary);
 }
 
-// How many ids to add at most; throws when the context is fixed and cannot hold them.
+// The maximum number of ids to add. Throws ValueError if they exceed a fixed context.
 std::int64_t ids_to_add(const ModelConfig& config, std::int64_t prompt, std::optional<std::int64_t> count) {
   const std::int64_t context = config.context(), room = std::max<std::int64_t>(0, context - prompt);
   require<ValueError>(!config.fixed_context() || prompt <= context, "generate: prompt: expected at most ", context, " ids, the fixed context, got ",
@@ -36,7 +36,7 @@ std::int64_t ids_to_add(const ModelConfig& config, std::int64_t prompt, std::opt
   return *count;
 }
 
-// Logits of the id that follows `sequence`. (V)
+// Logits (V) of the id that follows `sequence`.
 std::vector<float> next_logits(const Model& model, const std::vector<std::int64_t>& sequence) {
   const auto length = static_cast<std::int64_t>(sequence.size());
   const Tensor logits = model.logits(from_values(Shape{1, length}, sequence));  // (1, max(L, 1), V)

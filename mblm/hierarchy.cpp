@@ -16,8 +16,8 @@ namespace {
 
 std::string numbered(const char* name, int n) { return std::string(name) + "." + std::to_string(n); }
 
-// The dropout of a stage draws its numbers by the index of a sequence in the global batch; a stage has `patches` of them per
-// input sequence.
+// Dropout draws random numbers by the index of a sequence in the global batch. This converts the index of an input sequence to the
+// index of a stage's sequence: the stage has `patches` sequences per input sequence, and `first` is the offset within the batch.
 ForwardContext of_patches(ForwardContext context, std::int64_t patches, std::int64_t first) {
   context.first_sequence = context.first_sequence * patches + first;
   return context;
@@ -125,17 +125,16 @@ std::vector<Tensor> Hierarchy::embeddings(const Tensor& ids) const {
   return all;
 }
 
-// The stages from global to local, for sequences of `length` bytes; without a byte only the local one runs, on its start token.
+// Runs the stages from global to local for sequences of `length` bytes. With length 0 only the local stage runs, on its start token.
 Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, std::span<const Tensor> token_masks,
                              const ForwardContext& context) const {
   const int last = config_.stages() - 1;
-  std::int64_t patches = 1;  // per sequence: the stage's batch is batch * patches
-  Tensor above;              // what the stage above hands to each token
+  std::int64_t patches = 1;  // per input sequence: the stage has batch * patches sequences
+  Tensor above;              // output of the stage above for each token of this stage
   for (int n = length == 0 ? last : 0; n <= last; ++n) {
     const Stage& stage = stages_[static_cast<std::size_t>(n)];
     const std::int64_t rows = batch * patches, tokens = length / patches / config_.patch_bytes(n);
-    // Behind a start token, the last token of a stage above the local one tells nothing that is used: it would speak of the
-    // patch after it.
+    // With a start token, the last output of a stage above the local one is unused: it would predict the next patch.
     const std::int64_t used = n == last ? tokens : tokens - start_tokens_;
     if (above.defined()) above = slice_sequence(above, 0, used);
     Tensor x = embedded(n, rows, tokens, used);

@@ -13,7 +13,7 @@ namespace {
 
 double real(std::int64_t value) { return static_cast<double>(value); }
 
-// Of the parameters `stage_models.N. ...`; the others belong to no stage.
+// Counts the parameters `stage_models.N. ...` of each stage. Other parameters are not attributed to a stage.
 void count_stage_parameters(const ParameterStore& parameters, ModelSummary& summary) {
   constexpr std::string_view prefix = "stage_models.";
   for (const auto& parameter : parameters.parameters()) {
@@ -41,12 +41,12 @@ std::string flops_text(double flops) { return scaled(flops, {"FLOP", "kFLOP", "M
 std::string bytes_text(double bytes) { return scaled(bytes, {"B", "kB", "MB", "GB", "TB", "PB"}); }
 std::string millions(std::int64_t count) { return fixed(real(count) / 1e6, 2) + " M"; }
 
-// Stages whose block does not tell its cost: the sums lack them.
+// Lists the stages that the totals exclude because their blocks do not report a cost.
 std::string unknown_stages(const ModelSummary& summary) {
   std::string text;
   for (std::size_t n = 0; n < summary.stages.size(); ++n)
     if (summary.stages[n].flops == 0) text += (text.empty() ? " (without stage " : ", ") + std::to_string(n);
-  return text.empty() ? text : text + ": the block does not tell its cost)";
+  return text.empty() ? text : text + ": the block does not report its cost)";
 }
 
 void write_stages(std::ostringstream& out, const ModelSummary& summary) {
@@ -81,9 +81,9 @@ double ModelSummary::activation_bytes(std::int64_t batch) const {
   return sizeof(float) * kept * real(batch);
 }
 
-// The tokens of a stage are its sequences (the patches of the stage above) times their length; the block sees the start token
-// too, where there is one. Above the local stage, the bytes of a token are embedded, normalised, projected (patch D_local -> D) and normalised;
-// the stage's outputs are projected to the vectors of the stage below (D -> P D of that stage).
+// The tokens of a stage are its sequences (the patches of the stage above) times their length. The block also processes the start
+// token if there is one. Above the local stage, the bytes of a token are embedded, normalized, projected (patch D_local -> D) and
+// normalized, and the outputs of the stage are projected to vectors for the stage below (D -> P D of that stage).
 ModelSummary summarize_model(const ModelConfig& config, const ParameterStore& parameters, std::int64_t length) {
   ModelSummary summary;
   summary.parameters = parameters.count();
@@ -116,8 +116,8 @@ std::string describe_model(const ModelConfig& config, const ParameterStore& para
   const std::string unknown = unknown_stages(summary);
   std::ostringstream out;
   if (config.masking)
-    out << "masked language model: mask token " << config.masking->mask_token_id << ", a token is attended to when "
-        << config.masking->mask_reduce_strat << " of its bytes are\n";
+    out << "masked language model: mask token " << config.masking->mask_token_id << ", attends to a token if "
+        << config.masking->mask_reduce_strat << " of its bytes are in the attention mask\n";
   write_stages(out, summary);
   out << "parameters: " << millions(summary.parameters) << " (" << summary.parameters << ")\n"
       << "forward: " << flops_text(summary.forward_flops()) << " per byte" << unknown << '\n'

@@ -21,7 +21,7 @@ struct Layer {
   Parameter* norm;
   LinearParameters in;  // x, z
   Parameter *conv_weight, *conv_bias;
-  LinearParameters x;   // dt's low rank, B, C
+  LinearParameters x;   // low-rank input of dt, B, C
   LinearParameters dt;
   Parameter* dt_bias;
   Parameter *a_log, *d;
@@ -45,7 +45,7 @@ class Mamba1 final : public StageBlock {
     return hidden;
   }
 
-  // Per layer: the last inputs of the convolution (B, W - 1, C), and the scan's state (B, C, S).
+  // Per layer: the last inputs of the convolution (B, W - 1, C) and the state of the scan (B, C, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     for (const Layer& layer : layers_) {

@@ -1,4 +1,4 @@
-// The Mamba-2 block (spec: "Mamba-2 block"; Dao and Gu, "Transformers are SSMs", 2024), one group.
+// The Mamba-2 block with one group (spec: "Mamba-2 block"; Dao and Gu, "Transformers are SSMs", 2024).
 #include <cmath>
 
 #include "mblm/config/block_config.h"
@@ -46,7 +46,7 @@ class Mamba2 final : public StageBlock {
     return norm(add(hidden, residual), *norm_);
   }
 
-  // Per layer: the last inputs of the convolution (B, W - 1, C), and the scan's state (B, H, p, S).
+  // Per layer: the last inputs of the convolution (B, W - 1, C) and the state of the scan (B, H, p, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     const Tensor& like = norm_->tensor();
@@ -110,7 +110,7 @@ BlockCost Mamba2Config::cost(std::int64_t width, std::int64_t layers, std::int64
   const double d = static_cast<double>(width), t = static_cast<double>(tokens), n = static_cast<double>(layers), inner = static_cast<double>(expand) * d,
                s = static_cast<double>(d_state), heads = inner / static_cast<double>(headdim), chunk = std::min(t, static_cast<double>(64));
   BlockCost cost;
-  // Projections, convolution, and per chunk the quadratic form (causal half) with the states in and out.
+  // Projections, convolution, and per chunk the quadratic form (causal half) plus reading and updating the state.
   const double scan = t * chunk * (s + inner) + 4 * t * inner * s;
   cost.flops = n * (2 * t * d * (3 * inner + 2 * s + heads) + 2 * t * static_cast<double>(d_conv) * (inner + 2 * s) + scan);
   cost.activations = n * t * (3 * d + 7 * inner + 6 * s + 3 * heads);

@@ -8,7 +8,7 @@
 
 namespace mblm {
 
-// dt log-uniform in [1e-3, 1e-1], at least 1e-4, as what softplus maps to it.
+// softplus^-1(dt), with dt log-uniform in [1e-3, 1e-1] and at least 1e-4.
 inline Init mamba_dt_bias() {
   return {[](RandomKey key, std::span<float> values, std::int64_t) {
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -19,7 +19,7 @@ inline Init mamba_dt_bias() {
   }};
 }
 
-// log of uniform numbers in [1, 16).
+// log(u), with u uniform in [1, 16).
 inline Init mamba2_a_log() {
   return {[](RandomKey key, std::span<float> values, std::int64_t) {
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::log(1.0f + 15.0f * random_uniform(key, i));

@@ -15,10 +15,10 @@ const ModelConfig& checked(const ModelConfig& config) {
   return config;
 }
 
-// A tensor that a caller gives, on the CPU.
+// Moves a caller's tensor to the CPU.
 Tensor on_host(const Tensor& x) { return x.defined() ? to_device(x, Device{}) : x; }
 
-// The shape of nested ids, with other tokens in each local patch, and vectors of `width` for tokens.
+// The shape of nested ids with `tokens` tokens in each local patch and a vector of `width` for each token.
 Shape nested_shape(const Shape& ids, std::int64_t tokens, std::int64_t width) {
   std::vector<std::int64_t> sizes(ids.begin(), ids.end());
   sizes.back() = tokens;
@@ -75,7 +75,8 @@ std::vector<Tensor> Model::embeddings(const Tensor& input_ids) const { return hi
 
 void Model::check_embeddings(std::span<const Tensor> embeddings) const {
   const auto stages = static_cast<std::size_t>(config_.stages());
-  require<ShapeError>(embeddings.size() == stages, "embeddings: expected ", stages, ", one per stage, got ", embeddings.size());
+  require<ShapeError>(embeddings.size() == stages, "embeddings: expected ", stages, stages == 1 ? " tensor" : " tensors", ", one per stage, got ",
+                      embeddings.size());
   require<ShapeError>(embeddings.front().rank() == config_.stages() + 2, "embeddings: expected shape (B, P, ..., D) with ", stages + 2,
                       " axes for the local stage, got ", embeddings.front().shape());
   std::vector<std::int64_t> sizes{embeddings.front().size(0), embeddings.front().size(1)};
@@ -86,7 +87,7 @@ void Model::check_embeddings(std::span<const Tensor> embeddings) const {
     std::vector<std::int64_t> expected = sizes;
     expected.push_back(config_.hidden_dims[n]);
     const Tensor& given = embeddings[stages - 1 - n];
-    const std::string what = concat_text("those of stage ", n);
+    const std::string what = concat_text("stage ", n);
     require_shape("embeddings", what, given, Shape(std::span<const std::int64_t>(expected)));
     require_dtype("embeddings", what, given, store_.values().dtype());
   }

@@ -9,7 +9,7 @@
 namespace mblm {
 namespace {
 
-// The nested shape of ids (B, L) or nested, in whole tokens of stage 0.
+// The nested shape for ids (B, L) or nested ids, rounded up to whole tokens of stage 0.
 Shape nested_shape(const ModelConfig& config, const Tensor& ids, bool is_nested) {
   std::vector<std::int64_t> sizes{ids.size(0), 0};
   for (std::size_t n = 1; n < config.seq_lens.size(); ++n) {
@@ -31,12 +31,12 @@ void check_ids(const Tensor& ids, std::int64_t vocabulary) {
 }
 
 void check_token_mask(const ModelConfig& config, const Tensor& mask, const Shape& shape) {
-  require<ValueError>(config.is_masked(), "token_mask: expected none, the model is no masked language model");
+  require<ValueError>(config.is_masked(), "token_mask: expected none, the model is not a masked language model");
   require<DTypeError>(mask.dtype() == DType::UInt8, "token_mask: expected uint8, got ", mask.dtype());
   require<ShapeError>(mask.shape() == shape, "token_mask: expected the shape of the input, ", shape, ", got ", mask.shape());
 }
 
-// x, given for sequences of `length`, in that shape of longer ones: with `padding` behind each.
+// Extends the sequences of x from `length` to those of `shape` with `padding` at the end of each.
 template <class T>
 Tensor padded(const Tensor& x, std::int64_t length, const Shape& shape, T padding) {
   if (x.numel() == shape.numel()) return x.reshape(shape);
@@ -47,7 +47,7 @@ Tensor padded(const Tensor& x, std::int64_t length, const Shape& shape, T paddin
 }
 
 Tensor counted_labels(const ModelConfig& config, const Tensor& ids, const Tensor& labels, const Tensor& token_mask) {
-  require<ValueError>(config.is_masked(), "labels: expected none, the model is no masked language model");
+  require<ValueError>(config.is_masked(), "labels: expected none, the model is not a masked language model");
   require<DTypeError>(labels.dtype() == DType::Int64, "labels: expected int64, got ", labels.dtype());
   require<ShapeError>(labels.shape() == ids.shape(), "labels: expected the shape of the input, ", ids.shape(), ", got ", labels.shape());
   std::vector<std::int64_t> counted = labels.to_vector<std::int64_t>();

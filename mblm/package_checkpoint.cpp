@@ -9,14 +9,14 @@
 namespace mblm {
 namespace {
 
-// Names within the embedding of a stage above the local one: current, older.
+// Names within the embedding of a stage above the local one: V042, V041.
 constexpr std::pair<std::string_view, std::string_view> layouts[] = {
     {"embedding.weight", "0.weight"}, {"_post.1.weight", "2.weight"}, {"_post.1.bias", "2.bias"}, {"_post.2.weight", "3.weight"},
     {"_post.2.bias", "3.bias"},       {"_post.3.weight", "4.weight"}, {"_post.3.bias", "4.bias"}};
-// The local stage's embedding has one parameter only.
+// The embedding of the local stage has one parameter.
 constexpr std::pair<std::string_view, std::string_view> local_layout{"embedding.weight", "weight"};
 
-// The name with what follows `token_embs_rev.k.` changed as `change(k, rest)` says.
+// Replaces the part after `token_embs_rev.k.` by change(k == 0, part). Returns other names unchanged.
 template <class Change>
 std::string with_embedding_renamed(const std::string& name, Change change) {
   constexpr std::string_view prefix = "token_embs_rev.";
@@ -27,8 +27,7 @@ std::string with_embedding_renamed(const std::string& name, Change change) {
   return name.substr(0, dot + 1) + std::string(change(name.substr(prefix.size(), dot - prefix.size()) == "0", rest));
 }
 
-// The order in which a module of the package has its children, where it is not that in which parameters are declared here.
-// `#` stands for a number.
+// The order of a package module's children, for modules where it differs from the order of declaration here. `#` matches a number.
 struct ChildOrder {
   std::string_view module;
   std::vector<std::string_view> children;
@@ -41,10 +40,10 @@ const std::vector<ChildOrder>& child_orders() {
   return orders;
 }
 
-// The tensors as the package's modules nest: each name between two dots is a node, its children in order of appearance.
+// The tree of modules of the package. Each part of a name between dots is a node; children are in order of appearance.
 struct ModuleTree {
   std::vector<std::pair<std::string, ModuleTree>> children;
-  std::vector<NamedTensor> tensors;  // one at a leaf
+  std::vector<NamedTensor> tensors;  // one in a leaf, otherwise empty
 
   void add(std::string_view rest, NamedTensor tensor) {
     if (rest.empty()) return tensors.push_back(std::move(tensor));
@@ -55,7 +54,7 @@ struct ModuleTree {
     child->second.add(rest, std::move(tensor));
   }
 
-  // `module` is the pattern of this node's name, with a dot at its end.
+  // Appends the tensors in the package's order. `module` is the pattern of this node's name, with a final dot.
   void collect(const std::string& module, std::vector<NamedTensor>& out) {
     for (const ChildOrder& order : child_orders()) {
       const auto rank = [&](const auto& child) { return std::find(order.children.begin(), order.children.end(), child.first) - order.children.begin(); };

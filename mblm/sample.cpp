@@ -1,4 +1,4 @@
-// Choosing the next id from its logits (spec: "Generation").
+// Chooses the next id from its logits (spec: "Generation").
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr double forbidden = -std::numeric_limits<double>::infinity();
 
-// Which ids stand in the sequence.
+// For each id, whether it appears in the sequence.
 std::vector<bool> seen_ids(std::span<const std::int64_t> sequence, std::size_t vocabulary) {
   std::vector<bool> seen(vocabulary);
   for (const std::int64_t id : sequence)
@@ -21,10 +21,10 @@ std::vector<bool> seen_ids(std::span<const std::int64_t> sequence, std::size_t v
   return seen;
 }
 
-// The logits after penalty and bans. An id counts once for the penalty, however often it stands in the sequence.
+// Applies the repetition penalty and the bans to the logits. The penalty does not depend on how often an id appears in the sequence.
 std::vector<double> adjusted(std::span<const float> logits, std::span<const std::int64_t> sequence, const SamplingOptions& options) {
   std::vector<double> values(logits.begin(), logits.end());
-  for (const double value : values) require<ValueError>(!std::isnan(value), "sample: expected logits that are numbers, got NaN");
+  for (const double value : values) require<ValueError>(!std::isnan(value), "sample: a logit is NaN");
   if (options.repetition_penalty != 1) {
     const std::vector<bool> seen = seen_ids(sequence, values.size());
     for (std::size_t id = 0; id < values.size(); ++id)
@@ -38,7 +38,7 @@ std::vector<double> adjusted(std::span<const float> logits, std::span<const std:
   return values;
 }
 
-// Ids from the likeliest on, equal ones by id.
+// Ids in descending order of logits, equal ones in ascending order of ids.
 std::vector<std::size_t> ranked(const std::vector<double>& values) {
   std::vector<std::size_t> ids(values.size());
   std::iota(ids.begin(), ids.end(), std::size_t{0});
@@ -46,8 +46,8 @@ std::vector<std::size_t> ranked(const std::vector<double>& values) {
   return ids;
 }
 
-// How many of the ranked ids stay, given their probabilities p (not normalised, p[0] = 1): top-k, then of these the
-// smallest set with share top_p, then of these the ones with p >= min_p. Never none.
+// The number of ranked ids to keep, at least 1, given their probabilities p (unnormalized, p[0] = 1): applies top-k, then keeps the
+// smallest set with a share of top_p, then those with p >= min_p.
 std::size_t kept_count(const std::vector<double>& p, const SamplingOptions& options) {
   std::size_t kept = p.size();
   if (options.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(options.top_k));
@@ -62,7 +62,7 @@ std::size_t kept_count(const std::vector<double>& p, const SamplingOptions& opti
   return kept;
 }
 
-// Uniform in [0, 1) with 53 bits, a function of the seed, the sequence and the position.
+// A random number in [0, 1) with 53 bits, a function of the seed, the sequence and the position.
 double uniform(std::uint64_t seed, std::int64_t sequence_index, std::int64_t position) {
   const RandomKey key{seed, site_of("sample"), static_cast<std::uint32_t>(sequence_index)};
   const auto words = philox(key, static_cast<std::uint64_t>(position));
@@ -75,13 +75,13 @@ std::int64_t sample(std::span<const float> logits, std::span<const std::int64_t>
                     std::int64_t sequence_index) {
   require<ValueError>(!logits.empty(), "sample: expected at least one logit, got none");
   const std::vector<double> values = adjusted(logits, sequence, options);
-  if (options.temperature == 0) return std::max_element(values.begin(), values.end()) - values.begin();  // the first of equals
+  if (options.temperature == 0) return std::max_element(values.begin(), values.end()) - values.begin();  // the first of equal logits
 
   const std::vector<std::size_t> ids = ranked(values);
   std::vector<double> p(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     const double value = values[ids[i]], largest = values[ids[0]];
-    p[i] = value == largest ? 1 : std::exp((value - largest) / options.temperature);  // a difference of infinities is NaN
+    p[i] = value == largest ? 1 : std::exp((value - largest) / options.temperature);  // avoids inf - inf, which is NaN
   }
   const std::size_t kept = kept_count(p, options);
   double rest = uniform(options.seed, sequence_index, position) * std::accumulate(p.begin(), p.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);

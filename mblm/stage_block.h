@@ -1,5 +1,5 @@
-// A stage's model: a sequence of vectors in, one of the same size out. Transformer (decoder and encoder), Mamba-2 and Mamba-1
-// are built in; an embedding program adds its own by deriving BlockConfig (mblm/config/block_config.h) and StageBlock.
+// The block of a stage: maps a sequence of vectors to a sequence of the same shape. Built in are Transformer (decoder and
+// encoder), Mamba-2 and Mamba-1. Embedding programs add blocks by deriving BlockConfig (mblm/config/block_config.h) and StageBlock.
 #pragma once
 
 #include <cstdint>
@@ -13,49 +13,49 @@
 
 namespace mblm {
 
-// What a forward pass needs to know beside its input. Random numbers are functions of `seed` and of the micro-step.
+// Settings of a forward pass. Random numbers are functions of `seed` and the micro-step.
 struct ForwardContext {
   bool training = false;              // dropout is active
   std::uint64_t seed = 0;
   Tensor step_scalars = {};           // StepScalars, on the model's device (ops/step_scalars.h); undefined: micro-step 0
   std::int64_t first_sequence = 0;    // index of the input's first sequence in the global batch of that micro-step
-  // Of a masked language model: uint8, 1 for what is attended to; undefined: all. For a model (B, L) bytes, shaped like its
-  // input, on any device; for a block (B, T) tokens on the block's device.
+  // For masked language models: uint8, 1 for the tokens to attend to; undefined means all. A model takes one entry per byte,
+  // shaped like its input, on any device; a block takes one per token, (B, T), on its own device.
   Tensor token_mask = {};
 
   RandomStream random(std::uint32_t site) const { return {seed, site, step_scalars}; }
 };
 
-// What a block remembers of the tokens it has seen. All tensors have the batch leading, so that joining, leaving, branching
-// and saving are gathers of rows. The block decides which tensors it keeps.
+// The state of a block after a number of tokens. The batch is the leading axis of all tensors, so that adding, removing, copying and
+// saving sequences are gathers of rows. The block decides which tensors it stores.
 struct State {
   std::vector<Tensor> tensors;
-  std::vector<std::int64_t> lengths;  // tokens that each row has seen
+  std::vector<std::int64_t> lengths;  // number of tokens that each row has processed
 
   std::int64_t batch() const { return std::ssize(lengths); }
-  std::int64_t longest() const;             // of the lengths; 0 without rows
-  Tensor positions(Device device) const;    // the lengths as a tensor: (B) int64
-  void advance(std::int64_t tokens);        // each row has seen so many more
-  // A state of one row as the state of each of `batch` rows. The state after a stage's start token is the same for every
-  // sequence: a stage computes it once, with one row, and starts each patch from a repetition of it. Throws ShapeError for another batch.
+  std::int64_t longest() const;           // largest length; 0 without rows
+  Tensor positions(Device device) const;  // the lengths as a tensor (B) int64
+  void advance(std::int64_t tokens);      // adds `tokens` to each length
+  // Repeats a state of one row `batch` times. The state after a stage's start token is the same for every sequence: a stage
+  // computes it once, for one row, and starts each patch with a copy. Throws ShapeError if this state does not have one row.
   State repeated(std::int64_t batch) const;
 };
 
-// The dropout of a layer of a stage block, active in training only: `site` names the layer (Scope::site), and what a
-// sequence of x (B, ...) loses depends on its place in the global batch.
+// Dropout of a layer of a block, active in training only. `site` identifies the layer (Scope::site). The dropped elements of a
+// sequence of x (B, ...) depend on its index in the global batch.
 Tensor dropout(const Tensor& x, double p, std::uint32_t site, const ForwardContext& context);
 
 class StageBlock {
  public:
   virtual ~StageBlock() = default;
 
-  // x (B, T, D) -> (B, T, D); output t depends on tokens 0 .. t only, or, of an encoder (BlockConfig::is_encoder), on all that
-  // context.token_mask lets through. With a state, x holds the tokens that follow those
-  // seen before, and the state moves on; then nothing is recorded. Without one x is the whole sequence.
+  // x (B, T, D) -> (B, T, D). Output t depends on tokens 0 .. t only; for an encoder (BlockConfig::is_encoder) on all tokens in
+  // context.token_mask. Without a state, x is the whole sequence. With a state, x contains the tokens that follow the ones already
+  // processed; the state is updated, and the operations are not recorded for a backward pass.
   virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
 
-  // A state before any token, for `batch` sequences of at most `capacity` tokens; none for a block that has no state: then
-  // its stage is computed again from the start for each new token.
+  // Returns the state before the first token, for `batch` sequences of at most `capacity` tokens. Returns null if the block has no
+  // state; its stage is then recomputed from the start for each new token.
   virtual std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const;
 };
 
@@ -67,11 +67,11 @@ class Scope {
   std::string full(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
 
   Parameter& add(const std::string& name, const Shape& shape, Init init) const { return store_->add(full(name), shape, std::move(init)); }
-  Parameter& add_merged(std::vector<ParameterPart> parts) const;  // names of the parts are relative too
+  Parameter& add_merged(std::vector<ParameterPart> parts) const;  // the names of the parts are relative to the prefix
   const Constant& add_constant(const std::string& name, Tensor value) const { return store_->add_constant(full(name), std::move(value)); }
-  // A constant that is in no file.
+  // Adds a constant that is not saved in checkpoints.
   const Constant& add_unnamed_constant(Tensor value) const { return store_->add_constant("", std::move(value)); }
-  // The site of the random numbers of a layer.
+  // The random number site of a layer.
   std::uint32_t site(const std::string& name) const { return site_of(full(name)); }
 
  private:
@@ -79,8 +79,8 @@ class Scope {
   std::string prefix_;
 };
 
-// A linear layer's parameters: weight (out, in), uniform in +-1/sqrt(in), and a bias like it unless told otherwise. Its
-// product is the place of a model's matrix precision: bfloat16 where the model has its weights in bfloat16.
+// The parameters of a linear layer: weight (out, in) and, optionally, bias (out), both initialized uniformly in +-1/sqrt(in). Its
+// product uses the matrix precision of the model, e.g. the bfloat16 copy of the weight.
 struct LinearParameters {
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;

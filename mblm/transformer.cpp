@@ -1,5 +1,5 @@
-// The Transformer blocks (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain, attention
-// with half-split rotary, exact GELU. The encoder has no shift, and its attention no causal mask but one of tokens.
+// The Transformer blocks (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain, attention with
+// half-split rotary embedding, exact GELU. The encoder has no token shift, and its attention uses a token mask instead of a causal mask.
 #include <cmath>
 
 #include "mblm/config/block_config.h"
@@ -20,7 +20,7 @@ Tensor norm(const Tensor& x, const Parameter& gain) { return rms_norm(x, gain.te
 
 struct Layer {
   Parameter* attention_gain;
-  LinearParameters qkv, out;  // to_q and to_kv are one product
+  LinearParameters qkv, out;  // qkv merges to_q and to_kv into one product
   Parameter* feedforward_gain;
   LinearParameters expand, contract;
   std::uint32_t attention_dropout_site, feedforward_dropout_site;
@@ -48,7 +48,7 @@ class Transformer final : public StageBlock {
     return norm(hidden, *gain_);
   }
 
-  // Per layer: what the two shifts hold back, (B, D / 2) each, then the keys and values, (B, capacity, H d) each.
+  // Per layer: the last shifted halves of the two token shifts, (B, D / 2) each, then keys and values, (B, capacity, H d) each.
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
     if (!is_decoder_) return nullptr;
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
@@ -117,7 +117,7 @@ class Transformer final : public StageBlock {
   const std::int64_t width_;
   std::vector<Layer> layers_;
   Parameter* gain_ = nullptr;
-  const Constant* frequencies_ = nullptr;  // of the rotary embedding, if there is one
+  const Constant* frequencies_ = nullptr;  // of the rotary embedding; null without one
 };
 
 }  // namespace
@@ -130,7 +130,7 @@ BlockCost TransformerConfig::cost(std::int64_t width, std::int64_t layers, std::
   const double d = static_cast<double>(width), t = static_cast<double>(tokens), inner = static_cast<double>(attn_num_heads * attn_head_dims),
                m = static_cast<double>(ff_multiplier), n = static_cast<double>(layers);
   BlockCost cost;
-  const double scores = is_encoder() ? t * t : t * (t + 1) / 2;  // causal: half of the matrix
+  const double scores = is_encoder() ? t * t : t * (t + 1) / 2;  // causal attention computes half of the matrix
   cost.flops = n * (2 * t * d * (4 * inner + 2 * m * d) + 4 * scores * inner);
   cost.activations = n * t * (7 * d + 6 * inner + 2 * m * d);
   return cost;

@@ -100,7 +100,7 @@ TEST_CASE("description of a model") {
       "training: 10.4 MFLOP per byte\n"
       "training memory: about 24.2 MB: 24.2 MB of weights, gradients and Adam's moments, 2.2 kB for the backward pass of 2 x 15 bytes in float32\n");
   const std::string unknown = describe_model(plain_model({}), store);
-  CHECK(unknown.find("forward: 60.0 FLOP per byte (without stage 0, 1: the block does not tell its cost)\n") != std::string::npos);
+  CHECK(unknown.find("forward: 60.0 FLOP per byte (without stage 0, 1: the block does not report its cost)\n") != std::string::npos);
 }
 
 TEST_CASE("the FLOPs of a published model match its size") {

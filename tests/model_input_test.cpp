@@ -89,8 +89,8 @@ TEST_CASE("what cannot be an input is refused") {
   CHECK(refusal(plain, ids_of(Shape{2, 2}, {39, 0, 40, -1})) == "input_ids: expected ids in [0, 40), got 40 at position 2");
   CHECK(refusal(plain, ids_of(Shape{2, 2}, {39, -1, 40, 0})) == "input_ids: expected ids in [0, 40), got -1 at position 1");
   CHECK(refusal(plain, random_ids(1, 21)) == "input_ids: expected at most 20 ids, the fixed context of the model, got 21");
-  CHECK(refusal(plain, ids, mask) == "token_mask: expected none, the model is no masked language model");
-  CHECK(refusal(plain, ids, Tensor(), ids) == "labels: expected none, the model is no masked language model");
+  CHECK(refusal(plain, ids, mask) == "token_mask: expected none, the model is not a masked language model");
+  CHECK(refusal(plain, ids, Tensor(), ids) == "labels: expected none, the model is not a masked language model");
   CHECK(refusal(plain, ids, Tensor(), Tensor(), mask) == "loss_mask: expected a floating type, got uint8");
   CHECK(refusal(plain, ids, Tensor(), Tensor(), zeros(Shape{4}, DType::Float32)) == "loss_mask: expected the shape of the input, (2, 2), got (4)");
   CHECK(refusal(masked, ids, mask, mask) == "labels: expected int64, got uint8");

@@ -118,11 +118,11 @@ TEST_CASE("embeddings receive gradients, and those that do not fit are named") {
   const NoGradScope no_grad;
   const auto message = [&](const std::vector<Tensor>& wrong) { return message_of<Error>([&] { model->hidden_states(wrong); }); };
   const auto of = [](const Shape& shape, DType dtype = DType::Float64) { return zeros(shape, dtype); };
-  CHECK(message({embeddings[0]}) == "embeddings: expected 2, one per stage, got 1");
+  CHECK(message({embeddings[0]}) == "embeddings: expected 2 tensors, one per stage, got 1");
   CHECK(message({of(Shape{2, 12, 12}), embeddings[1]}) == "embeddings: expected shape (B, P, ..., D) with 4 axes for the local stage, got (2, 12, 12)");
-  CHECK(message({embeddings[0], of(Shape{2, 2, 16})}) == "embeddings: expected those of stage 0 of shape (2, 3, 16), got (2, 2, 16)");
-  CHECK(message({of(Shape{2, 3, 5, 12}), embeddings[1]}) == "embeddings: expected those of stage 1 of shape (2, 3, 4, 12), got (2, 3, 5, 12)");
-  CHECK(message({of(Shape{2, 3, 4, 12}, DType::Float32), embeddings[1]}) == "embeddings: expected those of stage 1 of float64, got float32");
+  CHECK(message({embeddings[0], of(Shape{2, 2, 16})}) == "embeddings: expected stage 0 of shape (2, 3, 16), got (2, 2, 16)");
+  CHECK(message({of(Shape{2, 3, 5, 12}), embeddings[1]}) == "embeddings: expected stage 1 of shape (2, 3, 4, 12), got (2, 3, 5, 12)");
+  CHECK(message({of(Shape{2, 3, 4, 12}, DType::Float32), embeddings[1]}) == "embeddings: expected stage 1 of float64, got float32");
   CHECK(message({of(Shape{2, 4, 4, 12}), of(Shape{2, 4, 16})}) ==
         "embeddings: expected at most 3 tokens of stage 0, the fixed context of the model, got 4");
 }
@@ -294,7 +294,7 @@ TEST_CASE("a model is opened by its file or by its run folder, with its own conf
   const auto model = make_model(all_kinds()[3]);
   const auto error = [](const std::filesystem::path& path) { return message_of<FileError>([&] { open_model(path, BlockRegistry()); }); };
   std::filesystem::create_directories(best.parent_path());
-  CHECK(error(run) == run.string() + ": expected a run's folder, found no checkpoints/best.safetensors in it");
+  CHECK(error(run) == run.string() + ": expected a run folder, checkpoints/best.safetensors is missing");
   save_model(*model, best);
   for (const std::filesystem::path& path : {run, best}) {
     const ModelFile opened = open_model(path, BlockRegistry());
@@ -304,13 +304,13 @@ TEST_CASE("a model is opened by its file or by its run folder, with its own conf
   }
 
   write_safetensors(bare, model->parameters().named_values());
-  CHECK(error(bare) == bare.string() + ": expected the model's config in the file's metadata, found none; give its config (--config)");
+  CHECK(error(bare) == bare.string() + ": expected a model config in the file's metadata, there is none; give it with --config");
   CHECK(to_yaml(open_model(bare, BlockRegistry(), folder.write("model.yaml", own)).config) == own);
   const std::string other = to_yaml(all_kinds()[0]);  // which wins over the file's own
   CHECK(to_yaml(open_model(best, BlockRegistry(), folder.write("other.yaml", other)).config) == other);
 
   CHECK(error(folder.path() / "none.safetensors") == (folder.path() / "none.safetensors").string() + ": no such file or folder");
-  CHECK(error(folder.write("text.txt", "x")) == (folder.path() / "text.txt").string() + ": expected a run's folder, a .safetensors or a .pth file");
+  CHECK(error(folder.write("text.txt", "x")) == (folder.path() / "text.txt").string() + ": expected a run folder, a .safetensors or a .pth file");
 }
 
 TEST_CASE("initial values depend on the seed and the name only") {

@@ -112,11 +112,12 @@ TEST_CASE("beginnings of names are replaced where that is asked for") {
     if (named.name.starts_with("to_logits.")) named.name.replace(0, 9, "head");
   write_package_checkpoint(folder / "x.pth", tensors, 1, PackageLayout::V041);
   const std::unique_ptr<Model> other = tiny_model(9, 2);
-  CHECK(error_text<FileError>([&] { load_parameters(*other, open_checkpoint(folder / "x.pth")); }).ends_with("the file does not have it"));
+  CHECK(error_text<FileError>([&] { load_parameters(*other, open_checkpoint(folder / "x.pth")); })
+            .ends_with("the file does not contain this tensor of the model"));
   load_parameters(*other, open_checkpoint(folder / "x.pth", {{"head", "to_logits"}, {"head.w", "never"}}));
   CHECK(values_of(*other, "to_logits.weight") == values_of(*model, "to_logits.weight"));
   CHECK(error_text<FileError>([&] { open_checkpoint(folder / "x.pth", {{"head.weight", "x"}, {"head.bias", "x"}}); }) ==
-        (folder / "x.pth").string() + ": expected each parameter once, found \"x\" under two names");
+        (folder / "x.pth").string() + ": duplicate parameter \"x\", stored under two names");
 }
 
 TEST_CASE("a smaller vocabulary becomes the beginning of a larger one where that is asked for") {
@@ -145,7 +146,7 @@ TEST_CASE("a smaller vocabulary becomes the beginning of a larger one where that
 }
 
 TEST_CASE("files with other endings are no checkpoints") {
-  CHECK(error_text<FileError>([] { open_checkpoint("model.bin"); }) == "model.bin: expected a checkpoint, a .safetensors or .pth file");
+  CHECK(error_text<FileError>([] { open_checkpoint("model.bin"); }) == "model.bin: expected a .safetensors or .pth checkpoint");
 }
 
 }  // namespace mblm::testing
