@@ -11,7 +11,7 @@
 #include "program/program.h"
 #include "program/progress_line.h"
 #include "train/data/dataset.h"
-#include "train/data/masked_dataset.h"
+#include "train/data/text_datasets.h"
 #include "train/evaluate.h"
 
 namespace mblm {

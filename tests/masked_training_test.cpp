@@ -7,7 +7,7 @@
 #include "mblm/checkpoint.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
-#include "train/data/masked_dataset.h"
+#include "train/data/text_datasets.h"
 #include "train/evaluate.h"
 #include "train/trainer.h"
 

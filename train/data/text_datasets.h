@@ -1,4 +1,4 @@
-// The plain text data sets `files`, `pg19` and `pg19masked`. Their sequences are cut from streams of bytes.
+// The plain text data sets `files`, `pg19` and `pg19masked`: sequences cut from streams of bytes, and masks over sequences.
 #pragma once
 
 #include <memory>
@@ -30,6 +30,27 @@ class ByteSequences : public Dataset {
   std::int64_t start_, bytes_;  // start and size of the share
 };
 
+// The sequences of another data set, in which each id is replaced by `mask_token_id` with probability `masking.probability`. The
+// labels are the original ids at these places. Answers are dropped. The masked places are a function of the seed, the split, the
+// worker, the epoch and the place of the id in the epoch, so that a sequence is masked identically at each read.
+class MaskedDataset final : public Dataset {
+ public:
+  // Uses masking, seed, split and worker of `request`. Throws ConfigError if the request has no masking, ValueError if the original
+  // data set already has labels.
+  MaskedDataset(std::unique_ptr<Dataset> original, const DatasetRequest& request);
+
+  std::int64_t size(std::int64_t epoch) const override { return original_->size(epoch); }
+  std::int64_t length() const override { return original_->length(); }
+  SequenceParts parts() const override { return {.loss_mask = original_->parts().loss_mask, .labels = true}; }
+  void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
+  std::vector<std::string> warnings() const override { return original_->warnings(); }
+
+ private:
+  const std::unique_ptr<Dataset> original_;
+  const Masking masking_;
+  const RandomKey key_;  // for epoch 0
+};
+
 // Opens a file or folder. A folder with a subfolder train/ has its splits in train/, validation/ and, optionally, test/. For a file
 // or any other folder (with subfolders), the last 5 % of the bytes are the validation split and the 5 % before them the test split.
 // Throws FileError, and ConfigError if io.dataset_args is set.
@@ -38,7 +59,7 @@ std::unique_ptr<Dataset> make_files(const DatasetRequest& request);
 // Opens text files in folders train/, validation/ and test/ (Rae et al., "Compressive Transformers", 2020). Each split is one stream
 // of bytes. Throws as make_files.
 std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request);
-// The same sequences for a masked language model (train/data/masked_dataset.h).
+// The same sequences, masked.
 std::unique_ptr<Dataset> make_pg19_masked(const DatasetRequest& request);
 
 }  // namespace mblm
