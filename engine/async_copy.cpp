@@ -5,7 +5,7 @@
 namespace mblm {
 
 AsyncCopy::AsyncCopy(Device device, std::size_t bytes) : device_(device), bytes_(bytes), pinned_(runtime_of(device.kind).allocate_pinned(bytes)) {
-  require<MemoryError>(pinned_ != nullptr, "out of pinned memory for ", device, ": asked for ", bytes, " bytes");
+  require<MemoryError>(pinned_ != nullptr, "out of pinned memory for ", device, ": requested ", bytes, " bytes");
 }
 
 AsyncCopy::~AsyncCopy() {
@@ -23,7 +23,7 @@ void AsyncCopy::start(const Tensor& x) {
 }
 
 const void* AsyncCopy::wait(std::size_t bytes) const {
-  require(started_ && bytes == bytes_, "async copy: expected a copy of ", bytes, " bytes, ", started_ ? "it has others" : "none has started");
+  require(started_ && bytes == bytes_, "async copy: expected a copy of ", bytes, " bytes, ", started_ ? "its size differs" : "no copy was started");
   runtime_of(device_.kind).synchronize_event(device_.index, event_);
   return pinned_;
 }

@@ -1,4 +1,4 @@
-// Copies to the host that are read later, so that the host does not wait for the device.
+// Asynchronous copies from a device to the host, so that the host does not wait for the device.
 #pragma once
 
 #include <cstddef>
@@ -9,18 +9,18 @@
 
 namespace mblm {
 
-// One tensor's bytes in pinned memory. The copy is ordered behind the work that the device has been given before start().
+// Copies a tensor to pinned host memory. The copy runs after the work that was submitted to the device before start().
 class AsyncCopy {
  public:
-  // Throws MemoryError when there is no pinned memory.
+  // Throws MemoryError when pinned memory cannot be allocated.
   AsyncCopy(Device device, std::size_t bytes);
   ~AsyncCopy();
   AsyncCopy(const AsyncCopy&) = delete;
   AsyncCopy& operator=(const AsyncCopy&) = delete;
 
-  // Begins a copy of x, which has the size and device given before, in place of the last one. Returns at once.
+  // Starts to copy x, which must have the size and device given to the constructor. Replaces the previous copy. Returns at once.
   void start(const Tensor& x);
-  // The bytes of the last copy as a T of that size. Waits for the copy only.
+  // The last copy as a T of the same size. Waits for the copy, not for later work of the device.
   template <class T>
   T value() const {
     static_assert(std::is_trivially_copyable_v<T>);

@@ -14,7 +14,7 @@ namespace {
 
 thread_local bool recording = true;
 
-// While it lives, ops of this thread record, also within a backward pass.
+// Turns recording on on this thread during its lifetime, also within a backward pass.
 class RecordScope {
  public:
   RecordScope() : before_(std::exchange(recording, true)) {}
@@ -31,8 +31,8 @@ std::uint64_t next_id() {
   return ++last;
 }
 
-// Deletes nodes one after the other instead of one inside the other, so that dropping a long graph needs no deep stack:
-// a node that dies while another one is being deleted (as its input, or captured by its lambda) waits in a queue.
+// Deletes nodes in a loop instead of recursively, so that releasing a long graph does not overflow the stack: a node that is
+// released during the deletion of another node (as its input, or captured by its lambda) waits in a queue.
 void delete_node(Node* node) {
   thread_local std::vector<Node*>* waiting = nullptr;
   if (waiting != nullptr) {
@@ -60,7 +60,7 @@ bool wanted(std::span<const Tensor> inputs) {
   return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
 }
 
-// An empty view of a constant storage: what GradSlot::done() gives for a gradient that is in its arena already.
+// GradSlot::done() returns an empty view of this storage for a gradient that is already in the arena.
 const std::shared_ptr<Storage>& done_storage() {
   static const auto storage = std::make_shared<Storage>(nullptr, 0, nullptr);
   return storage;
@@ -68,15 +68,15 @@ const std::shared_ptr<Storage>& done_storage() {
 Tensor done_marker() { return Tensor(done_storage(), 0, Shape{0}, DType::UInt8); }
 bool is_done_marker(const Tensor& x) { return x.same_storage(done_marker()); }
 
-// The backward pass over one graph, of which all nodes but parameters are younger than `oldest`.
+// The backward pass over one graph. The ids of all its nodes but parameters are greater than `oldest`.
 class Pass {
  public:
   explicit Pass(std::uint64_t oldest) : oldest_(oldest) {}
 
-  // Leaves whose gradients the caller asked for.
+  // Requests the gradient of a leaf.
   void want(const Tensor& leaf) {
-    require<GradientError>(leaf.node() != nullptr && leaf.node()->is_leaf, "backward: gradients can be asked for leaves only");
-    require<GradientError>(!leaf.node()->gradient_view.defined(), "backward: a parameter's gradient is in its arena and cannot be asked for");
+    require<GradientError>(leaf.node() != nullptr && leaf.node()->is_leaf, "backward: gradients can be requested for leaves only");
+    require<GradientError>(!leaf.node()->gradient_view.defined(), "backward: cannot return the gradient of a parameter, which is in the arena");
     wanted_.emplace(leaf.node().get(), Tensor{});
   }
 
@@ -84,7 +84,7 @@ class Pass {
     Node* node = edge.node.get();
     require<ShapeError>(gradient.shape() == edge.shape, from, ": expected a gradient of shape ", edge.shape, ", got ", gradient.shape());
     require<GradientError>(node->id > oldest_ || node->gradient_view.defined(), from,
-                           ": checkpointed, but used a tensor that wants a gradient and is neither an input nor a parameter");
+                           ": a checkpointed function used a tensor that requires a gradient and is neither an input nor a parameter");
     if (node->is_leaf) {
       add_to_leaf(node, gradient, from);
       return;
@@ -102,8 +102,8 @@ class Pass {
       const std::shared_ptr<Node> node = order_.top();
       order_.pop();
       std::vector<Tensor> dys = std::move(pending_.extract(node.get()).mapped());
-      require<GradientError>(node->backward != nullptr, node->name, ": backward went through this graph before, and it is used up");
-      const BackwardFn backward = std::exchange(node->backward, nullptr);  // its captures go when this round ends
+      require<GradientError>(node->backward != nullptr, node->name, ": the graph was already consumed by a backward pass");
+      const BackwardFn backward = std::exchange(node->backward, nullptr);  // releases its captures at the end of the iteration
       std::vector<Tensor> dxs = backward(dys);
       pass_on(*node, dxs);
     }
@@ -120,7 +120,7 @@ class Pass {
   };
 
   void pass_on(Node& node, std::vector<Tensor>& dxs) {
-    require<GradientError>(dxs.size() == node.inputs.size(), node.name, ": ", dxs.size(), " gradients for ", node.inputs.size(), " inputs");
+    require<GradientError>(dxs.size() == node.inputs.size(), node.name, ": expected ", node.inputs.size(), " gradients, got ", dxs.size());
     for (std::size_t i = 0; i < dxs.size(); ++i) {
       if (node.inputs[i].node == nullptr) continue;
       require<GradientError>(dxs[i].defined(), node.name, ": no gradient for input ", i);
@@ -132,14 +132,14 @@ class Pass {
   void add_to_leaf(Node* node, const Tensor& gradient, const char* from) {
     if (node->gradient_view.defined()) {
       Tensor view = node->gradient_view;
-      require<GradientError>(!gradient.same_storage(view), from, ": expected GradSlot::done() for a parameter, got its place in the arena");
+      require<GradientError>(!gradient.same_storage(view), from, ": expected GradSlot::done() for a parameter, got its view of the arena");
       accumulate(view, gradient);
     } else if (const auto found = wanted_.find(node); found != wanted_.end()) {
       add_to(found->second, gradient);
     }
   }
 
-  // Several users of one tensor: the sum goes into a copy unless nobody else can see the first gradient.
+  // Adds the gradients of several users of a tensor. Copies the first gradient if other tensors share its elements.
   static void add_to(Tensor& sum, const Tensor& gradient) {
     if (!sum.defined()) {
       sum = gradient;
@@ -156,13 +156,13 @@ class Pass {
 };
 
 std::vector<Tensor> backward_to(std::uint64_t oldest, std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt) {
-  require<GradientError>(outputs.size() == douts.size(), "backward: ", outputs.size(), " outputs, ", douts.size(), " gradients");
+  require<GradientError>(outputs.size() == douts.size(), "backward: expected ", outputs.size(), " gradients of outputs, got ", douts.size());
   const NoGradScope no_grad;
   Pass pass(oldest);
   for (const Tensor& leaf : wrt) pass.want(leaf);
   for (std::size_t i = 0; i < outputs.size(); ++i) {
-    require<GradientError>(outputs[i].defined() && douts[i].defined(), "backward: expected output ", i, " and its gradient, got an undefined one");
-    require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: output ", outputs[i].shape(), ", gradient ", douts[i].shape());
+    require<GradientError>(outputs[i].defined() && douts[i].defined(), "backward: expected output ", i, " and its gradient, got an undefined tensor");
+    require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: expected a gradient of shape ", outputs[i].shape(), ", got ", douts[i].shape());
     if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index(), outputs[i].shape()}, douts[i], "backward");
   }
   pass.run();
@@ -201,7 +201,7 @@ bool is_recording() { return recording; }
 bool any_wants_grad(std::initializer_list<Tensor> inputs) { return wanted({inputs.begin(), inputs.size()}); }
 
 void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs) {
-  require<GradientError>(!any_wants_grad(inputs), name, ": has no gradient, but an input wants one");
+  require<GradientError>(!any_wants_grad(inputs), name, ": has no gradient, but an input requires one");
 }
 
 NoGradScope::NoGradScope() : before_(std::exchange(recording, false)) {}
@@ -220,7 +220,7 @@ std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Te
 
 std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt, double scale) {
   require<ShapeError>(loss.numel() == 1, "backward: expected a scalar, got shape ", loss.shape());
-  require<GradientError>(loss.wants_grad(), "backward: the loss depends on nothing that wants a gradient");
+  require<GradientError>(loss.wants_grad(), "backward: the loss does not depend on a tensor that requires a gradient");
   Tensor dloss = empty_like(loss);
   fill(dloss, scale);
   return backward(std::span(&loss, 1), std::span(&dloss, 1), wrt);
@@ -235,8 +235,8 @@ Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::functio
     const NoGradScope no_grad;
     y = f(kept).detach();
   }
-  // Parameters within f are reached by the nested pass, so the node is needed even when no input wants a gradient: a leaf
-  // without elements stands for them.
+  // The nested pass reaches the parameters that f uses, so the node is needed even when no input requires a gradient: an
+  // extra leaf without elements makes record() create it.
   std::vector<Tensor> edges(inputs.begin(), inputs.end());
   edges.push_back(done_marker());
   edges.back().set_history(make_leaf(), 0);

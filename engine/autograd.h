@@ -1,6 +1,6 @@
 // Reverse-mode differentiation. Each op records one node with a lambda that turns the gradients of its outputs into
-// gradients of its inputs. Node ids grow with creation, so decreasing id is a reverse topological order: backward is one
-// loop, nothing is recursive, and a backward inside a backward (recomputation) is an ordinary call.
+// gradients of its inputs. Node ids increase in the order of creation, so descending ids are a reverse topological order:
+// backward is one loop without recursion, and a nested backward (recomputation) is an ordinary call.
 #pragma once
 
 #include <cstdint>
@@ -15,14 +15,15 @@
 
 namespace mblm {
 
-// Gradients of the inputs from those of the outputs, in order. An output that nothing used has an undefined gradient.
-// An input that wants no gradient may get an undefined one; any other must get a tensor, or GradSlot::done().
+// Computes the gradients of the inputs from the gradients of the outputs, both in order. The gradient of an unused output
+// is undefined. The result may be undefined for an input that requires no gradient; for any other input it must be a
+// tensor or GradSlot::done().
 using BackwardFn = std::function<std::vector<Tensor>(std::span<const Tensor> dys)>;
 
 struct Edge {
-  std::shared_ptr<Node> node;  // null: this input wants no gradient
+  std::shared_ptr<Node> node;  // null: the input requires no gradient
   int output = 0;
-  Shape shape;  // of the input, and of its gradient
+  Shape shape;  // of the input and its gradient
 };
 
 struct Node {
@@ -30,26 +31,27 @@ struct Node {
   std::uint64_t id;
   int outputs;
   std::vector<Edge> inputs;
-  BackwardFn backward;   // empty for a leaf, and after it ran once
-  Tensor gradient_view;  // of a parameter's leaf: where its gradient is summed up (engine/parameters.h)
+  BackwardFn backward;   // empty for a leaf, and after the first run
+  Tensor gradient_view;  // the gradient in the arena (engine/parameters.h) if this is the leaf of a parameter
   bool is_leaf = false;
 };
 
 std::shared_ptr<Node> make_leaf(Tensor gradient_view = {});
 
-// Gives `outputs` a history when recording is on and an input wants a gradient; otherwise the lambda is dropped.
-// What the lambda captures is what the op keeps alive; captured outputs must be captured before this call.
+// Records an op: attaches a node to the outputs when recording is on and an input requires a gradient; otherwise drops the
+// lambda. The lambda keeps its captured tensors alive. It must capture outputs before this call: an output with a history
+// refers to the node, which would make a cycle.
 Tensor record(const char* name, std::initializer_list<Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor& dy)> backward);
 std::vector<Tensor> record_many(const char* name, std::initializer_list<Tensor> inputs, std::vector<Tensor> outputs, BackwardFn backward);
-// The same for a list of inputs that is not known when the program is written.
+// Overload for a number of inputs that is known only at run time.
 Tensor record(const char* name, std::span<const Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor& dy)> backward);
 
-bool is_recording();  // in this thread
-bool any_wants_grad(std::initializer_list<Tensor> inputs);  // and recording is on
-// An op without a backward says so: throws GradientError when recording is on and one of the inputs wants a gradient.
+bool is_recording();  // on this thread
+bool any_wants_grad(std::initializer_list<Tensor> inputs);  // false when recording is off
+// For ops without a backward: throws GradientError when recording is on and an input requires a gradient.
 void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs);
 
-// While it lives, ops of this thread record nothing: inference.
+// Turns recording off on this thread during its lifetime, for inference.
 class NoGradScope {
  public:
   NoGradScope();
@@ -61,9 +63,9 @@ class NoGradScope {
   bool before_;
 };
 
-// Where the gradient of a weight goes. For a parameter that is its place in the gradient arena, to which the kernel adds
-// (beta 1); for anything else a fresh tensor of the weight's dtype that it overwrites (beta 0). The lambda
-// returns done() for that input.
+// The destination for the gradient of a weight. For a parameter it is a view of the gradient arena, to which the kernel
+// adds (beta 1); for any other tensor it is a new tensor of the weight's dtype, which the kernel overwrites (beta 0). The
+// lambda returns done() for that input.
 struct GradSlot {
   Tensor tensor;
   float beta = 0;
@@ -71,17 +73,18 @@ struct GradSlot {
 };
 GradSlot grad_slot(const Tensor& weight);
 
-// Gradients of sum_i <outputs_i, douts_i>. Those of parameters are added to their arena, those of `wrt` (other leaves) are
-// returned, zero where the outputs do not depend on one; they may share elements with each other and with `douts`. The
-// graph is used up. Throws GradientError when it was before, when an op gives no gradient for an input that wants one or
-// the arena's own view instead of GradSlot::done(), ShapeError when a gradient has another shape than its tensor.
+// Computes the gradients of sum_i <outputs_i, douts_i>. Adds the gradients of parameters to the arena and returns the
+// gradients of `wrt` (other leaves), which are zero where the outputs do not depend on the leaf; they may share elements
+// with each other and with `douts`. Consumes the graph. Throws GradientError when the graph is already consumed, when an
+// op returns no gradient for an input that requires one, and when it returns the arena view instead of GradSlot::done();
+// throws ShapeError when the shapes of a tensor and its gradient differ.
 std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt = {});
-// The same for one scalar, from a gradient of `scale`.
+// Overload for one scalar, whose gradient is `scale`.
 std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt = {}, double scale = 1.0);
 
-// f(inputs), of which only the inputs are kept: the backward pass runs f again and goes back through it at once.
-// f must give the same values each time (random numbers have no state, so dropout does), and reach tensors that want a
-// gradient as its inputs or as parameters: backward throws GradientError for any other.
+// Returns f(inputs) and keeps only the inputs: the backward pass runs f again and differentiates it at once. f must return
+// the same values each time (random numbers are stateless, so dropout does). Tensors that require a gradient must be inputs
+// or parameters: backward throws GradientError for any other tensor that f uses.
 Tensor checkpoint(const char* name, std::span<const Tensor> inputs, std::function<Tensor(std::span<const Tensor>)> f);
 
 }  // namespace mblm

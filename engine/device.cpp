@@ -37,8 +37,8 @@ class CpuRuntime final : public Runtime {
   void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 };
 
-// Written only while a backend is loaded, under the loader's lock. The CPU's is never destroyed: pools give memory back to
-// it when the program ends.
+// Written only during the loading of a backend, under the loader's lock. The CPU runtime is never destroyed: pools release
+// memory to it when the program exits.
 std::array<Runtime*, device_kinds>& runtimes() {
   static std::array<Runtime*, device_kinds> all{new CpuRuntime, nullptr};
   return all;

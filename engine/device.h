@@ -1,4 +1,4 @@
-// Where tensors live, and what a backend must provide for a kind of device.
+// Devices that hold tensors, and the interface that a backend implements for a kind of device.
 #pragma once
 
 #include <cstddef>
@@ -26,51 +26,51 @@ struct DeviceInfo {
   std::size_t memory_bytes = 0;
 };
 
-// A device's queues of work. Kernels and the plain copies of a Runtime go to the compute stream.
+// The work queues of a device. Kernels and the copies of a Runtime that take no stream go to the compute stream.
 enum class Stream { Compute, Copy };
-// A point in a stream's work; 0 stands for a point that has passed.
+// A point in the work of a stream; 0 is a point that has already passed.
 using Event = std::uint64_t;
 
-// What a backend does for the engine. One object per kind of device, added once when the backend is loaded.
-// Pointers are addresses on the device unless said otherwise; copies are ordered with the device's kernels.
+// The operations that a backend provides. There is one object per kind of device, added when the backend is loaded.
+// Pointers are device addresses unless noted; copies are ordered with the device's kernels.
 // The functions below to_host have defaults for a device that completes each call before it returns, such as the CPU.
 class Runtime {
  public:
   virtual ~Runtime() = default;
   virtual std::vector<DeviceInfo> devices() = 0;
-  virtual void* allocate(int index, std::size_t bytes) = 0;  // null when there is no such memory
+  virtual void* allocate(int index, std::size_t bytes) = 0;  // null when out of memory
   virtual void release(int index, void* data) noexcept = 0;
   virtual void fill_zero(int index, void* data, std::size_t bytes) = 0;
   virtual void copy(int index, void* to, const void* from, std::size_t bytes) = 0;  // within a device
   virtual void from_host(int index, void* to, const void* from, std::size_t bytes) = 0;
-  virtual void to_host(int index, void* to, const void* from, std::size_t bytes) = 0;  // done when it returns
+  virtual void to_host(int index, void* to, const void* from, std::size_t bytes) = 0;  // complete when it returns
 
-  // Page-locked host memory, for copies that run beside the host. Null when there is no such memory.
+  // Page-locked host memory, for asynchronous copies. Null when out of memory.
   virtual void* allocate_pinned(std::size_t bytes);
   virtual void release_pinned(void* data) noexcept;
-  // Copies between pinned memory and the device, in the order of their stream. The host must leave the memory alone until
-  // an event recorded afterwards has passed.
+  // Copies between pinned memory and the device, in the order of their stream. The host must not touch the memory until an
+  // event recorded after the copy has passed.
   virtual void from_host_async(int index, Stream stream, void* to, const void* pinned, std::size_t bytes);
   virtual void to_host_async(int index, Stream stream, void* pinned, const void* from, std::size_t bytes);
-  // The point behind all work given to the stream so far.
+  // Returns the point after all work submitted to the stream so far.
   virtual Event record_event(int index, Stream stream);
-  // The stream, not the host, waits until the event has passed.
+  // Makes the stream, not the host, wait for the event.
   virtual void wait_event(int index, Stream stream, Event event);
-  // The host waits until the event, or all work of the device, has passed.
+  // Makes the host wait for the event, or for all work of the device.
   virtual void synchronize_event(int index, Event event);
   virtual void synchronize(int index);
 };
 
-// The runtime of a kind of device. Throws DeviceError with the reason when it is not there.
+// The runtime of a kind of device. Throws DeviceError when no such backend is loaded.
 Runtime& runtime_of(DeviceKind kind);
 bool has_runtime(DeviceKind kind);
-void add_runtime(DeviceKind kind, Runtime* runtime);  // called by a backend while it is loaded; null takes it away
+void add_runtime(DeviceKind kind, Runtime* runtime);  // called by a backend as it is loaded; null removes it
 
 // All devices of the loaded backends, the CPU first.
 std::vector<DeviceInfo> available_devices();
 
-// Opens the backend modules that lie beside this library (`libmblm_cuda.so`); safe to call again and from any thread.
-// Returns one line per module that is there but could not be opened, with the reason, empty when all is well.
+// Opens the backend modules in the folder of this library (`libmblm_cuda.so`); safe to call again and from any thread.
+// Returns one line, with the reason, for each module that exists but could not be opened.
 std::vector<std::string> load_backends();
 
 }  // namespace mblm

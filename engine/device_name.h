@@ -1,4 +1,4 @@
-// Devices by the names that options and configs give them.
+// Device names in options and configs.
 #pragma once
 
 #include <functional>
@@ -13,14 +13,14 @@ inline constexpr const char* device_forms = "auto, cpu, cuda or cuda:N";
 
 struct DeviceChoice {
   Device device;
-  bool or_cpu = false;  // the CPU if that device is missing
+  bool or_cpu = false;  // use the CPU if the device is missing
 };
 
-// What a name of these forms asks for; N has at most three digits. Nothing for other text.
+// Parses a device name; N has at most three digits. Returns nothing for any other text.
 std::optional<DeviceChoice> parse_device(const std::string& name);
 
-// Loads the backends and finds the device that `name` asks for. `on_note` gets one line for each backend module that does not
-// open. Throws DeviceError for a device that is missing and for a name of another form.
+// Loads the backends and returns the device called `name`. Passes to `on_note` one line for each backend module that cannot
+// be opened. Throws DeviceError for a missing device and an invalid name.
 Device open_device(const std::string& name, const std::function<void(const std::string&)>& on_note = {});
 
 }  // namespace mblm

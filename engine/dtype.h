@@ -19,7 +19,7 @@ namespace mblm {
 enum class DType : std::uint8_t { Float32, Float64, BFloat16, Int32, Int64, UInt8 };
 inline constexpr int dtype_count = 6;
 
-// The upper half of a float32; conversion rounds to nearest even and keeps NaN.
+// The upper half of a float32; conversion rounds to nearest even and preserves NaN.
 struct bfloat16 {
   std::uint16_t bits = 0;
 
@@ -76,7 +76,7 @@ decltype(auto) visit_dtype(DType dtype, F&& f) {
   return f.template operator()<float>();
 }
 
-// `value` as a To; bfloat16 is converted through float32.
+// Converts `value` to To; bfloat16 is converted through float32.
 template <class To, class From>
 MBLM_HOST_DEVICE constexpr To element_cast(From value) {
   if constexpr (std::is_same_v<From, bfloat16> && std::is_same_v<To, bfloat16>) {

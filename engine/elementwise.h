@@ -1,12 +1,12 @@
-// Element-wise kernels that the engine itself needs; the backends fill them.
+// Element-wise kernels that the engine itself uses; the backends implement them.
 #pragma once
 
 #include "engine/kernel.h"
 
 namespace mblm {
 
-// sum += x, equal shapes. Float32 and bfloat16 mix freely, with additions in float32; float64 goes only with float64.
-// Backward uses it where a tensor has several users.
+// sum += x, equal shapes. Float32 and bfloat16 can be mixed and are added in float32; float64 requires float64.
+// Backward uses it for tensors with several users.
 extern Kernel<void(Tensor& sum, const Tensor& x)> accumulate;
 // Writes one value to every element of a floating tensor.
 extern Kernel<void(Tensor& x, double value)> fill;

@@ -1,4 +1,4 @@
-// Errors of the library. Every message reads: operation, what was expected, what was found
+// Errors of the library. Every message names the operation, the expectation and the actual value
 // (`matmul: inner sizes differ, (3, 4) x (5, 6)`). The library throws; only the program prints and exits.
 #pragma once
 
@@ -15,16 +15,16 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-class ShapeError : public Error { using Error::Error; };     // shapes that do not fit together
-class DTypeError : public Error { using Error::Error; };     // an element type that an operation does not take
+class ShapeError : public Error { using Error::Error; };     // shapes that do not match
+class DTypeError : public Error { using Error::Error; };     // an element type that an operation does not support
 class DeviceError : public Error { using Error::Error; };    // a missing device or kernel, tensors on different devices
-class ValueError : public Error { using Error::Error; };     // a value out of its range
-class GradientError : public Error { using Error::Error; };  // a gradient that is missing or asked for twice
-class MemoryError : public Error { using Error::Error; };    // memory that a device does not have
+class ValueError : public Error { using Error::Error; };     // a value out of range
+class GradientError : public Error { using Error::Error; };  // a gradient that is missing or requested twice
+class MemoryError : public Error { using Error::Error; };    // out of memory on a device
 class FileError : public Error { using Error::Error; };      // a file that is missing, damaged or not writable
-class ConfigError : public Error { using Error::Error; };    // a configuration that cannot be used
+class ConfigError : public Error { using Error::Error; };    // an invalid configuration
 
-// The parts, streamed one after the other.
+// Concatenates the parts as text.
 template <class... Parts>
 std::string concat_text(const Parts&... parts) {
   std::ostringstream out;
@@ -32,13 +32,13 @@ std::string concat_text(const Parts&... parts) {
   return std::move(out).str();
 }
 
-// Throws E with the streamed parts as its message unless `ok`.
+// Throws E with the concatenated parts as its message unless `ok`.
 template <class E = Error, class... Parts>
 void require(bool ok, const Parts&... parts) {
   if (!ok) [[unlikely]] throw E(concat_text(parts...));
 }
 
-// Text of a file that may hold anything, in quotes, as part of a message: short and on one line.
+// Quotes text from a file for a message: truncates it and replaces control characters, so that the message is one short line.
 inline std::string shown_text(std::string_view text) {
   constexpr std::size_t longest = 100;
   std::string line(text.substr(0, longest));

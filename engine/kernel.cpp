@@ -6,7 +6,7 @@
 namespace mblm {
 namespace {
 
-constinit KernelSlot* first_slot = nullptr;  // written while backends are loaded, read afterwards
+constinit KernelSlot* first_slot = nullptr;  // written during the loading of backends, read afterwards
 
 }  // namespace
 

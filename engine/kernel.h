@@ -1,4 +1,4 @@
-// Kernel slots: a typed function with one place per kind of device, declared by an op and filled by the backends.
+// Kernel slots: typed functions with one implementation per kind of device, declared by an op and filled by the backends.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace mblm {
 
-// What is known of a slot without its signature.
+// The part of a slot that does not depend on its signature.
 class KernelSlot {
  public:
   constexpr explicit KernelSlot(const char* name) : name_(name) {}
@@ -35,12 +35,12 @@ class KernelSlot {
   KernelSlot* next_ = nullptr;
 };
 
-// Every slot that some backend fills, by name. What `mblm info kernels` prints.
+// All slots that a backend fills, sorted by name. `mblm info kernels` prints them.
 std::vector<const KernelSlot*> kernel_slots();
 
 namespace detail {
 
-// Visitor for the check below; a struct of arguments passes each of its tensors to it.
+// Argument for the check below: a struct with tensors has a visit_tensors that accepts it.
 struct IgnoreTensor {
   void operator()(const Tensor&) const {}
 };
@@ -50,25 +50,25 @@ concept HasTensors = requires(const T& argument) { argument.visit_tensors(Ignore
 }  // namespace detail
 
 // `Kernel<void(const Tensor& x, Tensor& y)> rms_norm_forward{"rms_norm_forward"};`
-// An op's slots are named `<op>_forward` and `<op>_backward`; a primitive without a gradient, which writes into given tensors,
-// is named by a verb (`accumulate`, `copy_columns`).
-// Calling it runs the function of the device on which the tensor arguments lie. Undefined tensors do not count.
-// A struct argument that holds tensors declares them: `template <class F> void visit_tensors(F&& f) const { f(a); f(b); }`.
-// Throws DeviceError when the tensors lie on several devices, or when that device's backend has no such kernel.
+// The slots of an op are named `<op>_forward` and `<op>_backward`; a primitive without a gradient, which writes into given
+// tensors, is named by a verb (`accumulate`, `copy_columns`).
+// A call runs the implementation for the device of the tensor arguments and ignores undefined tensors. A struct argument that
+// holds tensors lists them: `template <class F> void visit_tensors(F&& f) const { f(a); f(b); }`.
+// Throws DeviceError when the tensors are on several devices, or when the backend of the device does not fill the slot.
 template <class Signature> class Kernel;
 template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
  public:
   using Function = void (*)(Args...);
   using KernelSlot::KernelSlot;
 
-  // Fills the place of one kind of device; `dtypes` are the main element types that the function takes. Returns true, so
+  // Sets the implementation for one kind of device; `dtypes` are the main element types that it supports. Returns true, so
   // that a backend can write `const bool added = rms_norm_forward.add(...)` at namespace scope.
   bool add(DeviceKind kind, std::initializer_list<DType> dtypes, Function function) {
     functions_[static_cast<int>(kind)] = function;
     return note_filled(kind, dtypes);
   }
 
-  // The function of one kind of device; null when its backend has none.
+  // The implementation for one kind of device; null when its backend has none.
   Function function(DeviceKind kind) const { return functions_[static_cast<int>(kind)]; }
 
   void operator()(Args... args) const {

@@ -1,4 +1,4 @@
-// Addresses of a tensor's elements, for kernels. Host code uses Tensor::host_data, which refuses tensors of other devices.
+// Addresses of a tensor's elements, for kernels. Host code uses Tensor::host_data, which rejects tensors on other devices.
 #pragma once
 
 #include "engine/tensor.h"

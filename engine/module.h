@@ -1,4 +1,4 @@
-// Shared libraries that are opened while a program runs.
+// Shared libraries that are opened at run time.
 #pragma once
 
 #include <filesystem>
@@ -6,10 +6,10 @@
 
 namespace mblm {
 
-// Where the module `libmblm_NAME.so` lies when it is installed: beside this library.
+// The path of the module `libmblm_NAME.so`, in the folder of this library.
 std::filesystem::path module_path(const std::string& name);
 
-// Opens a module, which stays open, and gives the handle that dlsym takes. Throws Error with the reason.
+// Opens a module, which stays open, and returns its handle for dlsym. Throws Error with the reason.
 void* open_module(const std::filesystem::path& path);
 
 }  // namespace mblm

@@ -15,7 +15,7 @@ namespace mblm {
 namespace {
 
 thread_local int wanted_threads = 0;   // 0: not set
-thread_local bool inside_tile = false;  // of this thread's parallel_tiles, or of another's as a worker
+thread_local bool inside_tile = false;  // this thread runs a tile, as caller or as helper
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -23,7 +23,7 @@ inline void pause_briefly() {
 #endif
 }
 
-// One call of run_tiles: tiles are claimed one by one, so a thread that comes late, or never, only leaves more to the others.
+// One call of run_tiles. Threads claim tiles one by one, so a thread that starts late or never only leaves more tiles to the rest.
 struct Job {
   Job(detail::TileFn run_tile, void* its_context, std::int64_t count) : run(run_tile), context(its_context), tiles(count) {}
 
@@ -48,7 +48,7 @@ struct Job {
   }
 };
 
-// Threads that are started while it lives run no signal handlers: these belong to the program's own threads.
+// Keeps signal handlers off the threads that are started during its lifetime: they run on the program's own threads only.
 class HandlersHeldOff {
  public:
   HandlersHeldOff() {
@@ -65,8 +65,8 @@ class HandlersHeldOff {
   sigset_t before_{};
 };
 
-// The threads that help one calling thread. The caller works too and waits for tiles that are being worked on, not for
-// threads: on a machine with other work a thread that is not running delays nobody, where a barrier of all would.
+// The helper threads of one calling thread. The caller also runs tiles, and waits for tiles in progress instead of threads:
+// on a busy machine, a barrier over all threads would wait for a thread that is not scheduled.
 class Workers {
  public:
   explicit Workers(int helpers) {
@@ -91,7 +91,7 @@ class Workers {
     announce();
     job.work();
     std::unique_lock lock(mutex_);
-    job_ = nullptr;  // no more helpers from here on
+    job_ = nullptr;  // no helper can join from here on
     idle_.wait(lock, [this] { return active_ == 0; });
   }
 
@@ -101,7 +101,7 @@ class Workers {
     round_.notify_all();
   }
 
-  // Ops follow each other closely: a thread looks for the next call for some microseconds before it sleeps.
+  // Ops follow each other closely: a thread polls for the next call for some microseconds before it sleeps.
   void wait_for_round_after(std::uint32_t seen) const {
     for (int i = 0; i < 2000; ++i) {
       if (round_.load(std::memory_order_acquire) != seen) return;
@@ -111,7 +111,7 @@ class Workers {
   }
 
   void serve() {
-    omp_set_num_threads(1);  // libraries that are called within tiles stay on this thread
+    omp_set_num_threads(1);  // libraries called within tiles use this thread only
     for (std::uint32_t seen = 0;;) {
       wait_for_round_after(seen);
       Job* job = nullptr;
@@ -138,7 +138,7 @@ class Workers {
   std::vector<std::thread> threads_;
 };
 
-// The workers of the calling thread, made anew when another number is wanted.
+// The helpers of the calling thread, recreated when their number changes.
 Workers& workers_of_this_thread(int helpers) {
   thread_local std::unique_ptr<Workers> workers;
   if (workers == nullptr || workers->helpers() != helpers) {

@@ -1,6 +1,6 @@
-// The threading primitive of the CPU kernels. Work is split by shape, never by the number of threads: tile sizes are
-// constants of an op, partial sums are stored per tile and added in tile order, so results have the same bits for any
-// number of threads.
+// The threading primitive of the CPU kernels. Work is split by shape, not by the number of threads: tile sizes are constants
+// of an op, and partial sums are stored per tile and added in tile order, so results have the same bits for any number of
+// threads.
 #pragma once
 
 #include <algorithm>
@@ -9,8 +9,8 @@
 
 namespace mblm {
 
-// Threads that parallel_tiles uses when called from this thread; each calling thread has helpers of its own. The default is
-// OpenMP's (OMP_NUM_THREADS, else one per processor).
+// The number of threads that parallel_tiles uses when called from this thread; each calling thread has its own helpers. The
+// default is OpenMP's (OMP_NUM_THREADS, else one per processor).
 int thread_count();
 void set_thread_count(int threads);  // for calls from this thread
 
@@ -19,9 +19,9 @@ using TileFn = void (*)(void* context, std::int64_t tile);
 void run_tiles(std::int64_t tiles, TileFn run, void* context);
 }  // namespace detail
 
-// Calls f(begin, end, tile) for each tile [begin, end) of [0, n) of `tile_size` elements, the last one shorter, on all
-// threads, in no particular order. Runs in the calling thread when there is one tile or it is within a tile already.
-// An exception of a tile is thrown again once no tile is running; of several, any one.
+// Splits [0, n) into tiles of `tile_size` elements (the last may be shorter) and calls f(begin, end, tile) for each tile
+// [begin, end) on all threads, in no particular order. Runs on the calling thread when there is only one tile or when the
+// caller is itself inside a tile. When tiles throw, one of the exceptions is rethrown after all tiles have finished.
 template <class F>
 void parallel_tiles(std::int64_t n, std::int64_t tile_size, F&& f) {
   struct Context {

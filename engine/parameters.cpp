@@ -9,7 +9,7 @@
 namespace mblm {
 namespace {
 
-constexpr std::int64_t alignment = 64;  // elements between the starts of parameters: 16-byte vectors in any element type
+constexpr std::int64_t alignment = 64;  // elements; aligns each parameter for 16-byte vectors in any element type
 
 Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
@@ -44,13 +44,13 @@ Init Init::with_zero_row(std::int64_t row) const {
   return {[row, base = fill](RandomKey key, std::span<float> values, std::int64_t width) {
     base(key, values, width);
     require<ValueError>(row >= 0 && row < static_cast<std::int64_t>(values.size()) / std::max<std::int64_t>(1, width), "init: no row ", row, " in ",
-                        values.size(), " values of rows of ", width);
+                        values.size(), " values with rows of ", width);
     for (float& value : values.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width))) value = 0.0f;
   }};
 }
 
 const Tensor& Parameter::tensor() const {
-  require(tensor_.defined(), name(), ": the parameter has no memory yet");
+  require(tensor_.defined(), name(), ": the parameter is not allocated yet");
   return tensor_;
 }
 
@@ -64,28 +64,28 @@ void ParameterStore::check_name(const std::string& name) const {
   const auto is_name = [&](const ParameterPart& part) { return part.name == name; };
   bool taken = std::any_of(constants_.begin(), constants_.end(), [&](const auto& constant) { return constant->name() == name; });
   for (const auto& parameter : parameters_) taken = taken || std::any_of(parameter->parts().begin(), parameter->parts().end(), is_name);
-  require<ValueError>(!taken, "parameters: the name ", name, " is taken");
+  require<ValueError>(!taken, "parameters: duplicate name ", name);
 }
 
 Parameter& ParameterStore::add(std::string name, const Shape& shape, Init init) { return add_merged({{std::move(name), shape, std::move(init)}}); }
 
 Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
-  require(!values_.defined(), "parameters: ", parts.front().name, " is added after allocate()");
+  require(!values_.defined(), "parameters: cannot add ", parts.front().name, " after allocate()");
   auto parameter = std::make_unique<Parameter>();
   parameter->shape_ = parts.front().shape;
   if (parts.size() > 1) {
     std::int64_t rows = 0;
     for (const ParameterPart& part : parts) {
-      require<ShapeError>(part.shape.without_first() == parts.front().shape.without_first(), "parameters: ", part.name, " ", part.shape,
-                          " does not stack on ", parts.front().name, " ", parts.front().shape);
+      require<ShapeError>(part.shape.without_first() == parts.front().shape.without_first(), "parameters: cannot stack ", part.name, " ",
+                          part.shape, " on ", parts.front().name, " ", parts.front().shape);
       rows += part.shape[0];
     }
     parameter->shape_ = parts.front().shape.with(0, rows);
   }
   for (auto part = parts.begin(); part != parts.end(); ++part) {
     check_name(part->name);
-    require<ValueError>(std::none_of(parts.begin(), part, [&](const ParameterPart& other) { return other.name == part->name; }), "parameters: the name ",
-                        part->name, " is taken");
+    require<ValueError>(std::none_of(parts.begin(), part, [&](const ParameterPart& other) { return other.name == part->name; }), "parameters: duplicate name ",
+                        part->name);
   }
   parameter->parts_ = std::move(parts);
   parameters_.push_back(std::move(parameter));
@@ -93,7 +93,7 @@ Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
 }
 
 const Constant& ParameterStore::add_constant(std::string name, Tensor value) {
-  require(!values_.defined(), "parameters: the constant ", name, " is added after allocate()");
+  require(!values_.defined(), "parameters: cannot add the constant ", name, " after allocate()");
   if (!name.empty()) check_name(name);
   auto constant = std::make_unique<Constant>();
   constant->name_ = std::move(name);
@@ -103,7 +103,7 @@ const Constant& ParameterStore::add_constant(std::string name, Tensor value) {
 }
 
 void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
-  require(!values_.defined(), "parameters: allocate() is called twice");
+  require(!values_.defined(), "parameters: allocate() was called twice");
   std::int64_t size = 0;
   for (const auto& parameter : parameters_) {
     parameter->offset_ = size;

@@ -1,4 +1,4 @@
-// Parameters of a model: values, gradients and the bfloat16 copy lie in flat arenas, one range per parameter, so that the
+// Parameters of a model. Values, gradients and the bfloat16 copy are flat arenas with one range per parameter, so that the
 // optimizer, clipping, all-reduce and saving are loops over one array.
 #pragma once
 
@@ -14,19 +14,19 @@
 
 namespace mblm {
 
-// How a parameter starts. A number depends on (seed, name, element) only.
+// The initial values of a parameter. Each value depends only on (seed, name, element).
 struct Init {
-  // Writes the initial values of rows [0, rows) of `width` elements, the random stream being `key`.
+  // Writes the initial values, as rows of `width` elements, from the random stream `key`.
   std::function<void(RandomKey key, std::span<float> values, std::int64_t width)> fill;
 
   static Init constant(float value);
   static Init uniform(float bound);  // in [-bound, bound)
   static Init normal();              // N(0, 1)
   Init scaled(float factor) const;
-  Init with_zero_row(std::int64_t row) const;  // throws ValueError when filling fewer rows
+  Init with_zero_row(std::int64_t row) const;  // filling throws ValueError when there is no such row
 };
 
-// A parameter may have several names in files, as row ranges of one tensor: compute sees the tensor, files the names.
+// A parameter may have several names in files, each a row range of one tensor: ops use the tensor, files use the names.
 struct ParameterPart {
   std::string name;
   Shape shape;
@@ -40,14 +40,14 @@ class Parameter {
   const Shape& shape() const { return shape_; }
   std::int64_t offset() const { return offset_; }  // of the first element in the arenas
 
-  // The value as an input of ops: gradients go to the arena. Throws Error before ParameterStore::allocate.
+  // The value as an input of ops; its gradient is added to the arena. Throws Error before ParameterStore::allocate.
   const Tensor& tensor() const;
   Tensor value() const { return tensor().detach(); }
   const Tensor& gradient() const { return gradient_; }
-  // The value in that element type as an input of ops: the float32 master (or float64), or the bfloat16 copy. Either has
-  // its gradient in the arena, in the master's element type. Throws DTypeError when there is no such copy.
+  // The value in the given element type as an input of ops: the float32 (or float64) master or the bfloat16 copy. The
+  // gradient of both is added to the arena, in the master's element type. Throws DTypeError when there is no such copy.
   Tensor as(DType dtype) const;
-  // The value as a factor of matrix products: the bfloat16 copy where there is one.
+  // The value as a factor of matrix products: the bfloat16 copy if there is one, else the master.
   const Tensor& factor() const { return bfloat16_.defined() ? bfloat16_ : tensor(); }
 
  private:
@@ -58,10 +58,10 @@ class Parameter {
   Tensor tensor_, gradient_, bfloat16_;
 };
 
-// A tensor that a model computes with and does not train.
+// A tensor that a model uses but does not train.
 class Constant {
  public:
-  const std::string& name() const { return name_; }  // in files; empty: in none
+  const std::string& name() const { return name_; }  // in files; empty: not stored
   // On the CPU before ParameterStore::allocate, on the parameters' device afterwards.
   const Tensor& tensor() const { return tensor_; }
 
@@ -71,7 +71,7 @@ class Constant {
   Tensor tensor_;
 };
 
-// A named tensor of a file: a parameter's part or a constant that checkpoints carry.
+// A named tensor of a file: a part of a parameter, or a constant that checkpoints store.
 struct NamedTensor {
   std::string name;
   Tensor tensor;
@@ -79,40 +79,41 @@ struct NamedTensor {
 
 class ParameterStore {
  public:
-  // Declares a parameter; call before allocate(). Throws ValueError for a name that is taken.
+  // Declares a parameter; call before allocate(). Throws ValueError for a duplicate name.
   Parameter& add(std::string name, const Shape& shape, Init init);
-  // Parts stacked along the first axis; all sizes but the first must agree.
+  // Declares a parameter of parts stacked along the first axis; all sizes but the first must agree.
   Parameter& add_merged(std::vector<ParameterPart> parts);
-  // A constant, in checkpoints under this name unless it is empty; `value` is on the CPU. Call before allocate(). Throws
-  // ValueError for a name that is taken.
+  // Declares a constant; `value` is on the CPU. Checkpoints store it under `name` unless the name is empty. Call before
+  // allocate(). Throws ValueError for a duplicate name.
   const Constant& add_constant(std::string name, Tensor value);
 
-  // Lays out the arenas. `dtype` is float32, or float64 to test with; `bfloat16_copy` adds the second arena.
+  // Allocates the arenas. `dtype` is float32, or float64 for tests; `bfloat16_copy` adds the bfloat16 arena.
   // Throws MemoryError when there is not enough memory. Call once.
   void allocate(Device device, DType dtype = DType::Float32, bool bfloat16_copy = false);
-  // Writes the initial values, the bfloat16 copy included.
+  // Writes the initial values, including the bfloat16 copy.
   void initialize(std::uint64_t seed);
 
   const std::vector<std::unique_ptr<Parameter>>& parameters() const { return parameters_; }
-  std::int64_t count() const;  // trained numbers, without the arenas' padding
-  // The arenas, (elements); the padding between parameters is zero and stays zero.
+  std::int64_t count() const;  // trained values, without padding
+  // The arenas, shape (elements). The padding between parameters is always zero.
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& bfloat16_values() const { return bfloat16_; }
   void zero_gradients();
-  // The gradients and, behind them, `extra_sums` elements, as one array: one all-reduce adds up both over the workers.
+  // The gradients followed by `extra_sums` elements, as one array: one all-reduce sums both over the workers.
   static constexpr std::int64_t extra_sums = 64;
   const Tensor& reduced() const { return reduced_; }
-  // The range of each gradient that named_gradients() lists, in its order: (S, 2) int64, begin and end in the arena.
+  // The arena range of each gradient in the order of named_gradients(): (S, 2) int64, begin and end.
   const Tensor& segments() const { return segments_; }
 
-  // Grows whenever the values change: copies made from them are stale.
+  // Increases whenever the values change, which makes copies of them stale.
   std::uint64_t version() const { return version_; }
-  // Whoever writes values calls one of these: the first rounds them to the bfloat16 copy, the second is for who wrote it too.
+  // Code that writes values calls one of these: the first rounds them to the bfloat16 copy, the second assumes that the copy
+  // was written too.
   void values_changed();
   void values_and_copy_changed() { ++version_; }
 
-  // Views under the names of files, in order of declaration: values (with constants), or gradients.
+  // Views with their names in files, in order of declaration: values (with named constants), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
   const std::vector<std::unique_ptr<Constant>>& constants() const { return constants_; }

@@ -12,7 +12,7 @@ namespace {
 std::size_t size_class(std::size_t bytes) {
   constexpr std::size_t small = 4096;
   if (bytes <= small) return std::max<std::size_t>(256, (bytes + 255) / 256 * 256);
-  if (bytes > SIZE_MAX / 4) return bytes;  // cannot be had; let the system say so
+  if (bytes > SIZE_MAX / 4) return bytes;  // too large; the system reports it
   const std::size_t step = std::bit_floor(bytes - 1) / 8;
   return (bytes + step - 1) / step * step;
 }
@@ -40,8 +40,8 @@ void* MemoryPool::allocate(std::size_t bytes) {
       drop_free_blocks();
       data = runtime.allocate(device_.index, size);
     }
-    require<MemoryError>(data != nullptr, "out of memory on ", device_, ": asked for ", bytes, " bytes, in use are ", statistics_.used_bytes,
-                         "; a smaller batch, a shorter context or train_checkpoint_chunks needs less");
+    require<MemoryError>(data != nullptr, "out of memory on ", device_, ": requested ", bytes, " bytes, ", statistics_.used_bytes,
+                         " are in use; use a smaller batch, a shorter context or train_checkpoint_chunks");
     ++statistics_.system_allocations;
     statistics_.held_bytes += size;
     statistics_.peak_held_bytes = std::max(statistics_.peak_held_bytes, statistics_.held_bytes);

@@ -1,4 +1,4 @@
-// Memory of one device, kept for reuse: after the first steps of a training run no step asks the system for memory.
+// Memory of one device, kept for reuse: after the first steps of a training run, no step allocates from the system.
 #pragma once
 
 #include <cstddef>
@@ -14,15 +14,15 @@
 namespace mblm {
 
 struct PoolStatistics {
-  std::size_t used_bytes = 0;          // handed out now
-  std::size_t peak_used_bytes = 0;     // most that was handed out at once
-  std::size_t held_bytes = 0;          // taken from the system, used or kept for reuse
+  std::size_t used_bytes = 0;          // in use now
+  std::size_t peak_used_bytes = 0;     // the maximum of used_bytes
+  std::size_t held_bytes = 0;          // allocated from the system, in use or kept for reuse
   std::size_t peak_held_bytes = 0;
-  std::uint64_t system_allocations = 0;  // requests to the system so far
+  std::uint64_t system_allocations = 0;  // allocations from the system so far
 };
 
-// Thread-safe. Blocks come in size classes (multiples of 256 bytes up to 4 KiB, then eighths of a power of two), and a
-// released block serves only its own class, so that a step with repeating shapes finds the blocks of the step before.
+// Thread-safe. Blocks have size classes (multiples of 256 bytes up to 4 KiB, then eighths of a power of two), and a released
+// block is reused only for its own class, so that a step with repeating shapes finds the blocks of the previous step.
 class MemoryPool {
  public:
   explicit MemoryPool(Device device) : device_(device) {}
@@ -30,10 +30,10 @@ class MemoryPool {
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  // At least `bytes` bytes, 64-byte aligned. Throws MemoryError with what was asked and what is held when there are none.
+  // Returns at least `bytes` bytes, 64-byte aligned. Throws MemoryError with the requested and the used bytes when out of memory.
   void* allocate(std::size_t bytes);
   void release(void* data) noexcept;
-  void release_cached();  // gives blocks that are not in use back to the system
+  void release_cached();  // returns unused blocks to the system
   PoolStatistics statistics() const;
   Device device() const { return device_; }
 
@@ -47,10 +47,10 @@ class MemoryPool {
   PoolStatistics statistics_;
 };
 
-// The pool that new tensors of this thread come from: that of the innermost PoolScope for the device, else one that the process shares.
+// The pool for new tensors of this thread: the pool of the innermost PoolScope for the device, else one shared by the process.
 std::shared_ptr<MemoryPool> current_pool(Device device);
 
-// While it lives, new tensors of this thread on the pool's device come from `pool`.
+// Allocates new tensors of this thread on the pool's device from `pool` during its lifetime.
 class PoolScope {
  public:
   explicit PoolScope(std::shared_ptr<MemoryPool> pool);

@@ -7,7 +7,7 @@
 namespace mblm {
 
 std::uint64_t random_permutation(RandomKey key, std::uint64_t n, std::uint64_t i) {
-  require<ValueError>(i < n, "random_permutation: element ", i, " of ", n);
+  require<ValueError>(i < n, "random_permutation: expected an element below ", n, ", got ", i);
   const int half = n <= 2 ? 1 : (std::bit_width(n - 1) + 1) / 2;
   const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
   std::uint64_t value = i;

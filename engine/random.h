@@ -1,6 +1,6 @@
-// Random numbers without a state: a number is a function of (seed, site, step, element), computed by Philox 4x32-10
+// Stateless random numbers: a number is a function of (seed, site, step, element), computed by Philox 4x32-10
 // (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011). Recomputation, slices, resumed runs, ranks and
-// devices agree because there is nothing to keep in step.
+// devices agree because there is no state to synchronize.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@
 
 namespace mblm {
 
-// What names a stream of numbers. `site` is a hash of a name (a layer's, a parameter's), `step` the micro-step.
+// Identifies a stream of numbers. `site` is the hash of the name of a layer or parameter, `step` the micro-step.
 struct RandomKey {
   std::uint64_t seed = 0;
   std::uint32_t site = 0;
@@ -25,7 +25,7 @@ constexpr std::uint32_t site_of(std::string_view name) {
   return hash;
 }
 
-// Four words of 32 bits; std::array is not for device code.
+// Four words of 32 bits; device code cannot use std::array.
 struct RandomWords {
   std::uint32_t word[4];
 
@@ -57,7 +57,7 @@ MBLM_HOST_DEVICE inline float random_uniform(RandomKey key, std::uint64_t elemen
   return static_cast<float>(random_word(key, element) >> 8) * 0x1p-24f;
 }
 
-// Standard normal by Box and Muller, from two words of the element's own.
+// Standard normal by the Box-Muller transform, from two words per element.
 MBLM_HOST_DEVICE inline float random_normal(RandomKey key, std::uint64_t element) {
   const RandomWords words = philox(key, element / 2);
   const std::uint64_t first = element % 2 * 2;
@@ -65,8 +65,8 @@ MBLM_HOST_DEVICE inline float random_normal(RandomKey key, std::uint64_t element
   return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v));
 }
 
-// A shuffled order: element i of a permutation of 0 .. n-1, a function of the key alone (a Feistel network with cycle
-// walking, so that nothing of size n is stored).
+// Element i of a permutation of 0 .. n-1 that depends only on the key (a Feistel network with cycle walking, so that no table
+// of size n is stored). Throws ValueError unless i < n.
 std::uint64_t random_permutation(RandomKey key, std::uint64_t n, std::uint64_t i);
 
 }  // namespace mblm

@@ -10,14 +10,14 @@ namespace mblm {
 Shape::Shape(std::initializer_list<std::int64_t> sizes) : Shape(std::span(sizes.begin(), sizes.size())) {}
 
 Shape::Shape(std::span<const std::int64_t> sizes) {
-  require<ShapeError>(sizes.size() <= max_rank, "shape: at most ", max_rank, " axes, got ", sizes.size());
+  require<ShapeError>(sizes.size() <= max_rank, "shape: expected at most ", max_rank, " axes, got ", sizes.size());
   bool empty = false;
   for (const std::int64_t size : sizes) {
-    require<ShapeError>(size >= 0, "shape: sizes are not negative, got ", size);
+    require<ShapeError>(size >= 0, "shape: expected sizes of 0 or more, got ", size);
     empty = empty || size == 0;
     sizes_[rank_++] = size;
   }
-  // Sizes of 0 are left out, so that products of some of the sizes fit as well (rows of width 0).
+  // Sizes of 0 are skipped, so that products of a part of the sizes also fit (rows of width 0).
   for (const std::int64_t size : sizes)
     require<ShapeError>(size == 0 || !__builtin_mul_overflow(numel_, size, &numel_), "shape: ", *this, " has more than 2^63 elements");
   if (empty) numel_ = 0;

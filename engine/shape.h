@@ -14,8 +14,8 @@ class Shape {
   static constexpr int max_rank = 8;
 
   Shape() = default;  // rank 0: a scalar
-  // Throws ShapeError for a negative size, more than max_rank axes, or a product (of the sizes that are not 0) that does
-  // not fit in 63 bits.
+  // Throws ShapeError for a negative size, more than max_rank axes, or a product of the nonzero sizes that does not fit in
+  // 63 bits.
   Shape(std::initializer_list<std::int64_t> sizes);
   explicit Shape(std::span<const std::int64_t> sizes);
 
@@ -27,7 +27,7 @@ class Shape {
   // Product of all sizes but the last: the number of rows.
   std::int64_t rows() const;
 
-  // The same shape with one axis replaced, or with the first axis dropped.
+  // The same shape with one axis replaced, or the first axis removed.
   Shape with(int axis, std::int64_t size) const;
   Shape without_first() const;
 

@@ -37,7 +37,7 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::slice(std::int64_t begin, std::int64_t end) const {
-  require<ShapeError>(rank() >= 1 && 0 <= begin && begin <= end && end <= size(0), "slice: rows ", begin, " to ", end, " of ", shape_);
+  require<ShapeError>(rank() >= 1 && 0 <= begin && begin <= end && end <= size(0), "slice: no rows ", begin, " to ", end, " in ", shape_);
   Tensor view = detach();
   const std::size_t row_bytes = size(0) == 0 ? 0 : bytes() / static_cast<std::size_t>(size(0));
   view.offset_ += static_cast<std::size_t>(begin) * row_bytes;
@@ -95,11 +95,11 @@ std::span<std::byte> Tensor::host_bytes() {
 }
 
 void Tensor::check_host() const {
-  require<DeviceError>(device().kind == DeviceKind::Cpu, "tensor: expected elements on the CPU, they are on ", device());
+  require<DeviceError>(device().kind == DeviceKind::Cpu, "tensor: expected elements on the CPU, got elements on ", device());
 }
 
 void Tensor::check_dtype(DType wanted) const {
-  require<DTypeError>(dtype_ == wanted, "tensor: elements are ", dtype_, ", asked for ", wanted);
+  require<DTypeError>(dtype_ == wanted, "tensor: expected ", wanted, " elements, got ", dtype_);
 }
 
 Tensor empty(const Shape& shape, DType dtype, Device device) {

@@ -16,11 +16,11 @@ namespace mblm {
 class MemoryPool;
 struct Node;
 
-// A block of memory that tensors view, given back when the last of them goes.
+// A block of memory that tensors view. It is released with the last of them.
 class Storage {
  public:
   Storage(std::size_t bytes, Device device);  // from the current pool
-  // Memory that somebody else owns, on the CPU; `owner` is kept alive as long as the storage.
+  // CPU memory that `owner` owns; the storage keeps the owner alive.
   Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -40,7 +40,7 @@ class Storage {
 
 class Tensor {
  public:
-  Tensor() = default;  // undefined: stands for an argument that is not given
+  Tensor() = default;  // undefined: an argument that is not given
   Tensor(std::shared_ptr<Storage> storage, std::size_t byte_offset, Shape shape, DType dtype);
 
   bool defined() const { return storage_ != nullptr; }
@@ -54,7 +54,7 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device() : Device{}; }
   std::size_t bytes() const { return static_cast<std::size_t>(numel()) * size_of(dtype_); }
 
-  // Elements of a tensor on the CPU. Throws DeviceError for another device, DTypeError unless T is the element type.
+  // The elements of a tensor on the CPU. Throws DeviceError on another device, DTypeError unless T is the element type.
   // (Kernels use engine/kernel_data.h.)
   template <class T> T* host_data() {
     check_host();
@@ -66,24 +66,25 @@ class Tensor {
     check_dtype(dtype_of<T>);
     return static_cast<const T*>(address());
   }
-  // The same elements as bytes. Throws DeviceError for a tensor of another device.
+  // The same elements as bytes. Throws DeviceError on another device.
   std::span<const std::byte> host_bytes() const;
   std::span<std::byte> host_bytes();
 
-  // Views; they share elements and pass gradients. Throw ShapeError when they do not fit.
+  // Views: they share elements and propagate gradients. Throw ShapeError for a different number of elements and for rows out
+  // of range.
   Tensor reshape(const Shape& shape) const;
   Tensor slice(std::int64_t begin, std::int64_t end) const;  // rows [begin, end) of the first axis
 
   // The same elements without a history.
   Tensor detach() const;
-  // The same elements as a new leaf: gradients can be asked for it (engine/autograd.h).
+  // The same elements as a new leaf, whose gradient backward can return (engine/autograd.h). Throws DTypeError for integers.
   Tensor as_leaf() const;
   bool wants_grad() const { return node_ != nullptr; }
-  // True when no other tensor can see these elements.
+  // True when no other tensor shares the storage.
   bool storage_is_unshared() const { return storage_.use_count() == 1; }
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
-  // The only element, converted; waits for the device. Throws ShapeError unless there is exactly one.
+  // The only element, converted to double; waits for the device. Throws ShapeError unless there is exactly one.
   double item() const;
   // All elements, on the host. Throws DTypeError unless T is the element type.
   template <class T> std::vector<T> to_vector() const {
@@ -125,7 +126,7 @@ class Tensor {
   int output_index_ = 0;
 };
 
-// New tensors. `empty` leaves the elements as they come.
+// New tensors. `empty` does not initialize the elements.
 Tensor empty(const Shape& shape, DType dtype, Device device = {});
 Tensor zeros(const Shape& shape, DType dtype, Device device = {});
 Tensor empty_like(const Tensor& x);
@@ -144,6 +145,6 @@ template <class T> Tensor from_values(const Shape& shape, const std::vector<T>& 
 void fill_zero(Tensor& x);
 void copy_into(Tensor& to, const Tensor& from);  // same shape, dtype and device
 Tensor clone(const Tensor& x);                    // without history
-Tensor to_device(const Tensor& x, Device device);  // without history; the same handle when it is there already
+Tensor to_device(const Tensor& x, Device device);  // without history; shares elements if x is on that device
 
 }  // namespace mblm

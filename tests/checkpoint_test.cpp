@@ -150,7 +150,7 @@ TEST_CASE("parameters within a checkpoint get their gradients") {
 TEST_CASE("a checkpoint does not lose a gradient") {
   const Tensor x = scalar_of(2).as_leaf(), leaf = scalar_of(5).as_leaf();
   const Tensor other = tiny_add(leaf, leaf);
-  const std::string lost = "tiny_multiply: checkpointed, but used a tensor that wants a gradient and is neither an input nor a parameter";
+  const std::string lost = "tiny_multiply: a checkpointed function used a tensor that requires a gradient and is neither an input nor a parameter";
   const Tensor with_leaf = checkpoint("f", std::span(&x, 1), [&](std::span<const Tensor> in) { return tiny_multiply(in[0], leaf); });
   CHECK(error_text<GradientError>([&] { backward(with_leaf); }) == lost);
   const Tensor with_other = checkpoint("f", std::span(&x, 1), [&](std::span<const Tensor> in) { return tiny_multiply(in[0], other); });

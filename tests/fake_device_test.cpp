@@ -126,7 +126,7 @@ TEST_CASE("a run reads other values only where it logs a number") {
 
 TEST_CASE("tensors of the device are out of the reach of host code") {
   Tensor x = zeros(Shape{3}, DType::Float32, fake_device);
-  CHECK_THROWS_WITH_AS(x.host_data<float>(), "tensor: expected elements on the CPU, they are on cuda:0", DeviceError);
+  CHECK_THROWS_WITH_AS(x.host_data<float>(), "tensor: expected elements on the CPU, got elements on cuda:0", DeviceError);
   CHECK_THROWS_AS(x.host_bytes(), DeviceError);
   CHECK(x.to_vector<float>() == std::vector<float>(3, 0.0f));
 }

@@ -140,7 +140,7 @@ TEST_CASE("a name is taken once") {
   store.add_merged({{"b", Shape{1}, Init::normal()}, {"c", Shape{1}, Init::normal()}});
   store.add_constant("d", zeros(Shape{1}, DType::Float32));
   for (const char* name : {"a", "b", "c", "d"}) {
-    const std::string message = concat_text("parameters: the name ", name, " is taken");
+    const std::string message = concat_text("parameters: duplicate name ", name);
     CHECK(error_text<ValueError>([&] { store.add(name, Shape{1}, Init::normal()); }) == message);
     CHECK(error_text<ValueError>([&] { store.add_constant(name, Tensor{}); }) == message);
   }
@@ -152,7 +152,7 @@ TEST_CASE("what cannot be is refused") {
   ParameterStore store;
   const Parameter& w = store.add("w", Shape{2}, Init::normal());
   CHECK_THROWS_AS(store.add_merged({{"p", Shape{1, 2}, Init::normal()}, {"q", Shape{1, 3}, Init::normal()}}), ShapeError);
-  CHECK(error_text<Error>([&] { (void)w.tensor(); }) == "w: the parameter has no memory yet");
+  CHECK(error_text<Error>([&] { (void)w.tensor(); }) == "w: the parameter is not allocated yet");
   store.allocate(Device{});
   CHECK_THROWS_AS(store.add("late", Shape{2}, Init::normal()), Error);
   CHECK_THROWS_AS(store.allocate(Device{}), Error);

@@ -76,7 +76,7 @@ TEST_CASE("memory that there is not gives an error, and the pool goes on") {
   const PoolScope scope(pool);
   const Tensor x = zeros(Shape{100}, DType::Float32);
   const std::string text = error_text<MemoryError>([] { empty(Shape{std::int64_t{1} << 60}, DType::Float64); });
-  CHECK(text.starts_with("out of memory on cpu: asked for 9223372036854775808 bytes, in use are 512"));
+  CHECK(text.starts_with("out of memory on cpu: requested 9223372036854775808 bytes, 512 are in use"));
   CHECK(error_text<MemoryError>([] { empty(Shape{std::int64_t{1} << 62}, DType::Float64); }) ==
         "out of memory on cpu: (4611686018427387904) of float64 has more than 2^64 bytes");
   CHECK(pool->statistics().used_bytes == 512);

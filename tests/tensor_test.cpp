@@ -37,7 +37,7 @@ TEST_CASE("shapes print as tuples") {
 
 TEST_CASE("shapes refuse what cannot be") {
   constexpr std::int64_t large = std::int64_t{1} << 32;
-  CHECK(error_text<ShapeError>([] { Shape{2, -1}; }) == "shape: sizes are not negative, got -1");
+  CHECK(error_text<ShapeError>([] { Shape{2, -1}; }) == "shape: expected sizes of 0 or more, got -1");
   CHECK(error_text<ShapeError>([] { Shape{large, large}; }) == "shape: (4294967296, 4294967296) has more than 2^63 elements");
   CHECK_THROWS_AS((Shape{large, large, 0}), ShapeError);  // its number of rows would overflow
   CHECK_THROWS_AS((Shape{0, large, large}), ShapeError);
@@ -68,7 +68,7 @@ TEST_CASE("tensors hold what they are given") {
 
 TEST_CASE("tensors refuse other element types and sizes") {
   const Tensor x = zeros(Shape{2, 3}, DType::Float32);
-  CHECK(error_text<DTypeError>([&] { (void)x.host_data<double>(); }) == "tensor: elements are float32, asked for float64");
+  CHECK(error_text<DTypeError>([&] { (void)x.host_data<double>(); }) == "tensor: expected float64 elements, got float32");
   CHECK_THROWS_AS(x.to_vector<std::int64_t>(), DTypeError);
   CHECK_THROWS_AS(x.item(), ShapeError);
   CHECK_THROWS_AS(Tensor{}.item(), ShapeError);
