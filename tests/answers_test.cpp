@@ -149,7 +149,7 @@ TEST_CASE("data without answers has none, and a place outside the sequence is an
   model.initialize(1);
   CHECK(evaluate(model, *DatasetRegistry().make("files", {.path = folder / "text", .length = 32}), {.max_batches = 2}).answers.empty());
   CHECK(read_batch(Constant(1, 6), {0, 0, 1}).answers.front().first == 6);
-  CHECK(message_of<ValueError>([] { read_batch(Constant(1, 6), {0, 1, 1}); }) == "data: sequence 1: expected an answer within 8 ids, got 2 from 7");
+  CHECK(message_of<ValueError>([] { read_batch(Constant(1, 6), {0, 1, 1}); }) == "data: sequence 1: expected an answer within 8 ids, got 2 ids at 7");
 }
 
 }  // namespace mblm::testing

@@ -120,7 +120,7 @@ TEST_CASE("clevr: workers share the questions of training, not those of validati
   CHECK(folder.open(request) == nullptr);
   request.split = Split::Train;
   request.workers = 6;
-  CHECK(folder.error<FileError>(request) == folder.questions_file() + ": expected at least a question for each of 6 workers, found 5");
+  CHECK(folder.error<FileError>(request) == folder.questions_file() + ": expected at least one question for each of 6 workers, found 5");
 }
 
 TEST_CASE("clevr: a sample that does not fit is found when the data is opened") {
@@ -139,7 +139,7 @@ TEST_CASE("clevr: images that will not do are named") {
   const Folder folder({entry("Q?", "yes")});
   const auto error = [&] { return folder.error<Error>(folder.request()); };
   folder.write("images/train/a.png", "text");
-  CHECK(error() == folder.image_file() + ": expected a PNG image, found another kind of file");
+  CHECK(error() == folder.image_file() + ": expected a PNG image, found another file format");
   folder.write("images/train/a.png", two_pixels.substr(0, two_pixels.size() - 20));
   CHECK(error().starts_with(folder.image_file() + ": damaged PNG image: "));
   folder.write("images/train/a.png", png_file({.width = 2, .depth = 16}, std::string(12, 'x')));
@@ -148,7 +148,7 @@ TEST_CASE("clevr: images that will not do are named") {
   CHECK(error() == folder.image_file() + ": cannot be read: No such file or directory");
   folder.write("images/train/a.png", two_pixels);
   CHECK(folder.error<ValueError>(folder.request(plain + "crop_h_perc: 0.1\ncrop_w_perc: 0.5")) ==
-        folder.image_file() + ": crop: 1 columns and 0 rows on each side leave nothing of an image of 2 x 1");
+        folder.image_file() + ": crop: removing 1 columns and 0 rows on each side leaves nothing of an image of 2 x 1");
   CHECK(folder.error<ValueError>(folder.request(plain + "downsample_channels: 254\nshift_channels_start: 251")) ==
         folder.image_file() + ": shift_channels_start: expected at most 250 for 6 values per channel, got 251");
 }
@@ -166,17 +166,20 @@ TEST_CASE("clevr: questions that will not do are named") {
     CAPTURE(size);
     CHECK(error(good.substr(0, size)).starts_with("damaged JSON at byte "));
   }
-  CHECK(error("[1, 2]") == "expected a list `questions`, found none, or nothing in it");
-  CHECK(error(R"({"questions": {"question": "x"}})") == "expected a list `questions`, found none, or nothing in it");
-  CHECK(error(questions({})) == "expected a list `questions`, found none, or nothing in it");
-  CHECK(error(questions({entry("Q?", "no"), R"({"question": "Q?", "image_filename": "a.png"})"})) == "question 1: expected a text `answer`, found none");
-  CHECK(error(questions({R"({"question": 5, "answer": "no", "image_filename": "a.png"})"})) == "question 0: expected a text `question`, found none");
-  CHECK(error(questions({R"({"question": ["Q?"], "answer": "no", "image_filename": "a.png"})"})) == "question 0: expected a text `question`, found none");
+  CHECK(error("[1, 2]") == "expected a nonempty list `questions`");
+  CHECK(error(R"({"questions": {"question": "x"}})") == "expected a nonempty list `questions`");
+  CHECK(error(questions({})) == "expected a nonempty list `questions`");
+  CHECK(error(questions({entry("Q?", "no"), R"({"question": "Q?", "image_filename": "a.png"})"})) ==
+        "question 1: expected a text in field `answer`, there is none");
+  CHECK(error(questions({R"({"question": 5, "answer": "no", "image_filename": "a.png"})"})) ==
+        "question 0: expected a text in field `question`, there is none");
+  CHECK(error(questions({R"({"question": ["Q?"], "answer": "no", "image_filename": "a.png"})"})) ==
+        "question 0: expected a text in field `question`, there is none");
   std::filesystem::remove(file);
   CHECK(folder.error<FileError>(folder.request()) == file + ": cannot be read: No such file or directory");
   const Folder strange({entry("Q?", "yes"), entry("Q?", "maybe")});
   CHECK(strange.error<FileError>(strange.request(plain + "answer_categorical: true")) ==
-        strange.questions_file() + ": question 1: expected an answer of CLEVR for answer_categorical, found maybe");
+        strange.questions_file() + ": question 1: expected a CLEVR answer (answer_categorical), found maybe");
 }
 
 TEST_CASE("clevr: questions keep their texts, image and last function") {

@@ -81,9 +81,9 @@ TEST_CASE("a stream goes through the folders below, and tells what it leaves out
   stream.read(0, std::span(reinterpret_cast<std::uint8_t*>(text.data()), text.size()));
   CHECK(text == ".012345");
   const std::string path = folder.path().string();
-  CHECK(stream.warnings() == std::vector<std::string>{path + ": 2 left out (empty), such as " + path + "/a/none",
-                                                      path + ": 1 left out (hidden folder), such as " + path + "/.git",
-                                                      path + ": 1 left out (not a regular file), such as " + path + "/c/pipe"});
+  CHECK(stream.warnings() == std::vector<std::string>{path + ": 2 skipped (empty), e.g. " + path + "/a/none",
+                                                      path + ": 1 skipped (hidden folder), e.g. " + path + "/.git",
+                                                      path + ": 1 skipped (not a regular file), e.g. " + path + "/c/pipe"});
   CHECK(ByteStream(folder / "a/z").warnings().empty());
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a stream refuses links that do not end") {
   folder.write("a/b/file", "text");
   std::filesystem::create_directory_symlink(folder / "a", folder / "a/b/back");
   const std::string link = (folder / "a/b/back").string(), outer = (folder / "a").string();
-  CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": expected a folder, found a link to " + outer + ", which it lies in");
+  CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": expected a folder, got a link to " + outer + ", which contains it");
   std::filesystem::remove(link);
   std::filesystem::create_symlink("nowhere", link);
   CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": cannot be read: No such file or directory");
@@ -192,10 +192,10 @@ TEST_CASE("bad data is named") {
   const auto message = [&](const char* id, const std::string& path, std::int64_t length) {
     return message_of<FileError>([&] { make(id, path, Split::Train, length); });
   };
-  CHECK(message("pg19", root, 4) == root + "/train: expected a file or a folder, found nothing");
-  CHECK(message("files", root + "/no", 4) == root + "/no: expected a file or a folder, found nothing");
+  CHECK(message("pg19", root, 4) == root + "/train: expected a file or a folder, there is none");
+  CHECK(message("files", root + "/no", 4) == root + "/no: expected a file or a folder, there is none");
   std::filesystem::create_directory(folder / "train");
-  CHECK(message("pg19", root, 4) == root + "/train: expected files, found an empty folder");
+  CHECK(message("pg19", root, 4) == root + "/train: expected files, the folder contains none");
   folder.write("train/a", "");
   CHECK(message("pg19", root, 4) == root + "/train: expected at least 4 bytes of text for one sequence, found 0");
   folder.write("train/b", "abc");
@@ -217,7 +217,7 @@ TEST_CASE("a file that cannot be read, or gets shorter while in use, is named") 
   std::filesystem::resize_file(text, 6);
   CHECK(sequence(*dataset, 0, 0) == "0123");
   CHECK(message_of<FileError>([&] { sequence(*dataset, 0, 1); }) ==
-        text.string() + ": expected 10 bytes, found 6: the file became shorter while in use");
+        text.string() + ": expected 10 bytes, found 6: the file was truncated while in use");
 }
 
 TEST_CASE("a byte outside the vocabulary is named with its place") {
@@ -251,7 +251,7 @@ TEST_CASE("the registry takes data sets of a program's own") {
   CHECK_THROWS_AS(registry.add("pg19", {}), ValueError);
   CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, pg19masked, got pg20");
   const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
-  CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for the data set files, got x: 1");
+  CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for data set files, got x: 1");
 }
 
 }  // namespace mblm::testing

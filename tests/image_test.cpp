@@ -98,8 +98,8 @@ TEST_CASE("a PNG image of any kind with up to 8 bits becomes red, green and blue
 
 TEST_CASE("an image file that will not do is named with what is wrong") {
   const std::string good = png_file({.width = 100, .height = 100}, std::string(30000, 'x'));
-  CHECK(error_of("") == "expected a PNG image, found another kind of file");
-  CHECK(error_of("\xff\xd8\xff\xe0 a JPEG image") == "expected a PNG image, found another kind of file");
+  CHECK(error_of("") == "expected a PNG image, found another file format");
+  CHECK(error_of("\xff\xd8\xff\xe0 a JPEG image") == "expected a PNG image, found another file format");
   CHECK(error_of(png_file({.depth = 16}, std::string(6, 'x'))) == "expected an image with up to 8 bits per channel, found 16");
   CHECK(error_of(png_file({.width = 20000, .height = 20000}, "")) == "expected an image of at most 16777216 pixels, found 20000 x 20000");
   CHECK(error_of(png_file({.width = 4097, .height = 4096}, "")) == "expected an image of at most 16777216 pixels, found 4097 x 4096");

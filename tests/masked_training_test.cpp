@@ -155,7 +155,7 @@ TEST_CASE("masks and models must fit each other") {
   CHECK(error_text<ConfigError>([&] { Trainer(config, DatasetRegistry()); }) ==
         "io.dataset_id: expected a data set with masks, such as pg19masked, got pg19");
   CHECK(error_text<ConfigError>([&] { DatasetRegistry().make("pg19masked", {.path = config.io.dataset_dir, .length = 32}); }) ==
-        "io.dataset_id: expected a data set without masks, the model is no masked language model (params.mask_token_id, params.mblm_config)");
+        "io.dataset_id: expected a data set without masks, the model is not a masked language model (params.mask_token_id, params.mblm_config)");
   CHECK_FALSE(std::filesystem::exists(config.io.output_dir));
 }
 

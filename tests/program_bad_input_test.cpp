@@ -110,7 +110,7 @@ TEST_CASE("files that a text folder leaves out are reported once") {
   const ProgramResult result = run_program({"train", config});
   INFO(result.err);
   CHECK(result.status == 0);
-  const std::string warning = "mblm: warning: " + text + ": 1 left out (empty), such as " + text + "/deep/down/none.txt\n";
+  const std::string warning = "mblm: warning: " + text + ": 1 skipped (empty), e.g. " + text + "/deep/down/none.txt\n";
   const std::size_t at = result.err.find(warning);
   CHECK(at != std::string::npos);
   CHECK(result.err.find("left out", at + warning.size()) == std::string::npos);
@@ -124,7 +124,7 @@ TEST_CASE("a missing split") {
     const TemporaryFolder folder;
     const std::string config = prepare_tiny_run(folder), missing = (folder / "text" / split).string();
     std::filesystem::remove_all(missing);
-    check_refused(folder, {"train", config, "io.dataset_id=pg19"}, {missing + ": expected a file or a folder, found nothing"});
+    check_refused(folder, {"train", config, "io.dataset_id=pg19"}, {missing + ": expected a file or a folder, there is none"});
   }
 }
 
@@ -141,7 +141,7 @@ TEST_CASE("invalid questions and images") {
   for (const char* file : {"data/questions/CLEVR_train_questions.json", "data/questions/CLEVR_val_questions.json"})
     refused_with(file, json.substr(0, json.size() / 2), "damaged JSON at byte ");
   for (const std::string image : {"data/images/train/a.png", "data/images/val/a.png"}) {
-    refused_with(image, "GIF89a", "expected a PNG image, found another kind of file");
+    refused_with(image, "GIF89a", "expected a PNG image, found another file format");
     refused_with(image, png_file({.depth = 16}, "123456"), "expected an image with up to 8 bits per channel, found 16");
     refused_with(image, png_file({.width = 20000, .height = 20000}, ""), "expected an image of at most 16777216 pixels, found 20000 x 20000");
   }

@@ -236,7 +236,7 @@ TEST_CASE("a file that gets shorter during the run ends it with one line, and co
   const ProgramResult result = program.wait();
   write_file(file, text);
   CHECK(result.status == 1);
-  CHECK(result.err == concat_text("mblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file became shorter while in use\n"));
+  CHECK(result.err == concat_text("mblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n"));
   reference.check_end("shrunk", reference.resume("shrunk"));
 }
 

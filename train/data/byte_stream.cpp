@@ -27,23 +27,22 @@ std::int64_t size_of(const FileDescriptor& open, const std::filesystem::path& fi
 ByteStream::ByteStream(const std::filesystem::path& path) : path_(path) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
-  require<FileError>(std::filesystem::exists(status), path.string(), ": expected a file or a folder, found nothing");
+  require<FileError>(std::filesystem::exists(status), path.string(), ": expected a file or a folder, there is none");
   const bool is_folder = std::filesystem::is_directory(status);
   require<FileError>(is_folder || std::filesystem::is_regular_file(status), path.string(), ": expected a regular file or a folder");
   Paths around, files;
   if (is_folder) collect_files(path, around, files);
   else files.push_back(path);
-  require<FileError>(!files.empty(), path.string(), ": expected files, found an empty folder");
+  require<FileError>(!files.empty(), path.string(), ": expected files, the folder contains none");
   std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.native() < b.native(); });
   for (const std::filesystem::path& file : files) add(file);
 }
 
-// `around` are the folders that `folder` was found in.
 void ByteStream::collect_files(const std::filesystem::path& folder, Paths& around, Paths& files) {
   std::error_code error, ignored;
   for (const std::filesystem::path& outer : around)
-    require<FileError>(!std::filesystem::equivalent(outer, folder, ignored), folder.string(), ": expected a folder, found a link to ", outer.string(),
-                       ", which it lies in");
+    require<FileError>(!std::filesystem::equivalent(outer, folder, ignored), folder.string(), ": expected a folder, got a link to ", outer.string(),
+                       ", which contains it");
   around.push_back(folder);
   std::filesystem::directory_iterator entry(folder, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
@@ -74,7 +73,7 @@ void ByteStream::leave_out(const std::filesystem::path& path, const char* kind) 
 std::vector<std::string> ByteStream::warnings() const {
   std::vector<std::string> lines;
   for (const auto& [kind, left_out] : left_out_)
-    lines.push_back(concat_text(path_.string(), ": ", left_out.count, " left out (", kind, "), such as ", left_out.first.string()));
+    lines.push_back(concat_text(path_.string(), ": ", left_out.count, " skipped (", kind, "), e.g. ", left_out.first.string()));
   return lines;
 }
 
@@ -84,7 +83,8 @@ std::size_t ByteStream::file_at(std::int64_t position) const {
 
 void ByteStream::read(std::int64_t position, std::span<std::uint8_t> bytes) const {
   const std::int64_t count = static_cast<std::int64_t>(bytes.size());
-  require<ValueError>(position >= 0 && position <= size() - count, path_.string(), ": bytes ", position, " to ", position + count, " of ", size());
+  require<ValueError>(position >= 0 && position <= size() - count, path_.string(), ": expected a range of bytes in [0, ", size(), "), got [", position,
+                      ", ", position + count, ")");
   for (std::size_t file = file_at(position); !bytes.empty(); ++file) {
     const std::int64_t offset = position - starts_[file];
     const std::size_t here = std::min(bytes.size(), static_cast<std::size_t>(starts_[file + 1] - position));
@@ -104,7 +104,7 @@ void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<st
   if (got < 0) throw_file_error(files_[file], "cannot be read");
   if (got == std::ssize(bytes)) return;
   throw FileError(concat_text(files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ", size_of(open_, files_[file]),
-                              ": the file became shorter while in use"));
+                              ": the file was truncated while in use"));
 }
 
 std::string ByteStream::describe(std::int64_t position) const {

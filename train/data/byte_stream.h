@@ -1,4 +1,4 @@
-// Files as one stream of bytes.
+// Reads one or more files as one stream of bytes.
 #pragma once
 
 #include <cstdint>
@@ -13,27 +13,27 @@
 
 namespace mblm {
 
-// One file, or all files of a folder and of the folders below it, one after the other in order of their paths (bytes compared).
-// Links are followed. Left out are empty files, what is no regular file (a pipe) and folders below whose name begins with a dot
-// (.git). Opening it looks at the sizes and at whether each file can be read, not at the content.
-// Reads with pread, not through a memory map: a file that becomes shorter while in use is then an error message and not a
-// SIGBUS, and a sequence is copied (into ids) in any case. Thread-safe.
+// A file, or all files of a folder and its subfolders in order of their paths (compared as bytes). Follows links. Skips empty files,
+// files that are not regular (pipes), and subfolders whose names start with a dot (.git). The constructor checks that each file can
+// be opened and reads its size, not its content.
+// Reads with pread, not through a memory map: a file that is truncated while in use causes an error instead of a SIGBUS, and
+// sequences are copied (to ids) in any case. Thread-safe.
 class ByteStream {
  public:
-  // Throws FileError: nothing at `path`, a folder without files, a file or folder that cannot be read, folders that contain
-  // themselves by a link.
+  // Throws FileError for a missing path, a folder without files, a file or folder that cannot be read, and a link to a folder that
+  // contains the link.
   explicit ByteStream(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   std::int64_t size() const { return starts_.back(); }  // bytes
 
-  // Bytes [position, position + bytes.size()), which may cross files. Throws FileError.
+  // Reads bytes [position, position + bytes.size()), which may span several files. Throws FileError.
   void read(std::int64_t position, std::span<std::uint8_t> bytes) const;
 
-  // The file that a byte of the stream is in, and its place there: `FILE: offset N`, for messages.
+  // The file and offset of a byte of the stream, for messages: `FILE: offset N`.
   std::string describe(std::int64_t position) const;
 
-  // What a folder holds and the stream leaves out, a line for each kind: `FOLDER: 3 left out (empty), such as FILE`.
+  // One line for each kind of skipped entry: `FOLDER: 3 skipped (empty), e.g. FILE`.
   std::vector<std::string> warnings() const;
 
  private:
@@ -43,6 +43,7 @@ class ByteStream {
     std::filesystem::path first = {};
   };
 
+  // Adds the files of `folder` to `files`. `around` contains the enclosing folders.
   void collect_files(const std::filesystem::path& folder, Paths& around, Paths& files);
   void add(const std::filesystem::path& file);
   void leave_out(const std::filesystem::path& path, const char* kind);
@@ -51,10 +52,9 @@ class ByteStream {
 
   std::filesystem::path path_;
   Paths files_;
-  std::vector<std::int64_t> starts_{0};  // of each file in the stream, then the end
+  std::vector<std::int64_t> starts_{0};      // start of each file in the stream, then the end of the stream
   std::map<std::string, LeftOut> left_out_;  // by kind
-  // The file that was read last stays open: sequences mostly follow each other, and data sets have more files than a
-  // process may hold open.
+  // Only the last file read stays open: reads are mostly sequential, and data sets can have more files than a process can open.
   mutable std::mutex mutex_;
   mutable FileDescriptor open_;
   mutable std::size_t open_file_ = 0;

@@ -10,7 +10,7 @@
 namespace mblm {
 namespace {
 
-constexpr Range side{.minimum = 0, .maximum = 4096};  // pixels; two such sides make most_pixels
+constexpr Range side{.minimum = 0, .maximum = 4096};  // pixels; the product of two maximum sides is most_pixels
 constexpr Range values{.minimum = 0, .maximum = 255};
 constexpr Range quality{.minimum = 0, .maximum = 95};
 constexpr std::size_t parts_of_sample = 4;
@@ -43,7 +43,7 @@ bool is_set(const std::optional<T>& value) {
   return value.value_or(0) != 0;
 }
 
-// A text's bytes are below 256 and not negative, whatever `char` is.
+// Appends bytes as ids 0..255, independent of the signedness of `char`.
 void append(std::vector<std::int64_t>& ids, std::string_view text) {
   for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
 }
@@ -132,7 +132,7 @@ Clevr::Clevr(ClevrQuestions questions, std::filesystem::path images, ClevrArgume
     size_ = questions_.size() / request.workers;
     first_ = size_ * request.worker;
   }
-  require<FileError>(size_ > 0, questions_.path().string(), ": expected at least a question for each of ", request.workers, " workers, found ",
+  require<FileError>(size_ > 0, questions_.path().string(), ": expected at least one question for each of ", request.workers, " workers, found ",
                      questions_.size());
   check_answers();
   std::vector<std::int64_t> ids(static_cast<std::size_t>(length_));
@@ -144,7 +144,7 @@ Clevr::Clevr(ClevrQuestions questions, std::filesystem::path images, ClevrArgume
 void Clevr::check_answers() const {
   if (!arguments_.answer_categorical) return;
   for (std::int64_t i = 0; i < size_; ++i)
-    require<FileError>(clevr_answer_category(question(i).answer) != '\0', name_of_sample(i), ": expected an answer of CLEVR for answer_categorical, found ",
+    require<FileError>(clevr_answer_category(question(i).answer) != '\0', name_of_sample(i), ": expected a CLEVR answer (answer_categorical), found ",
                        question(i).answer);
 }
 
@@ -176,7 +176,7 @@ std::vector<std::int64_t> Clevr::text_ids(std::string_view text) const {
 }
 
 Clevr::Sample Clevr::sample(std::int64_t index) const {
-  require<ValueError>(index >= 0 && index < size_, "data: sequence ", index, " of ", size_);
+  require<ValueError>(index >= 0 && index < size_, "data: expected a sequence in [0, ", size_, "), got ", index);
   const ClevrQuestion q = question(index);
   const std::filesystem::path file = images_ / q.image;
   Sample sample{text_ids(q.question), {}, text_ids(answer_text(q))};

@@ -12,7 +12,7 @@
 
 namespace mblm {
 
-// Takes the events of nlohmann's parser. The fields that matter lie at fixed depths:
+// Handles the events of nlohmann's parser. The relevant fields are at fixed depths:
 //   1 {"questions": 2 [ 3 {"question": "...", "program": 4 [ 5 {"function": "..."} ] } ] }
 class ClevrQuestionsHandler : public nlohmann::json_sax<nlohmann::json> {
  public:
@@ -75,7 +75,7 @@ class ClevrQuestionsHandler : public nlohmann::json_sax<nlohmann::json> {
 
   void add_question() {
     const auto check = [&](const std::optional<std::string>& field, const char* name) {
-      require<FileError>(field.has_value(), to_.path_.string(), ": question ", to_.size(), ": expected a text `", name, "`, found none");
+      require<FileError>(field.has_value(), to_.path_.string(), ": question ", to_.size(), ": expected a text in field `", name, "`, there is none");
     };
     check(fields_.question, "question");
     check(fields_.answer, "answer");
@@ -99,7 +99,7 @@ class ClevrQuestionsHandler : public nlohmann::json_sax<nlohmann::json> {
   std::string root_key_;
   bool in_questions_ = false, in_program_ = false;
   Fields fields_;
-  std::optional<std::string>* target_ = nullptr;  // for the string that comes next
+  std::optional<std::string>* target_ = nullptr;  // receives the next string
 };
 
 ClevrQuestions::ClevrQuestions(const std::filesystem::path& path) : path_(path) {
@@ -107,13 +107,13 @@ ClevrQuestions::ClevrQuestions(const std::filesystem::path& path) : path_(path) 
   if (!file) throw_file_error(path, "cannot be read");
   ClevrQuestionsHandler handler(*this);
   nlohmann::json::sax_parse(file, &handler);
-  require<FileError>(!entries_.empty(), path.string(), ": expected a list `questions`, found none, or nothing in it");
+  require<FileError>(!entries_.empty(), path.string(), ": expected a nonempty list `questions`");
   entries_.shrink_to_fit();
   texts_.shrink_to_fit();
 }
 
 ClevrQuestion ClevrQuestions::operator[](std::int64_t index) const {
-  require<ValueError>(index >= 0 && index < size(), path_.string(), ": question ", index, " of ", size());
+  require<ValueError>(index >= 0 && index < size(), path_.string(), ": expected a question in [0, ", size(), "), got ", index);
   const Entry& entry = entries_[static_cast<std::size_t>(index)];
   const std::string_view texts = texts_;
   return {texts.substr(entry.text, entry.question), texts.substr(entry.text + entry.question, entry.answer), images_[entry.image],

@@ -9,14 +9,14 @@
 namespace mblm {
 namespace {
 
-// Row i of a tensor (B, L); empty for an undefined one.
+// Row i of a tensor (B, L); empty for an undefined tensor.
 template <class T>
 std::span<T> row_of(Tensor& x, std::int64_t i) {
   if (!x.defined()) return {};
   return {x.host_data<T>() + i * x.size(1), static_cast<std::size_t>(x.size(1))};
 }
 
-// 1 for all ids but padding; undefined without padding.
+// A mask with 0 for padding and 1 for other ids; undefined if there is no padding.
 Tensor without_padding(const Tensor& ids, std::int64_t pad_token_id) {
   const std::span<const std::int64_t> values(ids.host_data<std::int64_t>(), static_cast<std::size_t>(ids.numel()));
   if (std::find(values.begin(), values.end(), pad_token_id) == values.end()) return {};
@@ -45,7 +45,7 @@ DatasetRegistry::DatasetRegistry() {
 }
 
 void DatasetRegistry::add(const std::string& dataset_id, Make make) {
-  require<ValueError>(makers_.emplace(dataset_id, std::move(make)).second, "data sets: the id ", dataset_id, " is taken");
+  require<ValueError>(makers_.emplace(dataset_id, std::move(make)).second, "data sets: duplicate id ", dataset_id);
 }
 
 std::unique_ptr<Dataset> DatasetRegistry::make(const std::string& dataset_id, const DatasetRequest& request) const {
@@ -56,7 +56,8 @@ std::unique_ptr<Dataset> DatasetRegistry::make(const std::string& dataset_id, co
     throw ConfigError(concat_text("io.dataset_id: expected one of ", known, ", got ", dataset_id));
   }
   std::unique_ptr<Dataset> dataset = found->second(request);
-  require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split), " split");
+  require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split),
+                 " split, there is none");
   return dataset;
 }
 
@@ -69,7 +70,8 @@ std::vector<std::string> DatasetRegistry::ids() const {
 Batch read_batch(const Dataset& dataset, const BatchPlace& place) {
   const auto& [epoch, first, count, shuffle] = place;
   const std::int64_t length = dataset.length(), size = dataset.size(epoch);
-  require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: sequences ", first, " to ", first + count, " of ", size);
+  require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: expected sequences in [0, ", size, "), got [", first, ", ",
+                      first + count, ")");
   const SequenceParts parts = dataset.parts();
   const Shape shape{count, length};
   Batch batch{empty(shape, DType::Int64), parts.loss_mask ? empty(shape, DType::Float32) : Tensor(), parts.labels ? empty(shape, DType::Int64) : Tensor()};
@@ -82,7 +84,7 @@ Batch read_batch(const Dataset& dataset, const BatchPlace& place) {
     if (!parts.answers) continue;
     const Answer& answer = *answer_place;
     require<ValueError>(answer.first >= 0 && answer.count >= 0 && answer.first <= length - answer.count, "data: sequence ", index,
-                        ": expected an answer within ", length, " ids, got ", answer.count, " from ", answer.first);
+                        ": expected an answer within ", length, " ids, got ", answer.count, " ids at ", answer.first);
   }
   return batch;
 }
@@ -95,7 +97,7 @@ Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelCon
 
 ModelInput prepare_input(const ModelConfig& model, const Batch& batch) {
   if (!model.is_masked()) return prepare_input(model, batch.ids, {}, {}, batch.loss_mask);
-  require<ValueError>(batch.labels.defined(), "data: expected labels for a masked language model, found none");
+  require<ValueError>(batch.labels.defined(), "data: expected labels for a masked language model, there are none");
   return prepare_input(model, batch.ids, without_padding(batch.ids, model.pad_token_id), batch.labels, batch.loss_mask);
 }
 

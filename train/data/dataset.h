@@ -1,5 +1,5 @@
-// Data sets: sequences of ids, by epoch. Built in are clevr, files, pg19 and pg19masked; an embedding program adds its own by
-// deriving Dataset and registering it under an id, which a config then names (io.dataset_id).
+// Data sets: sequences of ids in epochs. Built in are clevr, files, pg19 and pg19masked. Embedding programs add data sets by deriving
+// Dataset and registering it under an id that a config can name (io.dataset_id).
 #pragma once
 
 #include <cstdint>
@@ -23,21 +23,21 @@ namespace mblm {
 enum class Split { Train, Validation, Test };
 std::string_view name_of(Split split);  // "train", "validation", "test"
 
-// The answer to a question in a sequence: ids [first, first + count). A model's answer is right when it is all of them; a token
-// that starts an answer is given and not part of it, one that ends it is. `kind` is the kind of question.
+// The answer to a question in a sequence: ids [first, first + count). A model's answer is correct if all ids match. The answer
+// includes its end token but not its start token, which the model is given. `kind` is the kind of question.
 struct Answer {
   std::string kind = {};
   std::int64_t first = 0, count = 0;
 };
 
-// What the sequences of a data set have beside their ids.
+// The optional parts of a data set's sequences.
 struct SequenceParts {
-  bool loss_mask = false;  // a loss weight for each id; without it all count alike
-  bool labels = false;     // for a masked language model: the ids have mask tokens, and labels say what belongs there
-  bool answers = false;    // for questions: an evaluation counts the answers by kind
+  bool loss_mask = false;  // a loss weight for each id; without it all ids have weight 1
+  bool labels = false;     // for masked language models: ids contain mask tokens, labels contain the original ids
+  bool answers = false;    // for questions: an evaluation counts correct answers by kind
 };
 
-// Where a data set writes a sequence: `length` of each part that it has. The parts that it does not have are empty, or null.
+// The destination of a sequence. Each part of the data set has `length` elements; the other parts are empty or null.
 struct Sequence {
   std::span<std::int64_t> ids;
   std::span<float> loss_mask = {};
@@ -45,55 +45,55 @@ struct Sequence {
   Answer* answer = nullptr;
 };
 
-// The sequences of one split, or of one worker's share of it. Nothing is remembered between calls: what is read is a
-// function of (epoch, index), so a run can go on from any place.
+// The sequences of one split, or of one worker's share of it. A data set has no mutable state: a sequence is a function of (epoch,
+// index), so that a run can resume at any place.
 class Dataset {
  public:
   virtual ~Dataset() = default;
 
-  virtual std::int64_t size(std::int64_t epoch) const = 0;  // sequences in an epoch; at least one in epoch 0
-  virtual std::int64_t length() const = 0;                  // ids in each sequence
-  virtual SequenceParts parts() const { return {}; }        // the same at each call
-  // Writes sequence `index` of an epoch. Throws FileError, ValueError for an id outside the vocabulary. Several threads may
-  // read at once.
+  virtual std::int64_t size(std::int64_t epoch) const = 0;  // number of sequences in an epoch; at least one in epoch 0
+  virtual std::int64_t length() const = 0;                  // number of ids in each sequence
+  virtual SequenceParts parts() const { return {}; }        // must return the same value at each call
+  // Writes sequence `index` of an epoch to `out`. Must be thread-safe. Throws FileError, and ValueError for an id outside the
+  // vocabulary.
   virtual void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const = 0;
 
-  // What a person should know of the files, such as what was left out: a line each, beginning with the path.
+  // Warnings for the user, e.g. about skipped files: one line each, starting with the path.
   virtual std::vector<std::string> warnings() const { return {}; }
 };
 
-// How the sequences of a masked language model lose ids.
+// How ids of sequences are masked for a masked language model.
 struct Masking {
   std::int64_t mask_token_id = 0;
-  double probability = 0;  // of each id
+  double probability = 0;  // that an id is masked
 };
 
-// What a data set is made from.
+// The arguments for opening a data set.
 struct DatasetRequest {
   std::filesystem::path path = {};                    // io.dataset_dir
-  std::shared_ptr<const std::string> arguments = {};  // io.dataset_args as YAML text; null: none
+  std::shared_ptr<const std::string> arguments = {};  // io.dataset_args as YAML text; null without arguments
   Split split = Split::Train;
-  std::int64_t length = 0;                       // ids in one sequence
+  std::int64_t length = 0;                       // number of ids in a sequence
   std::int64_t num_tokens = 256, pad_token_id = 0;
   std::optional<Masking> masking = {};           // set for a masked language model
   std::uint64_t seed = 0;
-  std::int64_t worker = 0, workers = 1;          // the share of the training split; the other splits are not cut
+  std::int64_t worker = 0, workers = 1;          // select the worker's share of the training split; other splits are not divided
 };
 
-// The masking that a config asks for, if it does.
+// The masking of a config; nothing if its model is not masked.
 std::optional<Masking> masking_of(const RunConfig& config);
 
-// The data sets that a config can name. A value, not a global: an embedding program makes one, adds its own and passes it on.
+// The data sets that a config can name. Embedding programs create a registry, add their data sets and pass it on.
 class DatasetRegistry {
  public:
-  // Gives null when the data set has no such split, which only the test split may be.
+  // Returns null if the data set has no test split. The other splits are required.
   using Make = std::function<std::unique_ptr<Dataset>(const DatasetRequest&)>;
 
   DatasetRegistry();  // clevr, files, pg19, pg19masked
-  // Throws ValueError when the id is there already.
+  // Throws ValueError for a duplicate id.
   void add(const std::string& dataset_id, Make make);
   bool has(const std::string& dataset_id) const { return makers_.count(dataset_id) != 0; }
-  // Throws ConfigError for an unknown id, FileError for files that are missing or too short.
+  // Throws ConfigError for an unknown id, FileError for missing or too short files.
   std::unique_ptr<Dataset> make(const std::string& dataset_id, const DatasetRequest& request) const;
   std::vector<std::string> ids() const;  // in order of name
 
@@ -101,7 +101,7 @@ class DatasetRegistry {
   std::map<std::string, Make> makers_;
 };
 
-// Which sequences a batch has: [first, first + count) of an epoch, in the shuffled order of `shuffle` when it is given.
+// The sequences of a batch: [first, first + count) of an epoch, in an order shuffled by `shuffle` if it is set.
 struct BatchPlace {
   std::int64_t epoch = 0, first = 0, count = 0;
   std::optional<RandomKey> shuffle = {};
@@ -110,18 +110,18 @@ struct BatchPlace {
 // All tensors are on the CPU.
 struct Batch {
   Tensor ids = {};                   // (B, L) int64
-  Tensor loss_mask = {};             // (B, L) float32; undefined for ones
+  Tensor loss_mask = {};             // (B, L) float32; undefined means ones
   Tensor labels = {};                // (B, L) int64; undefined without labels
-  std::vector<Answer> answers = {};  // B, none without answers
-  ModelInput input = {};             // what a model's loss is computed from, where the batch is read for a model
+  std::vector<Answer> answers = {};  // B answers; empty without answers
+  ModelInput input = {};             // the input of a model's loss, if the batch is read for a model
 };
 
 Batch read_batch(const Dataset& dataset, const BatchPlace& place);
-// For a model: with `input`. Throws as prepare_input too.
+// Reads a batch for a model and prepares its `input`. Throws also as prepare_input.
 Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelConfig& model);
 
-// The `input` of a batch. A masked language model attends to all ids but padding. Throws ValueError when such a model gets no
-// labels, and what prepare_input of mblm/model_input.h throws.
+// Prepares the `input` of a batch. A masked language model attends to all ids except padding. Throws ValueError if a masked language
+// model gets no labels, and as prepare_input of mblm/model_input.h.
 ModelInput prepare_input(const ModelConfig& model, const Batch& batch);
 
 }  // namespace mblm

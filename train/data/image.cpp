@@ -18,8 +18,8 @@ struct CloseFile {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
 
-// libpng's objects for one file. Errors of libpng leave its functions by longjmp, which passes over destructors: only what
-// `run` calls may call libpng, and it must not have objects that need one.
+// The libpng objects for one file. libpng reports errors by longjmp, which skips destructors: functions that can fail are called
+// through `run` and must not have local objects with destructors.
 class PngReader {
  public:
   explicit PngReader(const std::filesystem::path& path) : path_(path), file_(std::fopen(path.c_str(), "rb")) {
@@ -29,7 +29,7 @@ class PngReader {
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ != nullptr) return;
     png_destroy_read_struct(&png_, nullptr, nullptr);
-    throw MemoryError(path.string() + ": libpng has no memory");
+    throw MemoryError(path.string() + ": not enough memory for libpng");
   }
   ~PngReader() { png_destroy_read_struct(&png_, &info_, nullptr); }
   PngReader(const PngReader&) = delete;
@@ -53,7 +53,7 @@ class PngReader {
     png_byte start[8] = {};
     const std::size_t got = std::fread(start, 1, sizeof start, file_.get());
     if (got < sizeof start && std::ferror(file_.get()) != 0) throw_file_error(path_, "cannot be read");
-    require<FileError>(png_sig_cmp(start, 0, sizeof start) == 0, path_.string(), ": expected a PNG image, found another kind of file");
+    require<FileError>(png_sig_cmp(start, 0, sizeof start) == 0, path_.string(), ": expected a PNG image, found another file format");
   }
 
   void run(void (*step)(PngReader&)) {
@@ -64,7 +64,7 @@ class PngReader {
   void read_header() {
     png_init_io(png_, file_.get());
     png_set_sig_bytes(png_, 8);
-    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_header has a message of its own
+    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);  // check_header reports sizes above the limit
     png_read_info(png_, info_);
   }
 
@@ -110,8 +110,8 @@ Image read_png(const std::filesystem::path& path) { return PngReader(path).read(
 
 Image cropped(const Image& image, std::int64_t columns, std::int64_t rows) {
   const std::int64_t width = image.width - 2 * columns, height = image.height - 2 * rows;
-  require<ValueError>(columns >= 0 && rows >= 0 && width > 0 && height > 0, "crop: ", columns, " columns and ", rows,
-                      " rows on each side leave nothing of an image of ", image.width, " x ", image.height);
+  require<ValueError>(columns >= 0 && rows >= 0 && width > 0 && height > 0, "crop: removing ", columns, " columns and ", rows,
+                      " rows on each side leaves nothing of an image of ", image.width, " x ", image.height);
   Image result(width, height);
   for (std::int64_t y = 0; y < height; ++y) std::copy_n(image.row(rows + y) + columns * 3, width * 3, result.row(y));
   return result;

@@ -1,4 +1,4 @@
-// Images of 8-bit red, green and blue.
+// RGB images with 8 bits per channel.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +19,15 @@ struct Image {
   std::uint8_t* row(std::int64_t y) { return pixels.data() + y * width * 3; }
 };
 
-inline constexpr std::int64_t most_pixels = std::int64_t{1} << 24;  // of an image that is read or made; 48 MiB
+inline constexpr std::int64_t most_pixels = std::int64_t{1} << 24;  // limit for images; 48 MiB
 
-// A PNG file with up to 8 bits per channel, with the values that are in it: alpha is dropped, gray is repeated, smaller
-// depths are spread over 0..255, gamma and colour profiles are ignored. Throws FileError, naming the file, when it is
-// missing, damaged, cut, no PNG, has 16 bits per channel or more than `most_pixels`.
+// Reads a PNG file with up to 8 bits per channel. Drops alpha, converts gray to RGB, scales smaller depths to 0..255, and ignores
+// gamma and color profiles. Throws FileError, naming the file, if it is missing, damaged, truncated, not PNG, has 16 bits per channel
+// or more than `most_pixels`.
 Image read_png(const std::filesystem::path& path);
 
-// Without `columns` columns on the left and on the right, and `rows` rows at the top and at the bottom. Something must be left.
+// Removes `columns` columns on the left and on the right, and `rows` rows at the top and at the bottom. Throws ValueError if nothing
+// remains.
 Image cropped(const Image& image, std::int64_t columns, std::int64_t rows);
 
 }  // namespace mblm

@@ -11,8 +11,8 @@
 namespace mblm {
 namespace {
 
-// libjpeg's objects for one stream. Its errors leave its functions by longjmp, which passes over destructors: only `compress`
-// calls libjpeg, and has no objects that need one.
+// The libjpeg objects for one stream. libjpeg reports errors by longjmp, which skips destructors: functions that can fail are called
+// in `compress`, which has no local objects with destructors.
 class JpegWriter {
  public:
   JpegWriter() {
@@ -63,7 +63,7 @@ class JpegWriter {
   jpeg_error_mgr errors_{};
   std::jmp_buf jump_{};
   char message_[JMSG_LENGTH_MAX] = {};
-  unsigned char* buffer_ = nullptr;  // of malloc
+  unsigned char* buffer_ = nullptr;  // allocated by libjpeg with malloc
   unsigned long size_ = 0;
 };
 

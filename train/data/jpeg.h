@@ -1,13 +1,13 @@
-// JPEG streams.
+// JPEG encoder.
 #pragma once
 
 #include "train/data/image.h"
 
 namespace mblm {
 
-// Baseline JPEG as libjpeg-turbo writes it by default: slow integer DCT, standard Huffman tables. In RGB with an Adobe marker
-// and all channels in full size, or in YCbCr with a JFIF header and 4:2:0 subsampling. `quality` is 1 to 100. Throws
-// ValueError for an image that JPEG cannot hold (a side above 65500 pixels).
+// Encodes an image as baseline JPEG with the defaults of libjpeg-turbo: slow integer DCT, standard Huffman tables. RGB streams have an
+// Adobe marker and no subsampling; YCbCr streams have a JFIF header and 4:2:0 subsampling. `quality` is 1 to 100. Throws ValueError
+// for images that are too large for JPEG (a side above 65500 pixels).
 std::vector<std::uint8_t> jpeg_stream(const Image& image, int quality, bool in_rgb);
 
 }  // namespace mblm

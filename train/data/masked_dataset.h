@@ -1,4 +1,4 @@
-// Data sets for masked language models, made from others.
+// Masks the sequences of a data set for masked language models.
 #pragma once
 
 #include <memory>
@@ -7,13 +7,13 @@
 
 namespace mblm {
 
-// The sequences of another data set, each id replaced by `mask_token_id` with probability `masking.probability`; the labels
-// are the original ids at these places. Answers are left out. Which places is a function of the seed, the split, the worker, the epoch and the
-// id's place in the epoch: a sequence that is read again is masked alike.
+// The sequences of another data set, in which each id is replaced by `mask_token_id` with probability `masking.probability`. The
+// labels are the original ids at these places. Answers are dropped. The masked places are a function of the seed, the split, the
+// worker, the epoch and the place of the id in the epoch, so that a sequence is masked identically at each read.
 class MaskedDataset final : public Dataset {
  public:
-  // Takes its masking, seed, split and worker from `request`. Throws ConfigError when that has no masking, ValueError for a
-  // data set that has labels already.
+  // Uses masking, seed, split and worker of `request`. Throws ConfigError if the request has no masking, ValueError if the original
+  // data set already has labels.
   MaskedDataset(std::unique_ptr<Dataset> original, const DatasetRequest& request);
 
   std::int64_t size(std::int64_t epoch) const override { return original_->size(epoch); }
@@ -25,7 +25,7 @@ class MaskedDataset final : public Dataset {
  private:
   const std::unique_ptr<Dataset> original_;
   const Masking masking_;
-  const RandomKey key_;  // of epoch 0
+  const RandomKey key_;  // for epoch 0
 };
 
 }  // namespace mblm

@@ -41,11 +41,11 @@ void Prefetcher::work() {
     outcomes_[number] = std::move(outcome);
     ready_.notify_one();
   }
-  ready_.notify_one();  // the end may be what is waited for
-  room_.notify_all();   // by threads that wait for room, and need none at the end
+  ready_.notify_one();  // `next` also waits for the end
+  room_.notify_all();   // wakes threads that wait for room, so that they finish
 }
 
-// The next place and its number, once there is room for its batch; none at the end.
+// Waits for room, then returns the next place and its batch number; nothing at the end.
 std::optional<BatchPlace> Prefetcher::claim(std::unique_lock<std::mutex>& lock, std::int64_t& number) {
   room_.wait(lock, [this] { return at_end_ || claimed_ - taken_ < most_ahead_; });
   if (at_end_) return {};
@@ -79,7 +79,7 @@ std::optional<Batch> Prefetcher::next() {
   auto entry = outcomes_.extract(taken_++);
   room_.notify_one();
   if (!entry.mapped().error) return std::move(entry.mapped().batch);
-  taken_ = claimed_;  // batches after the one that failed are not given out
+  taken_ = claimed_;  // drops the batches after the failed one
   outcomes_.clear();
   at_end_ = true;
   std::rethrow_exception(entry.mapped().error);

@@ -1,4 +1,4 @@
-// Batches that are ready before they are asked for.
+// Reads batches in advance.
 #pragma once
 
 #include <condition_variable>
@@ -15,25 +15,26 @@
 
 namespace mblm {
 
-// Threads that read batches for a model ahead (read_batch), so that a training step does not wait for files, images and checks. The batches and their order
-// are those of the places, for any number of threads. For one thread that takes the batches.
+// Reads batches for a model (read_batch) in threads of its own, so that a training step does not wait for files, image decoding and
+// checks. The batches and their order are given by the places and do not depend on the number of threads. Only one thread may call
+// `next`.
 class Prefetcher {
  public:
-  // The places one after the other, none at the end. Called from the reading threads, by one at a time.
+  // Returns the next place, or nothing at the end. The reading threads call it, one at a time.
   using NextPlace = std::function<std::optional<BatchPlace>()>;
 
-  // `dataset` must live as long. 2 * threads batches at most are ready or on their way.
+  // `dataset` must outlive this object. At most 2 * threads batches are ready or being read.
   Prefetcher(const Dataset& dataset, const ModelConfig& model, NextPlace next_place, int threads = default_threads());
-  // Waits for reads that have begun.
+  // Waits for reads in progress.
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
 
-  // The next batch, which it waits for where it is not ready; none after the last place. An error in reading a batch is thrown
-  // in that batch's turn, as it was; after that there are no batches.
+  // Waits for the next batch and returns it; nothing after the last place. If reading a batch failed, rethrows the error in place of
+  // the batch and returns nothing from then on.
   std::optional<Batch> next();
 
-  // How long `next` has waited so far, in seconds.
+  // Total time that `next` has waited, in seconds.
   double waited_seconds() const { return waited_seconds_; }
 
   static int default_threads();  // half of the processors, at most 8
@@ -54,11 +55,11 @@ class Prefetcher {
   const std::int64_t most_ahead_;
   double waited_seconds_ = 0;
 
-  std::mutex mutex_;  // of all that follows
+  std::mutex mutex_;  // protects the members below
   std::condition_variable room_, ready_;
-  std::map<std::int64_t, Outcome> outcomes_;  // by the number of the batch
-  std::int64_t claimed_ = 0, taken_ = 0;      // batches whose reading began, that were given out
-  bool at_end_ = false;                       // nothing more is read: the places ended, something failed, or it is over
+  std::map<std::int64_t, Outcome> outcomes_;  // by batch number
+  std::int64_t claimed_ = 0, taken_ = 0;      // number of batches claimed by threads, returned by `next`
+  bool at_end_ = false;                       // no more reads start: no places left, an error, or destruction
   std::vector<std::thread> threads_;
 };
 

@@ -9,13 +9,13 @@
 namespace mblm {
 namespace {
 
-constexpr int fraction_bits = 22;  // 8 bits of a pixel, 2 for sums of weights beyond 1 and the sign fit beside them
+constexpr int fraction_bits = 22;  // leaves 10 bits of int32: 8 for a pixel, 2 for the sign and absolute sums of weights above 1
 constexpr double half_width = 3;   // of the filter
 
 double sinc(double t) { return t == 0 ? 1 : std::sin(t * std::numbers::pi) / (t * std::numbers::pi); }
 double lanczos3(double t) { return t >= -half_width && t < half_width ? sinc(t) * sinc(t / half_width) : 0; }
 
-// The pixels that make one pixel, [first, first + weights), and their fixed-point weights from weights[offset] on.
+// An output pixel is computed from pixels [first, first + count) with the fixed-point weights from weights[offset] on.
 struct Taps {
   std::int64_t first, count, offset;
 };

@@ -13,7 +13,7 @@ struct ByteRange {
   std::int64_t begin, end;
 };
 
-// The ranges of the splits in a stream of `size` bytes: train, test, validation.
+// The range of a split in a stream of `size` bytes. The splits are in the order train, test, validation.
 ByteRange range_of(Split split, std::int64_t size) {
   const std::int64_t share = size / 20, validation = size - share, test = validation - share;
   switch (split) {
@@ -25,7 +25,7 @@ ByteRange range_of(Split split, std::int64_t size) {
 }
 
 void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
-  require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for the data set ", dataset_id, ", got ",
+  require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for data set ", dataset_id, ", got ",
                        request.arguments == nullptr ? "" : *request.arguments);
 }
 
@@ -57,7 +57,7 @@ void ByteSequences::check_bytes(std::int64_t num_tokens) const {
 std::int64_t ByteSequences::size(std::int64_t epoch) const { return (bytes_ - epoch % length_) / length_; }
 
 void ByteSequences::read(std::int64_t epoch, std::int64_t index, const Sequence& out) const {
-  require<ValueError>(index >= 0 && index < size(epoch), "data: sequence ", index, " of ", size(epoch));
+  require<ValueError>(index >= 0 && index < size(epoch), "data: expected a sequence in [0, ", size(epoch), "), got ", index);
   const std::int64_t position = start_ + epoch % length_ + index * length_;
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(length_));
   stream_->read(position, bytes);
