@@ -1,4 +1,4 @@
-// Workers by MPI. The module that the library opens under a launcher (train/communicator.h); MPI is used here and nowhere else.
+// The MPI module: communication of workers. The library loads it under a launcher (train/communicator.h). Only this file uses MPI.
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 
@@ -14,17 +14,18 @@
 namespace mblm {
 namespace {
 
-// Values that a worker sums at a time, 1 MiB: two buffers of W times as many stay small beside a model, counts far below 2^31.
+// Number of values that a worker sums at a time, 1 MiB. Two buffers of W chunks are small compared with a model, and counts are far
+// below 2^31.
 constexpr std::size_t chunk = std::size_t{1} << 18;
 
 class MpiCommunicator final : public Communicator {
  public:
-  // Errors of MPI end all workers, with MPI's own message: it is the default, and nobody is left to talk to.
+  // MPI errors abort all workers with MPI's message (the default): after an error communication is no longer possible.
   MpiCommunicator() {
     int is_initialized = 0, is_finalized = 0, provided = 0;
     MPI_Initialized(&is_initialized);
     MPI_Finalized(&is_finalized);
-    require(is_finalized == 0, "mpi: expected one communicator in a process, found MPI finalised");
+    require(is_finalized == 0, "mpi: MPI is already finalized; a process can open one communicator");
     owns_mpi_ = is_initialized == 0;
     if (owns_mpi_) MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_dup(MPI_COMM_WORLD, &workers_);
@@ -62,8 +63,8 @@ class MpiCommunicator final : public Communicator {
       MPI_Bcast(bytes.data() + done, static_cast<int>(std::min(piece, bytes.size() - done)), MPI_BYTE, 0, workers_);
   }
 
-  // Each worker sums a part of the values, in order of rank, and hands it to the others: the traffic of a ring, and an order
-  // that does not depend on the algorithm that MPI takes for a reduction.
+  // Each worker sums one part of the values in order of rank and sends it to the others. This has the traffic of a ring reduction, and
+  // the order of the sums does not depend on MPI's reduction algorithm.
   void sum(Tensor& x) override {
     std::span<float> values(x.host_data<float>(), static_cast<std::size_t>(x.numel()));
     const std::size_t workers = static_cast<std::size_t>(size_), whole = chunk * workers;
@@ -76,10 +77,10 @@ class MpiCommunicator final : public Communicator {
   }
 
  private:
-  // Of W parts of `part` values.
+  // Sums W parts of `part` values each.
   void sum_parts(float* values, std::size_t part) {
     const int count = static_cast<int>(part);
-    MPI_Alltoall(values, count, MPI_FLOAT, parts_.data(), count, MPI_FLOAT, workers_);  // this worker's part, of each worker
+    MPI_Alltoall(values, count, MPI_FLOAT, parts_.data(), count, MPI_FLOAT, workers_);  // receives this worker's part from each worker
     float* sum = parts_.data();
     for (std::size_t r = 1; r < static_cast<std::size_t>(size_); ++r) {
       const float* other = sum + r * part;

@@ -169,9 +169,12 @@ TEST_CASE("clevr: questions that will not do are named") {
   CHECK(error("[1, 2]") == "expected a nonempty list `questions`");
   CHECK(error(R"({"questions": {"question": "x"}})") == "expected a nonempty list `questions`");
   CHECK(error(questions({})) == "expected a nonempty list `questions`");
-  CHECK(error(questions({entry("Q?", "no"), R"({"question": "Q?", "image_filename": "a.png"})"})) == "question 1: expected a text in field `answer`, there is none");
-  CHECK(error(questions({R"({"question": 5, "answer": "no", "image_filename": "a.png"})"})) == "question 0: expected a text in field `question`, there is none");
-  CHECK(error(questions({R"({"question": ["Q?"], "answer": "no", "image_filename": "a.png"})"})) == "question 0: expected a text in field `question`, there is none");
+  CHECK(error(questions({entry("Q?", "no"), R"({"question": "Q?", "image_filename": "a.png"})"})) ==
+        "question 1: expected a text in field `answer`, there is none");
+  CHECK(error(questions({R"({"question": 5, "answer": "no", "image_filename": "a.png"})"})) ==
+        "question 0: expected a text in field `question`, there is none");
+  CHECK(error(questions({R"({"question": ["Q?"], "answer": "no", "image_filename": "a.png"})"})) ==
+        "question 0: expected a text in field `question`, there is none");
   std::filesystem::remove(file);
   CHECK(folder.error<FileError>(folder.request()) == file + ": cannot be read: No such file or directory");
   const Folder strange({entry("Q?", "yes"), entry("Q?", "maybe")});

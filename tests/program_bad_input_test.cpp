@@ -213,9 +213,9 @@ TEST_CASE("an invalid output folder") {
   std::filesystem::create_directories(folder / "runs/tiny_1");
   check_refused(folder, {"train", config}, {folder / "runs/tiny_1"});  // the run's folder exists already
   const std::string longer(300, 'a');
-  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new/deep").string(), "io.name_model=" + longer}, {longer, "cannot make the run's folder: "});
-  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new").string() + "/" + longer}, {longer, "cannot make the output folder: "});
-  check_refused(folder, {"train", config, "io.output_dir=/proc/runs"}, {"/proc/runs: cannot make the output folder: "});  // also for root
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new/deep").string(), "io.name_model=" + longer}, {longer, "cannot create the run folder: "});
+  check_refused(folder, {"train", config, "io.output_dir=" + (folder / "new").string() + "/" + longer}, {longer, "cannot create the output folder: "});
+  check_refused(folder, {"train", config, "io.output_dir=/proc/runs"}, {"/proc/runs: cannot create the output folder: "});  // also for root
 }
 
 TEST_CASE("truncated checkpoints and invalid headers") {

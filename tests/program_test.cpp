@@ -155,7 +155,7 @@ TEST_CASE("a masked language model trains, is evaluated and described, and does 
 TEST_CASE("answers to questions are counted by kind of question") {
   const TemporaryFolder folder;
   const std::string run = train(prepare_clevr_run(folder));
-  CHECK(contains(read_file(run + "/train.log"), concat_text(" of ", clevr_questions, " answers right\n")));
+  CHECK(contains(read_file(run + "/train.log"), concat_text(" of ", clevr_questions, " answers correct\n")));
   CHECK(contains(read_file(run + "/train.log"), ", expected \""));  // in the samples
   const ProgramResult table = run_program({"eval", run, "--split", "validation"});
   CHECK(table.status == 0);

@@ -194,9 +194,9 @@ TEST_CASE("a damaged state gives way to the one before, with a warning") {
   const std::vector<std::string> before = listing(reference.run("damaged"));
   const ProgramResult refused = run_program(reference.resume("damaged"));
   CHECK(refused.status == 1);
-  CHECK(contains(refused.err, states[0].string() + ": expected the checksum "));
+  CHECK(contains(refused.err, states[0].string() + ": expected checksum "));
   CHECK(contains(refused.err, states[1].string()));
-  CHECK(contains(refused.err, "no whole state is left"));
+  CHECK(contains(refused.err, "no intact state is left"));
   CHECK(listing(reference.run("damaged")) == before);
 
   write_file(states[0], older);
@@ -204,7 +204,7 @@ TEST_CASE("a damaged state gives way to the one before, with a warning") {
   const ProgramResult result = run_program(reference.resume("damaged"));
   INFO(result.err);
   CHECK(result.status == 0);
-  CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": expected the checksum "));
+  CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": expected checksum "));
   CHECK(contains(result.err, states[0].string()));
   CHECK(fs::exists(states[1].string() + ".damaged"));
   check_same(reference.run("damaged"), reference.outcome);
@@ -255,7 +255,7 @@ TEST_CASE("one program at a time works on a run") {
   const ProgramResult stopped = program.wait();
   INFO(stopped.err);
   CHECK(stopped.status == 128 + SIGTERM);
-  CHECK(contains(run_program(reference.train("locked")).err, "set io.run_id to another name, or go on with mblm resume"));
+  CHECK(contains(run_program(reference.train("locked")).err, "set another io.run_id, or resume the run with mblm resume"));
 }
 
 TEST_CASE("a run keeps the fields that decide what it computes") {
@@ -278,7 +278,7 @@ TEST_CASE("a run keeps the fields that decide what it computes") {
   refused({"io.output_dir=elsewhere"}, {"io.output_dir: expected no other value", "elsewhere"});
   refused({"train.speed=1"}, {"train.speed"});
   for (const char* split : {"train", "validation", "test"}) reference.folder.write(std::string("other/") + split + "/a.txt", words(2000));
-  refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"expected the training data that the run has used so far, of 125 sequences, found"});
+  refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"expected the training data of the run, 125 sequences, found"});
 
   fs::rename(run, reference.folder / "moved");  // a folder may be anywhere
   const ProgramResult moved = run_program({"resume", reference.folder / "moved", "train.save_state_every=5", "train.on_nonfinite=skip",
@@ -296,7 +296,7 @@ TEST_CASE("what is no run cannot go on") {
   for (const char* name : {"none", "file", "bare"}) {
     const ProgramResult result = run_program({"resume", folder / name});
     CHECK(result.status == 1);
-    CHECK(result.err == concat_text("mblm: ", (folder / name).string(), ": expected the folder of a run, found no config.yaml in it\n"));
+    CHECK(result.err == concat_text("mblm: ", (folder / name).string(), ": expected a run folder, config.yaml is missing\n"));
   }
 }
 

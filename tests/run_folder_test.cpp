@@ -101,9 +101,9 @@ TEST_CASE("the run's name: the job, else the config, else the time") {
   io.run_id = "mine";
   CHECK(run_id_of(io, "", start) == "mine");
   CHECK(run_id_of(io, "job7", start) == "job7");
-  CHECK(message_of<ConfigError>([&] { run_id_of(io, "a/b", start); }) == "JOB_ID: expected a part of a folder's name, got \"a/b\"");
+  CHECK(message_of<ConfigError>([&] { run_id_of(io, "a/b", start); }) == "JOB_ID: expected a valid part of a folder name, got \"a/b\"");
   io.run_id = "";
-  CHECK(message_of<ConfigError>([&] { run_id_of(io, "", start); }) == "io.run_id: expected a part of a folder's name, got \"\"");
+  CHECK(message_of<ConfigError>([&] { run_id_of(io, "", start); }) == "io.run_id: expected a valid part of a folder name, got \"\"");
 }
 
 TEST_CASE("a run's folder is new") {
@@ -116,18 +116,18 @@ TEST_CASE("a run's folder is new") {
   CHECK(read_file(run.path() / "loss.csv") == loss_header);
   CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
   const std::string path = run.path().string(), at_work = concat_text("process ", ::getpid());
-  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": expected a new folder for the run, found one that " + at_work + " works on");
-  CHECK(message_of<FileError>([&] { RunFolder again{std::filesystem::path(path)}; }) == path + ": expected the folder of a run, found no config.yaml in it");
+  CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) == path + ": the run folder already exists and is in use by " + at_work);
+  CHECK(message_of<FileError>([&] { RunFolder again{std::filesystem::path(path)}; }) == path + ": expected a run folder, config.yaml is missing");
   write_file(path + "/config.yaml", "");
   CHECK(message_of<FileError>([&] { RunFolder again{std::filesystem::path(path)}; }) ==
-        path + ": expected a run that no other program works on, found " + at_work + " at it");
+        path + ": the run is in use by " + at_work);
   opened.reset();
   CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }) ==
-        path + ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
+        path + ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
   const std::string file = folder.write("file", "x").string();
-  CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot make the output folder: ", 0) == 0);
-  CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot make the output folder: ", 0) == 0);
-  CHECK(message_of<FileError>([&] { RunFolder(io_in("/proc"), "1"); }).rfind("/proc/tiny_1: cannot make the run's folder: ", 0) == 0);
+  CHECK(message_of<FileError>([&] { RunFolder(io_in(file), "1"); }).rfind(file + ": cannot create the output folder: ", 0) == 0);
+  CHECK(message_of<FileError>([&] { RunFolder(io_in(file + "/sub"), "1"); }).rfind(file + "/sub: cannot create the output folder: ", 0) == 0);
+  CHECK(message_of<FileError>([&] { RunFolder(io_in("/proc"), "1"); }).rfind("/proc/tiny_1: cannot create the run folder: ", 0) == 0);
 }
 
 TEST_CASE("the log has a time in front of each line") {

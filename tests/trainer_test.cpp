@@ -296,8 +296,8 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
   {
     Trainer trainer(config, poisoned_registry());
     const std::string message = message_of<Error>([&] { trainer.run(); });
-    CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, found ", 0) == 0);
-    CHECK(message.find(", and its gradient first in stage 1 in to_logits.bias; the parameters are as before") != std::string::npos);
+    CHECK(message.rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, got ", 0) == 0);
+    CHECK(message.find("; gradient is not finite, first in stage 1, to_logits.bias; the parameters did not change") != std::string::npos);
     CHECK(read_file(folder / "runs/tiny_1/config.yaml").find("error: \"train: optimizer step 2") != std::string::npos);
     CHECK(read_file(folder / "runs/tiny_1/train.log").find("error: train: optimizer step 2") != std::string::npos);
     for (const float value : trainer.model().parameters().values().to_vector<float>()) REQUIRE(std::isfinite(value));
@@ -391,14 +391,14 @@ TEST_CASE("what is wrong is found before a folder is made") {
   config.train.batch_size = 113;
   config.train.target_elements = 113;
   CHECK(message_of<FileError>([&] { Trainer(config, DatasetRegistry()); }) ==
-        (folder / "text").string() + ": expected at least 113 sequences of 32 for one batch of training, found 112");
+        (folder / "text").string() + ": expected at least 113 sequences of 32 ids for a training batch, found 112");
   config = tiny_config(folder);
   config.resume.emplace().checkpoint_file = folder.write("damaged.safetensors", "no checkpoint").string();
   CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
   config = tiny_config(folder);
   config.resume.emplace().next_batch_index = 29;
   CHECK(message_of<ConfigError>([&] { Trainer(config, DatasetRegistry()); }) ==
-        "resume.next_batch_index: expected at most 28, the batches of the epoch, got 29");
+        "resume.next_batch_index: expected at most 28, the number of batches in the epoch, got 29");
   CHECK_FALSE(std::filesystem::exists(folder / "runs"));
   config = tiny_config(folder);
   config.io.output_dir = (folder / "text").string();

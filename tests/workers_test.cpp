@@ -278,7 +278,7 @@ TEST_CASE("workers that cannot begin leave nothing") {
   const std::vector<std::string> others = run_workers(2, [&](Communicator& communicator) {
     Trainer(config_with(file, {concat_text("train.seed=", communicator.rank())}), DatasetRegistry(), {.communicator = &communicator});
   });
-  CHECK(all_are(others, "train: expected the same config and as many sequences on all workers, found others on worker 1: train.seed (0, now 1)"));
+  CHECK(all_are(others, "train: expected the same config and number of sequences on all workers, worker 1 differs: train.seed (0, now 1)"));
   CHECK_FALSE(fs::exists(folder / "runs"));
 }
 
@@ -302,8 +302,8 @@ TEST_CASE("a gradient that is not finite on one worker stops all, or is skipped 
   const DatasetRegistry registry = troubled_registry({.bad_worker = 1, .bad = 13});
   const Overrides overrides{"io.dataset_id=troubled", "train.gradient_accumulate_every=2", "train.target_elements=128"};
   const std::vector<std::string> errors = train(config_with(file, overrides), 2, registry);
-  CHECK(errors[0].rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, found ", 0) == 0);
-  CHECK(contains(errors[0], ", and its gradient first in stage 1 in to_logits.bias; the parameters are as before"));
+  CHECK(errors[0].rfind("train: optimizer step 2 after micro-step 4: expected a finite loss, got ", 0) == 0);
+  CHECK(contains(errors[0], "; gradient is not finite, first in stage 1, to_logits.bias; the parameters did not change"));
   CHECK(errors[1] == errors[0]);
   Overrides skipping = overrides;
   skipping.insert(skipping.end(), {"train.on_nonfinite=skip", "io.run_id=2"});
@@ -352,7 +352,7 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
     const std::string before = read_file(run / "loss.csv");
     const auto resume = [&](int workers) { return train(read_config_of_run(run, BlockRegistry()), workers, DatasetRegistry(), {.resume_folder = run}); };
     const std::vector<std::string> refused = resume(3);
-    CHECK(all_are(refused, run.string() + ": expected the fields that the run has kept so far, found others: num_workers (2, now 3)"));
+    CHECK(all_are(refused, run.string() + ": cannot change fields of a run: num_workers (2, now 3)"));
     CHECK(read_file(run / "loss.csv") == before);
     CHECK(all_are(resume(2), ""));
     check_same(run, outcome);

@@ -19,7 +19,7 @@ BestCheckpoints::BestCheckpoints(std::filesystem::path folder, std::int64_t capa
 
 std::filesystem::path BestCheckpoints::path_of(const Checkpoint& checkpoint) const {
   std::string number = std::to_string(checkpoint.micro_step);
-  number.insert(0, number.size() < 9 ? 9 - number.size() : 0, '0');  // names sort as numbers
+  number.insert(0, number.size() < 9 ? 9 - number.size() : 0, '0');  // so that names sort by number
   return folder_ / (file_prefix + number + ".safetensors");
 }
 
@@ -53,7 +53,7 @@ void BestCheckpoints::remove_others() const {
   }
   if (!best_.empty()) link_best();
   for (const std::filesystem::path& file : others) std::filesystem::remove(file, error);
-  if (error) throw_file_error(folder_, "cannot be cleaned", error.value());
+  if (error) throw_file_error(folder_, "cannot remove old checkpoints", error.value());
 }
 
 void BestCheckpoints::link_best() const {

@@ -1,4 +1,4 @@
-// The best states of a run, as files.
+// The best models of a run, as files.
 #pragma once
 
 #include <cstdint>
@@ -10,23 +10,23 @@
 namespace mblm {
 
 struct Checkpoint {
-  double loss = 0;              // of the validation
-  std::int64_t micro_step = 0;  // after so many micro-batches
+  double loss = 0;              // validation loss
+  std::int64_t micro_step = 0;  // number of micro-batches before the checkpoint
 };
 
-// Keeps the files of at most `capacity` states with the smallest losses, and `best.safetensors`, a link to the best one.
-// At no time is a better state missing from the disk: a new file is whole before the link moves, and the worst goes last.
+// Stores the `capacity` models with the smallest losses and `best.safetensors`, a link to the best one. The best models are on disk at
+// all times: the link changes after a new file is complete, and the worst file is removed last.
 class BestCheckpoints {
  public:
   BestCheckpoints(std::filesystem::path folder, std::int64_t capacity);
 
-  // Saves the state by `save(path)` when it is among the best; of equal ones the earlier is better.
+  // Saves the model with `save(path)` if it is among the best. Of equal losses the earlier one is better.
   void add(const Checkpoint& checkpoint, const std::function<void(const std::filesystem::path&)>& save);
 
-  // Goes on with the list of a state. What is not on the disk any more is left out: better ones took its place later, and come
-  // again.
+  // Restores the list of a saved state. Drops entries without a file: later, better models replaced them, and the resumed run computes
+  // these models again.
   void restore(const std::vector<Checkpoint>& list);
-  // Removes the files of other states, which a run that was killed can leave, and sets the link.
+  // Removes unlisted files, which a killed run can leave, and sets the link.
   void remove_others() const;
 
   const std::vector<Checkpoint>& list() const { return best_; }  // best first

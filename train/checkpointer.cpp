@@ -38,23 +38,23 @@ void Checkpointer::load_best() {
 }
 
 void Checkpointer::save_state(const TrainingState& state) {
-  folder_.flush();  // the rows that the state counts are on disk before it
+  folder_.flush();  // writes the rows that the state counts to disk first
   states_.save({.training = state,
                 .sequences = data_.train().size(0),
                 .rows = folder_.rows(),
                 .best = best_.list(),
                 .config = immutable_fields(config_, workers_.size())},
                steps_.tensors());
-  recorder_.log(concat_text("the state after micro-step ", state.micro_step, " is saved"));
+  recorder_.log(concat_text("saved the state after micro-step ", state.micro_step));
 }
 
-// Nothing in the folder changes before all is checked.
+// Checks the state before it changes the folder.
 TrainingState Checkpointer::restore() {
   const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) { recorder_.warn(warning); });
   if (!saved) {
-    require<FileError>(!config_.resume, folder_.path().string(), ": expected a state in state/, since the run started from a checkpoint, found none");
+    require<FileError>(!config_.resume, folder_.path().string(), ": expected a state in state/, since the run started from a checkpoint, there is none");
     folder_.go_back_to({});
-    recorder_.log("no state was saved; begins anew");
+    recorder_.log("no saved state; restarts from the beginning");
     return {};
   }
   const RunState& state = saved->state;
@@ -62,14 +62,14 @@ TrainingState Checkpointer::restore() {
   steps_.restore(saved->tensors);
   folder_.go_back_to(state.rows);
   best_.restore(state.best);
-  recorder_.log(concat_text("goes on after micro-step ", state.training.micro_step, " of ", schedule_.micro_steps()));
+  recorder_.log(concat_text("resumes after micro-step ", state.training.micro_step, " of ", schedule_.micro_steps()));
   return state.training;
 }
 
 void Checkpointer::check_state(const RunState& state, const std::filesystem::path& file) const {
   const std::string differing = differing_fields(state.config, immutable_fields(config_, workers_.size()));
-  require<ConfigError>(differing.empty(), folder_.path().string(), ": expected the fields that the run has kept so far, found others: ", differing);
-  require<FileError>(data_.train().size(0) == state.sequences, config_.io.dataset_dir, ": expected the training data that the run has used so far, of ",
+  require<ConfigError>(differing.empty(), folder_.path().string(), ": cannot change fields of a run: ", differing);
+  require<FileError>(data_.train().size(0) == state.sequences, config_.io.dataset_dir, ": expected the training data of the run, ",
                      state.sequences, " sequences, found ", data_.train().size(0));
   require<FileError>(state.training.micro_step <= schedule_.micro_steps(), file.string(), ": expected at most ", schedule_.micro_steps(),
                      " micro-steps, found ", state.training.micro_step);

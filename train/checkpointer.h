@@ -1,4 +1,4 @@
-// The checkpoints of a run: its best models, and the states from which it can be resumed.
+// The checkpoints of a run: its best models, and the states to resume it from.
 #pragma once
 
 #include <filesystem>
@@ -17,22 +17,22 @@
 
 namespace mblm {
 
-// What the constructor gets by reference must live as long as this.
+// The arguments of the constructor must outlive this object.
 class Checkpointer {
  public:
   Checkpointer(const RunConfig& config, const Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model, TrainingSteps& steps,
                RunFolder& folder, BestCheckpoints& best, Recorder& recorder);
 
-  // On rank 0: saves the model when its validation loss is among the best.
+  // Rank 0 only. Saves the model if its validation loss is among the best.
   void save_if_best(double validation_loss, const TrainingState& state);
-  // On all workers: gives them the best model, where one was saved, and removes checkpoints that are not listed.
+  // All workers. Loads the best model, if one was saved, and removes unlisted checkpoints.
   void load_best();
 
-  // On rank 0: saves all that the run needs to be resumed.
+  // Rank 0 only. Saves the full state of the run.
   void save_state(const TrainingState& state);
-  // On rank 0: makes model, optimizer, tables and the list of the best checkpoints those of the newest state that is whole, and
-  // gives its numbers. Without any state the run begins anew. Throws ConfigError, naming them, when immutable fields
-  // (train/immutable_fields.h) differ, and FileError for other data; then nothing is changed.
+  // Rank 0 only. Restores model, optimizer, tables and the list of the best checkpoints from the newest intact state and returns the
+  // training state. Without a saved state empties the tables and returns the initial state. Throws ConfigError, naming the fields, if
+  // immutable fields (train/immutable_fields.h) differ, and FileError for different data; nothing is changed then.
   TrainingState restore();
 
  private:

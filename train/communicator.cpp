@@ -23,8 +23,8 @@ std::optional<int> number_in_environment(const char* name) {
 
 void* open_mpi_module(const std::filesystem::path& file) {
   std::error_code ignored;
-  require(std::filesystem::exists(file, ignored), "mpi: expected the module ", file.string(),
-          ", since a launcher has started this process, found none; build with -Dmpi=enabled");
+  require(std::filesystem::exists(file, ignored), "mpi: module not found: ", file.string(),
+          "; it is required because a launcher started this process; build with -Dmpi=enabled");
   try {
     return open_module(file);
   } catch (const Error& error) {
@@ -34,8 +34,8 @@ void* open_mpi_module(const std::filesystem::path& file) {
 
 }  // namespace
 
-// In the order in which they hide each other: mpirun within a step of Slurm counts its own processes. A step of srun that has
-// no MPI support sets neither of the first three: its processes would not know of each other.
+// The first launcher that matches counts: within a Slurm step, mpirun counts its own processes. An srun step without MPI support sets
+// none of the first three pairs; MPI then sees each process alone, which open_communicator reports.
 LaunchedProcess launched_process() {
   struct Launcher {
     const char *rank, *size;
@@ -57,10 +57,10 @@ std::unique_ptr<Communicator> open_communicator() {
   if (!process.is_launched) return nullptr;
   const std::filesystem::path file = module_path("mpi");
   void* open = dlsym(open_mpi_module(file), "mblm_open_communicator");
-  require(open != nullptr, "mpi: expected mblm_open_communicator in ", file.string(), ", found none");
+  require(open != nullptr, "mpi: expected mblm_open_communicator in ", file.string(), ", there is none");
   std::unique_ptr<Communicator> communicator(reinterpret_cast<Communicator* (*)()>(open)());
-  require(process.size == 0 || communicator->size() == process.size, "mpi: expected ", process.size, " workers, as the launcher says, found ",
-          communicator->size(), "; under Slurm: srun --mpi=pmix");
+  require(process.size == 0 || communicator->size() == process.size, "mpi: expected ", process.size,
+          " workers, the number that the launcher started, found ", communicator->size(), "; under Slurm use srun --mpi=pmix");
   return communicator;
 }
 

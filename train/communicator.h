@@ -1,4 +1,4 @@
-// How the processes that train one model together talk to each other.
+// Communication between the processes that train a model together.
 #pragma once
 
 #include <memory>
@@ -9,20 +9,20 @@
 
 namespace mblm {
 
-// The collective operations of tensors, and messages of bytes between the workers' hosts.
+// Collective operations on tensors, and exchange of bytes between workers.
 class Communicator : public Collective {
  public:
-  // The bytes of all workers, in order of rank. All workers call it, in the same order as sum and broadcast.
+  // Returns the bytes of all workers, in order of rank. All workers must call gather, sum and broadcast in the same order.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;
 };
 
-// This process among those that a launcher (mpirun, srun) has started together, null when it was started alone. MPI comes in
-// by the module `libmblm_mpi.so` beside this library, which is opened only then. MPI is initialised unless it is already, and
-// finalised when the communicator is destroyed: once in a process. Throws Error when the module is missing or does not open, and
-// when MPI finds other workers than the launcher tells of.
+// Connects the processes started by a launcher (mpirun, srun). Returns null if this process was started without one. Loads MPI with
+// the module `libmblm_mpi.so` next to this library. Initializes MPI unless it is initialized, and then finalizes it when the
+// communicator is destroyed, so that a process can do this once. Throws Error if the module is missing or cannot be loaded, and if
+// MPI and the launcher disagree on the number of workers.
 std::unique_ptr<Communicator> open_communicator();
 
-// What the launcher says of this process, by its environment: nothing where it was started alone. `size` 0: unknown.
+// Rank and size of this process from the environment variables of the launcher. `size` 0 means unknown.
 struct LaunchedProcess {
   bool is_launched = false;
   int rank = 0, size = 0;

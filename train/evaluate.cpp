@@ -17,7 +17,7 @@ namespace {
 
 bool is_space(std::int64_t id) { return id == ' ' || (id >= '\t' && id <= '\r'); }
 
-// Of the bytes that count, those whose label is the likeliest id.
+// Counts the bytes with a nonzero loss whose label has the highest probability.
 std::int64_t count_correct(const std::vector<double>& elements, const std::vector<std::uint8_t>& likeliest) {
   std::int64_t count = 0;
   for (std::size_t i = 0; i < elements.size(); ++i) count += elements[i] != 0 && likeliest[i] != 0;
@@ -36,11 +36,11 @@ void count_answers(Answers& to, const Batch& batch, std::span<const std::uint8_t
   }
 }
 
-// What a batch tells; workers exchange it byte by byte.
+// The result of a batch. Workers exchange it as raw bytes.
 struct BatchResult {
   double loss = 0, nats = 0;
   std::int64_t sequences = 0, bytes = 0, correct = 0;
-  std::int64_t words = 0;                        // one that goes on from the batch before included
+  std::int64_t words = 0;  // including a word that continues from the previous batch
   bool begins_in_word = false, ends_in_word = false;
 };
 
@@ -101,7 +101,7 @@ void add(Answers& sum, const std::string& text) {
   }
 }
 
-// The batches that the workers were dealt, in their own order.
+// Sums the results of the batches in batch order; batch i is entry i / W of worker i mod W.
 Evaluation sum_in_order(const std::vector<std::vector<BatchResult>>& dealt) {
   Evaluation sum;
   bool in_word = false;

@@ -1,4 +1,4 @@
-// What a model makes of a split.
+// Evaluates a model on a split of a data set.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,12 @@ struct EvaluationOptions {
   std::int64_t batch_size = 1;
   std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
   std::optional<RandomKey> shuffle = {};
-  Workers workers = Workers();             // batch i is worker (i mod W)'s
-  std::function<bool()> should_stop = {};  // asked before each batch, all workers stop when one says so; may be empty, on all of them
-  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // after each batch of this worker; may be empty
+  Workers workers = Workers();             // worker i mod W evaluates batch i
+  std::function<bool()> should_stop = {};  // called before each batch; all workers stop if one returns true; set on all workers or none
+  std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // called after each batch of this worker; optional
 };
 
-// How many answers a model would give right.
+// The number of questions that a model answers correctly.
 struct AnswerScore {
   std::int64_t answers = 0, correct = 0;
   double accuracy() const { return static_cast<double>(correct) / static_cast<double>(answers); }
@@ -32,25 +32,25 @@ struct AnswerScore {
 struct Evaluation {
   std::int64_t batches = 0, sequences = 0;
   double sum_of_batch_losses = 0;
-  double nats = 0;            // sum of the losses of all bytes
-  std::int64_t bytes = 0;     // that count: their loss is not zero
-  std::int64_t correct = 0;   // of these, the bytes that a masked language model finds likeliest
-  std::int64_t words = 0;     // separated by white space, a word that two sequences share counted once
-  // By kind of question, where the data set has answers. A model that continues greedily gives an answer exactly when, with
-  // the answer before it, it finds each of its ids the likeliest, the first of equals: no generation is needed to tell.
+  double nats = 0;           // sum of the losses of all bytes
+  std::int64_t bytes = 0;    // bytes with a nonzero loss
+  std::int64_t correct = 0;  // of these, bytes to which a masked language model assigns the highest probability
+  std::int64_t words = 0;    // separated by white space; a word that spans two sequences counts once
+  // By kind of question, for data sets with answers. An answer is correct if each of its ids has the highest probability (the lowest
+  // id among equals) given the correct ids before it. This is equivalent to greedy generation of the answer.
   std::map<std::string, AnswerScore> answers = {};
   bool stopped = false;
 
-  double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // what training validates with
+  double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // the validation loss of training
   double mean_loss() const { return nats / static_cast<double>(bytes); }                         // nats per byte
-  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // of a masked language model
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // for masked language models
   AnswerScore all_answers() const;
   double bits_per_byte() const;
   double word_perplexity() const;  // exp(nats / words)
 };
 
-// The whole of epoch 0, the last batch shorter where sequences are left over. Needs no gradients, and has no dropout. Sums go
-// in the order of the batches: the same bits on each worker, and with any number of them.
+// Evaluates epoch 0; the last batch may be smaller. Records no gradients and applies no dropout. Sums are in batch order, so that the
+// result is bit-identical on each worker and for any number of workers.
 Evaluation evaluate(const Model& model, const Dataset& dataset, const EvaluationOptions& options);
 
 }  // namespace mblm

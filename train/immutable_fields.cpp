@@ -24,7 +24,7 @@ YamlValue selected(const YamlValue& section, const std::function<bool(const std:
   return result;
 }
 
-// Values under their paths: `params.block[0].d_state`, `16`.
+// Adds the scalar values by path, e.g. `params.block[0].d_state`: `16`.
 void flatten(const YamlValue& value, const std::string& path, std::map<std::string, std::string>& fields) {
   if (value.kind == YamlValue::Kind::Scalar) fields[path] = value.text;
   if (value.kind == YamlValue::Kind::Null) fields[path] = "null";

@@ -1,4 +1,4 @@
-// What of a config a run cannot change while it goes on.
+// The fields of a config that cannot change when a run is resumed.
 #pragma once
 
 #include <string>
@@ -7,12 +7,12 @@
 
 namespace mblm {
 
-// YAML of the fields that decide what a run computes and which checkpoints it keeps. Not among them, so that a resumed run may
-// have others: train.device, train.save_state_every, train.on_nonfinite, train.cuda_graphs, and of `io` all but dataset_id,
-// dataset_args, num_models_to_save and validate_amount. No path is among them. `num_workers` is one more.
+// Returns as YAML the fields that determine what a run computes and which checkpoints it keeps, plus `num_workers`. The result excludes
+// the fields that can change on resume: train.device, train.save_state_every, train.on_nonfinite, train.cuda_graphs, and all of `io`
+// except dataset_id, dataset_args, num_models_to_save and validate_amount. It contains no paths.
 std::string immutable_fields(const RunConfig& config, int workers);
 
-// `train.batch_size (4, now 8), train.seed (0, now 7)`: the fields in which two such texts differ.
+// Lists the fields in which two such texts differ: `train.batch_size (4, now 8), train.seed (0, now 7)`.
 std::string differing_fields(const std::string& before, const std::string& now);
 
 }  // namespace mblm

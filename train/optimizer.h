@@ -14,14 +14,14 @@ struct UpdateOptions {
 
 class Adam {
  public:
-  // The moments start at zero. The parameters must be allocated, and live as long as this.
+  // Initializes the moments to zero. The parameters must be allocated and outlive this object.
   Adam(ParameterStore& parameters, const UpdateOptions& options);
 
-  // One step from the gradient arena, with the learning rate and the step of `scalars` (StepScalars), where it leaves the
-  // outcome: a gradient or loss that is not finite changes neither parameters nor moments. Does not wait for the device.
+  // Applies one step from the gradient arena, with the learning rate and step number of `scalars` (StepScalars), and writes the outcome
+  // to `scalars`. If the gradient or loss is not finite, parameters and moments do not change. Does not wait for the device.
   void step(Tensor& scalars);
 
-  const Tensor& first_moment() const { return first_moment_; }  // like the arenas
+  const Tensor& first_moment() const { return first_moment_; }  // same layout as the arenas
   const Tensor& second_moment() const { return second_moment_; }
 
  private:
@@ -30,7 +30,7 @@ class Adam {
   Tensor first_moment_, second_moment_;
 };
 
-// Mean over the parameters (as files name them) of each one's mean gradient: the column avg_grad of loss.csv. Waits for the device.
+// The mean over the named parameters of their mean gradients: the column avg_grad of loss.csv. Waits for the device.
 double mean_gradient(const ParameterStore& parameters);
 
 }  // namespace mblm

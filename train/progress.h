@@ -1,4 +1,4 @@
-// How a run reports to its caller: how far it is and how fast it goes.
+// Reports the progress and speed of a run to its caller.
 #pragma once
 
 #include <chrono>
@@ -18,33 +18,33 @@ struct TrainingProgress {
   double loss = 0, bits_per_byte = 0;            // of the last micro-batch
   double learning_rate = 0;                      // of the next optimizer step
   std::optional<double> gradient_norm = {};      // of the last optimizer step, before clipping
-  double bytes_per_second = 0;                   // since the last report, without validation
-  double seconds_left = 0;                       // at the pace of the run so far, validation included
+  double bytes_per_second = 0;                   // since the last report, excluding validation
+  double seconds_left = 0;                       // estimated from the average pace of the run, including validation
 };
 
-// Each may be empty. They are called from the thread that runs the training; of several workers only the first one tells
-// anything, but each is asked whether to stop.
+// Each callback is optional. The training thread calls them. With several workers only the first one reports, but each one calls
+// should_stop.
 struct TrainerCallbacks {
   std::function<void(const TrainingProgress&)> on_progress = {};
-  double progress_interval = 0.5;                       // seconds between two calls; the last micro-step is always told
-  std::function<void(const std::string& line)> on_log = {};  // what train.log gets
+  double progress_interval = 0.5;                            // seconds between two calls; the last micro-step is always reported
+  std::function<void(const std::string& line)> on_log = {};  // each line of train.log
   std::function<void(const std::string& warning)> on_warning = {};
-  // Asked before each micro-step, and between the batches of a validation. Several workers are asked at each optimizer step, and in
-  // validations that come after one; they stop together as soon as one of them says so.
+  // Returns whether to stop. Called before each micro-step and between the batches of a validation; with several workers at each
+  // optimizer step and in validations that follow one. All workers stop together if one of them returns true.
   std::function<bool()> should_stop = {};
 };
 
 // Calls on_progress at its interval.
 class ProgressReporter {
  public:
-  // For a run that is at `state`; each micro-step is of `bytes` bytes. The callbacks and the schedule must live as long as this.
+  // For a run at `state` with `bytes` bytes per micro-step. The callbacks and the schedule must outlive this object.
   ProgressReporter(const TrainerCallbacks& callbacks, const Schedule& schedule, const TrainingState& state, std::int64_t bytes);
 
-  // After a micro-step: the interval is over, or the run is at its end.
+  // Whether to report after this micro-step: the interval is over, or the run is at its end.
   bool is_due(const TrainingState& state) const;
-  // `loss` is that of the last micro-batch, `gradient_norm` that of the last optimizer step.
+  // `loss` belongs to the last micro-batch, `gradient_norm` to the last optimizer step.
   void report(const TrainingState& state, double loss, std::optional<double> gradient_norm);
-  // Time that is not training's.
+  // Excludes time from bytes_per_second.
   void leave_out(double seconds) { left_out_ += seconds; }
 
  private:

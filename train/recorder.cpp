@@ -15,10 +15,10 @@ std::string_view csv_kind(Split split) {
   return kinds[static_cast<int>(split)];
 }
 
-// `, 12 of 100 answers right` where there are answers.
+// `, 12 of 100 answers correct`, or nothing without answers.
 std::string answers_text(const Evaluation& evaluation) {
   const AnswerScore all = evaluation.all_answers();
-  return all.answers == 0 ? "" : concat_text(", ", all.correct, " of ", all.answers, " answers right");
+  return all.answers == 0 ? "" : concat_text(", ", all.correct, " of ", all.answers, " answers correct");
 }
 
 }  // namespace
@@ -45,19 +45,19 @@ void Recorder::warn(const std::string& warning) {
   if (workers_.is_rank0() && callbacks_.on_warning) callbacks_.on_warning(warning);
 }
 
-// A sample is for the eye: no error of it ends a run.
+// Logs an error instead of throwing it, since a sample is only informative.
 void Recorder::log_sample(const Model& model, const Dataset& dataset) {
   const RandomKey key{static_cast<std::uint64_t>(config_.train.seed), site_of("log_sample"), static_cast<std::uint32_t>(state_.cumulative_batch())};
   std::string text;
   try {
     text = sample_text(model, dataset, key, config_.train.batch_size * config_.input_seq_len);
   } catch (const std::exception& error) {
-    text = concat_text("none, ", error.what());
+    text = concat_text("failed: ", error.what());
   }
   log(concat_text("micro-step ", state_.micro_step, ": sample ", text));
 }
 
-// The workers that have rows of their own, in order.
+// The ranks of the workers with rows in loss.csv (io.enabled_loss_log_for_gpus), in order.
 std::vector<int> Recorder::logged_ranks() const {
   const std::vector<std::int64_t>& wanted = config_.io.enabled_loss_log_for_gpus;
   std::vector<int> ranks;
@@ -81,7 +81,7 @@ void Recorder::add_training_loss(double loss, double learning_rate) {
   log(concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss)));
 }
 
-// All workers have rows of the same micro-steps, which differ in the loss alone.
+// The pending rows of all workers belong to the same micro-steps and differ only in the loss.
 void Recorder::write_pending_rows() {
   if (pending_rows_.empty()) return;
   std::vector<double> own;
@@ -97,7 +97,7 @@ void Recorder::write_pending_rows() {
   pending_rows_.clear();
 }
 
-// The place is that of the micro-step before.
+// The row has the epoch and batch of the last micro-step.
 void Recorder::write_validation(const Evaluation& evaluation) {
   const double loss = evaluation.mean_batch_loss();
   write_row(LossRow{.elements_seen = state_.elements,
@@ -115,7 +115,7 @@ void Recorder::write_test(const Evaluation& evaluation) {
   log(concat_text("test loss ", shortest_text(loss), answers_text(evaluation)));
 }
 
-// A row that the workers have in common.
+// Writes the same row for each logged worker.
 void Recorder::write_row(LossRow row) {
   row.timestamp = format_now();
   for (const int rank : logged_ranks()) {
@@ -135,7 +135,7 @@ void Recorder::write_training_time(double forward_seconds, double backward_secon
 void Recorder::write_evaluation_time(Split split, double seconds) {
   TimeMemoryRow row{.num_items = -1, .kind = csv_kind(split), .fw_time = seconds};
   if (split == Split::Validation) {
-    row.cum_batch = state_.cumulative_batch() - 1;  // of the micro-step before
+    row.cum_batch = state_.cumulative_batch() - 1;  // of the last micro-step
     row.num_items = state_.elements;
   }
   write_row(row);

@@ -1,4 +1,4 @@
-// What a run writes into its folder beside checkpoints: train.log, the rows of loss.csv and timemem.csv, config.yaml.
+// Writes the files of a run other than checkpoints: train.log, loss.csv, timemem.csv and config.yaml.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@
 
 namespace mblm {
 
-// Rank 0 writes; all workers make the same calls. The recorder reads the state and the list of the best checkpoints when it
-// writes. What its constructor gets by reference must live as long as this.
+// Rank 0 writes; all workers must make the same calls. The recorder reads the state and the list of the best checkpoints when it
+// writes. The arguments of the constructor must outlive this object.
 class Recorder {
  public:
   Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const Workers& workers, const TrainingState& state, const BestCheckpoints& best,
@@ -27,24 +27,25 @@ class Recorder {
 
   void log(const std::string& line);
   void warn(const std::string& warning);
-  // Logs what the model writes now: a function of the seed and the micro-step. Costs no more than a forward pass of a micro-batch.
+  // Logs a sample of the model's output, a function of the seed and the micro-step. Costs at most a forward pass of a micro-batch.
   void log_sample(const Model& model, const Dataset& dataset);
 
-  // The loss of the micro-step that was just done, before the state moves on; `learning_rate` is that of the next optimizer step.
-  // With several workers the rows wait until write_pending_rows.
+  // Adds a row for the micro-step just done; call it before the state advances. `learning_rate` belongs to the next optimizer step.
+  // With several workers the rows are pending until write_pending_rows.
   void add_training_loss(double loss, double learning_rate);
-  void write_pending_rows();  // exchanges the losses of the workers when there are rows
+  void write_pending_rows();  // exchanges the losses of the workers if there are pending rows
   void write_validation(const Evaluation& evaluation);
   void write_test(const Evaluation& evaluation);
 
   void write_training_time(double forward_seconds, double backward_seconds);
   void write_evaluation_time(Split split, double seconds);
 
-  // config.yaml with its summary. Its `resume` says where to go on, so that the file is a config that continues the run.
+  // Writes config.yaml with its summary. Its `resume` section contains the current position, so that a new run with this config
+  // continues the training.
   void write_config();
-  void begin_training();  // sets the times of the summary, and writes nothing
-  void end_training();
-  // Notes an error in train.log and config.yaml. Errors in doing so are ignored: the caller throws the first one.
+  void begin_training();  // sets the start time of the summary; writes nothing
+  void end_training();    // sets the end time of the summary; writes nothing
+  // Writes an error to train.log and config.yaml. Ignores further errors, since the caller throws the first one.
   void note_error(const char* message) noexcept;
 
  private:
@@ -60,7 +61,7 @@ class Recorder {
   RunFolder& folder_;
   const DeviceInfo device_;
   RunSummary summary_;
-  std::vector<LossRow> pending_rows_;  // of this worker's training losses
+  std::vector<LossRow> pending_rows_;  // training losses of this worker
 };
 
 }  // namespace mblm

@@ -20,7 +20,7 @@ namespace {
 
 std::filesystem::path lock_file(const std::filesystem::path& run) { return run / "state" / "lock"; }
 
-// The output folder that a run's is in. What is made of it goes again with the folders that are not used.
+// Creates the output folder of a run. remove() deletes the folders that the constructor created, if they are empty.
 class OutputFolder {
  public:
   explicit OutputFolder(const std::filesystem::path& path) : path_(path) {
@@ -29,7 +29,7 @@ class OutputFolder {
     std::filesystem::create_directories(path, error);
     if (!error) return;
     remove();
-    throw_file_error(path, "cannot make the output folder", error.value());
+    throw_file_error(path, "cannot create the output folder", error.value());
   }
   void remove() const {
     std::error_code error;
@@ -48,21 +48,21 @@ std::filesystem::path make_folder(const std::filesystem::path& path) {
   const bool made = std::filesystem::create_directory(path, error);
   if (error) {
     output.remove();
-    throw_file_error(path, "cannot make the run's folder", error.value());
+    throw_file_error(path, "cannot create the run folder", error.value());
   }
   const std::string holder = made ? "" : RunLock::holder(lock_file(path));
-  require<FileError>(holder.empty(), path.string(), ": expected a new folder for the run, found one that process ", holder, " works on");
-  require<FileError>(made, path.string(), ": expected a new folder for the run, found one; set io.run_id to another name, or go on with mblm resume");
+  require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
+  require<FileError>(made, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
   for (const char* inner : {"checkpoints", "state"}) {
     std::filesystem::create_directory(path / inner, error);
-    if (error) throw_file_error(path / inner, "cannot make the folder", error.value());
+    if (error) throw_file_error(path / inner, "cannot create the folder", error.value());
   }
   return path;
 }
 
 std::filesystem::path checked_folder(std::filesystem::path path) {
   for (const char* part : {"config.yaml", "checkpoints", "state"})
-    require<FileError>(std::filesystem::exists(path / part), path.string(), ": expected the folder of a run, found no ", part, " in it");
+    require<FileError>(std::filesystem::exists(path / part), path.string(), ": expected a run folder, ", part, " is missing");
   return path;
 }
 
@@ -123,7 +123,7 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
   const bool by_job = !job_id.empty();
   const std::string& id = by_job ? job_id : *config.run_id;
   require<ConfigError>(!id.empty() && id.find('/') == std::string::npos && id.find('\0') == std::string::npos, by_job ? "JOB_ID" : "io.run_id",
-                       ": expected a part of a folder's name, got \"", id, "\"");
+                       ": expected a valid part of a folder name, got \"", id, "\"");
   return id;
 }
 
@@ -150,7 +150,7 @@ void AppendFile::append(std::string_view text) {
 }
 
 void AppendFile::flush() {
-  if (::fsync(file_.number()) != 0) throw_file_error(path_, "cannot be flushed to disk");
+  if (::fsync(file_.number()) != 0) throw_file_error(path_, "cannot be written to disk");
 }
 
 void AppendFile::keep_lines(std::int64_t lines) {
@@ -164,7 +164,7 @@ void AppendFile::keep_lines(std::int64_t lines) {
       end = at + 1;
     }
   }
-  if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be cut");
+  if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be truncated");
 }
 
 RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
@@ -220,8 +220,8 @@ RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockReg
   RunConfig config = read_run_config(file, registry, overrides);
   const auto text_of = [](const std::string& value) { return value.empty() ? "null" : in_quotes(value); };
   const auto check = [&](const char* field, const std::string& found, const std::string& expected) {
-    require<ConfigError>(found == expected, "io.", field, ": expected no other value than ", text_of(expected),
-                         ", since a run stays in its folder, got ", text_of(found));
+    require<ConfigError>(found == expected, "io.", field, ": cannot change, since it determines the run folder: expected ", text_of(expected), ", got ",
+                         text_of(found));
   };
   check("name_model", config.io.name_model, before.name_model);
   check("output_dir", config.io.output_dir, before.output_dir);

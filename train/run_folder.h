@@ -16,25 +16,25 @@
 
 namespace mblm {
 
-// The local time now, "2024-01-31 12:00:00.123456"; `separator` is between date and time.
+// The current local time, "2024-01-31 12:00:00.123456", with `separator` between date and time.
 std::string format_now(char separator = ' ');
 
-// RUNID: `job_id`, else io.run_id, else seconds since 1970. Throws ConfigError for one that is not the name of a folder.
+// The run id: `job_id`, or io.run_id, or the seconds since 1970. Throws ConfigError if it cannot be part of a folder name.
 std::string run_id_of(const IoConfig& config, const std::string& job_id, std::chrono::system_clock::time_point start);
 
-// What config.yaml says beside the config.
+// The `summary` section of config.yaml.
 struct RunSummary {
   std::int64_t parameter_count = 0, num_workers = 1;
   std::vector<std::string> devices = {};
-  std::string training_start = {}, training_end = {}, error = {};  // empty: not yet, none
+  std::string training_start = {}, training_end = {}, error = {};  // empty if not set
 };
 
-// Rows written to the tables, without their headers.
+// Number of rows in the tables, without headers.
 struct RowCounts {
   std::int64_t loss = 0, time_memory = 0;
 };
 
-// A row of loss.csv. -1 stands for what a row of its kind does not have.
+// A row of loss.csv. -1 means that rows of this kind have no value.
 struct LossRow {
   std::int64_t gpu_rank = 0;
   std::string timestamp = {};      // local time, "2024-01-31 12:00:00.123456"
@@ -58,23 +58,22 @@ inline constexpr std::string_view loss_header = "gpu_rank,timestamp,elements_see
 inline constexpr std::string_view time_memory_header =
     "cum_batch,num_items,kind,fw_time,bw_time,allocated,allocated_max,reserved,reserved_max,total\n";
 
-// The shortest text that reads back as the same number.
+// The shortest text that parses to the same number.
 std::string shortest_text(double number);
 
-// One line with its end. Numbers are their shortest text.
+// Formats a row as one line with a final newline. Numbers have their shortest text.
 std::string to_csv(const LossRow& row);
 std::string to_csv(const TimeMemoryRow& row);
 
-// A file that grows by whole lines. Each append is one write at the end of the file, so that a reader sees whole lines. Errors
-// are FileErrors.
+// A file for appending whole lines. Each append is one write, so that readers see whole lines. Throws FileError.
 class AppendFile {
  public:
-  // Opens the file, and makes it when it is not there.
+  // Opens the file, creating it if necessary.
   explicit AppendFile(const std::filesystem::path& path);
   void append(std::string_view text);
-  // What was appended is on disk then.
+  // Writes the appended lines to disk (fsync).
   void flush();
-  // Cuts the file after so many lines. Throws FileError when it has fewer.
+  // Truncates the file after `lines` lines. Throws FileError if it has fewer.
   void keep_lines(std::int64_t lines);
 
  private:
@@ -82,15 +81,14 @@ class AppendFile {
   FileDescriptor file_;
 };
 
-// Locked as long as this lives.
+// Locked until destruction.
 class RunFolder {
  public:
-  // Makes `output_dir/name_model_RUNID` with checkpoints/ and state/ in it. Throws FileError when it is there already or cannot
-  // be made.
+  // Creates `output_dir/name_model_RUNID` with checkpoints/ and state/. Throws FileError if it exists or cannot be created.
   RunFolder(const IoConfig& config, const std::string& run_id);
-  // Opens the folder of a run that goes on. Throws FileError when it is none, or when another program works on it.
+  // Opens an existing run folder to resume the run. Throws FileError if it is not a run folder or if another process uses it.
   explicit RunFolder(std::filesystem::path path);
-  // The folder for a worker that does not write: all that changes it does nothing.
+  // The folder for a worker that does not write: functions that change the folder have no effect.
   static RunFolder for_reading(std::filesystem::path path) { return RunFolder(std::move(path), std::nullopt); }
 
   const std::filesystem::path& path() const { return path_; }
@@ -98,17 +96,16 @@ class RunFolder {
   std::filesystem::path states() const { return path_ / "state"; }
 
   RowCounts rows() const { return rows_; }
-  // The rows and lines written so far are on disk then.
+  // Writes all rows and log lines to disk (fsync).
   void flush();
-  // Cuts the tables after so many rows, whatever follows, and removes files that were not finished. Throws FileError when there
-  // are fewer rows.
+  // Truncates the tables after `rows` rows and removes unfinished files. Throws FileError if a table has fewer rows.
   void go_back_to(RowCounts rows);
 
-  // Replaces config.yaml, atomically.
+  // Replaces config.yaml atomically.
   void write_config(const RunConfig& config, const RunSummary& summary);
   void write(const LossRow& row);
   void write(const TimeMemoryRow& row);
-  // A line of train.log, with the time in front.
+  // Appends a line to train.log, starting with the time.
   void log(std::string_view line);
 
  private:
@@ -120,12 +117,12 @@ class RunFolder {
   RunFolder(std::filesystem::path path, std::nullopt_t) : path_(std::move(path)) {}
 
   std::filesystem::path path_;
-  std::optional<Files> files_;  // none: nothing is written
+  std::optional<Files> files_;  // not set for workers that do not write
   RowCounts rows_;
 };
 
-// The config of the run in a folder, with other values for the fields that `overrides` names. Its `resume` is only there where
-// the run started from a checkpoint, and names that. Throws FileError, and ConfigError for a field that places the folder.
+// Reads the config of a run and applies `overrides`. `resume` is set only if the run started from a checkpoint, and contains its path.
+// Throws FileError, and ConfigError if an override changes a field that determines the run folder.
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides = {});
 
 }  // namespace mblm

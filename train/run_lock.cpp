@@ -11,7 +11,7 @@
 namespace mblm {
 namespace {
 
-// False when somebody else's lock is in the way.
+// Returns false if another process holds a conflicting lock.
 bool lock(const FileDescriptor& file, int kind) {
   while (::flock(file.number(), kind | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return false;
@@ -33,7 +33,7 @@ std::string id_in(const FileDescriptor& file) {
 RunLock::RunLock(const std::filesystem::path& file, const std::filesystem::path& run)
     : file_(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
   if (!file_.is_open()) throw_file_error(file, "cannot be written");
-  require<FileError>(lock(file_, LOCK_EX), run.string(), ": expected a run that no other program works on, found process ", id_in(file_), " at it");
+  require<FileError>(lock(file_, LOCK_EX), run.string(), ": the run is in use by process ", id_in(file_));
   const std::string id = concat_text(::getpid(), "\n");
   if (::ftruncate(file_.number(), 0) != 0 || ::pwrite(file_.number(), id.data(), id.size(), 0) < 0) throw_file_error(file, "cannot be written");
 }

@@ -1,4 +1,4 @@
-// One program at a time works on a run.
+// Prevents several processes from using a run at the same time.
 #pragma once
 
 #include <filesystem>
@@ -8,14 +8,14 @@
 
 namespace mblm {
 
-// Held until it is destroyed or the process ends, however it ends. On file systems that have no locks nothing is held.
+// Holds a lock until destruction or the end of the process, even if it is killed. Has no effect on file systems without locks.
 class RunLock {
  public:
-  // Locks `file`, which is made when it is not there, and writes the process's id into it. Throws FileError, with `run` in
-  // front and with the other's id, when it is held.
+  // Locks `file`, creating it if necessary, and writes the process id to it. Throws FileError, naming `run` and the id of the other
+  // process, if it is already locked.
   RunLock(const std::filesystem::path& file, const std::filesystem::path& run);
 
-  // The id of the process that holds it, "unknown" when it does not tell; empty: nobody.
+  // The id of the process that holds the lock: "unknown" if the file does not contain it, empty if the file is not locked.
   static std::string holder(const std::filesystem::path& file);
 
  private:

@@ -13,9 +13,9 @@ namespace {
 using Metadata = std::map<std::string, std::string>;
 constexpr const char* checksum_key = "checksum";
 constexpr const char* format_key = "mblm_state";
-constexpr const char* format = "2";  // of the names and meanings below
+constexpr const char* format = "2";  // version of the names and meanings below
 
-// One declaration of the numbers for writing and reading.
+// Declares the numbers once, for writing and reading.
 template <class State, class Visit>
 void visit_numbers(State& state, const Visit& visit) {
   auto& training = state.training;
@@ -39,7 +39,7 @@ void visit_numbers(State& state, const Visit& visit) {
 std::string number_text(std::int64_t number) { return std::to_string(number); }
 std::string number_text(double number) { return shortest_text(number); }
 
-// A number from the front of `text`, with one separator behind it. Throws FileError for anything else.
+// Removes a number and the separator after it from the front of `text`. Throws FileError for other text.
 template <class T>
 T take_number(const std::string& where, std::string_view& text) {
   T number{};
@@ -66,7 +66,7 @@ std::vector<Checkpoint> parse_best(const std::string& where, std::string_view te
   return best;
 }
 
-// Of all names, sizes, elements and metadata but the checksum itself.
+// The checksum of all names, dtypes, shapes, elements and metadata, except the checksum entry.
 std::string checksum_of(const std::vector<NamedTensor>& tensors, const Metadata& metadata) {
   Checksum sum;
   for (const NamedTensor& named : tensors) {
@@ -81,23 +81,23 @@ std::string checksum_of(const std::vector<NamedTensor>& tensors, const Metadata&
 
 const std::string& entry_of(const SafetensorsFile& file, const std::string& key) {
   const auto found = file.metadata().find(key);
-  require<FileError>(found != file.metadata().end(), file.path().string(), ": expected the state of a run with the entry ", key, ", found none");
+  require<FileError>(found != file.metadata().end(), file.path().string(), ": expected a run state with an entry ", key, ", there is none");
   return found->second;
 }
 
 void check_whole(const SafetensorsFile& file) {
   const std::string where = file.path().string(), &found = entry_of(file, format_key);
-  require<FileError>(found == format, where, ": expected a state of format ", format, ", found ", found);
+  require<FileError>(found == format, where, ": expected a run state of format ", format, ", found ", found);
   std::vector<NamedTensor> tensors;
   for (const std::string& name : file.names()) tensors.push_back({name, file.tensor(name)});
   const std::string sum = checksum_of(tensors, file.metadata());
-  require<FileError>(sum == entry_of(file, checksum_key), where, ": expected the checksum ", entry_of(file, checksum_key), ", found ", sum);
+  require<FileError>(sum == entry_of(file, checksum_key), where, ": expected checksum ", entry_of(file, checksum_key), ", found ", sum);
 }
 
 }  // namespace
 
 void write_run_state(const std::filesystem::path& path, const RunState& state, const std::vector<NamedTensor>& tensors) {
-  std::vector<NamedTensor> sorted = tensors;  // as a reader's names() are
+  std::vector<NamedTensor> sorted = tensors;  // in the order of SafetensorsFile::names()
   std::sort(sorted.begin(), sorted.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
   Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}};
   visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });

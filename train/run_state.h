@@ -1,4 +1,5 @@
-// The full state of a run in a file: going on from it gives the bits of a run that never stopped. No time and no path is in it.
+// The full state of a run in a file. A run resumed from it computes the same bits as an uninterrupted run. The file contains no times and
+// no paths.
 #pragma once
 
 #include <cstdint>
@@ -12,36 +13,36 @@
 
 namespace mblm {
 
-// All that moves while a run goes on, beside the tensors (parameters, moments, gradients in flight) and the best checkpoints.
+// Everything that changes during a run, except the tensors (parameters, moments, accumulated gradients) and the best checkpoints.
 struct TrainingState {
   std::int64_t micro_step = 0;                  // micro-batches done in this run
-  std::int64_t first_batch = 0;                 // micro-batches before it, in the run whose checkpoint it started from
-  std::int64_t steps = 0, skipped_steps = 0;    // optimizer steps: all, and those whose loss or gradient was not finite
-  std::int64_t elements = 0;                    // seen in this run
-  std::int64_t epoch = 0, batch = 0;            // of the next micro-batch
-  std::int64_t done_epoch = 0, done_batch = 0;  // of the one before it
-  std::int64_t validation_due = 0;              // 1: the validation after that one is still to be done
-  double avg_grad = -1, avg_grad_clipped = -1;  // for the next row of loss.csv, from the last optimizer step before it
+  std::int64_t first_batch = 0;                 // micro-batches of the earlier run whose checkpoint this run started from
+  std::int64_t steps = 0, skipped_steps = 0;    // optimizer steps in total, and those with a loss or gradient that was not finite
+  std::int64_t elements = 0;                    // processed in this run
+  std::int64_t epoch = 0, batch = 0;            // place of the next micro-batch
+  std::int64_t done_epoch = 0, done_batch = 0;  // place of the last micro-batch
+  std::int64_t validation_due = 0;              // 1 if the validation after the last micro-batch is still to be done
+  double avg_grad = -1, avg_grad_clipped = -1;  // of the last measured optimizer step, for the next row of loss.csv
 
   std::int64_t cumulative_batch() const { return first_batch + micro_step; }
 };
 
 struct RunState {
   TrainingState training;
-  std::int64_t sequences = 0;       // of the training data, in epoch 0
+  std::int64_t sequences = 0;    // number of training sequences in epoch 0
   RowCounts rows;
-  std::vector<Checkpoint> best;     // best first
-  std::string config;               // immutable_fields of train/immutable_fields.h
+  std::vector<Checkpoint> best;  // best first
+  std::string config;            // result of immutable_fields (train/immutable_fields.h)
 };
 
-// The numbers stand in the metadata, with a checksum of everything. Throws FileError as write_safetensors does.
+// Writes the numbers and a checksum of the whole state to the metadata of a .safetensors file. Throws FileError as write_safetensors.
 void write_run_state(const std::filesystem::path& path, const RunState& state, const std::vector<NamedTensor>& tensors);
 
 struct SavedState {
   RunState state;
   SafetensorsFile tensors;
 };
-// Throws FileError for a file that is no state, or is damaged.
+// Throws FileError if the file is damaged or does not contain a state.
 SavedState read_run_state(const std::filesystem::path& path);
 
 }  // namespace mblm

@@ -18,7 +18,8 @@ using Ids = std::span<const std::int64_t>;
 
 std::string quoted(Ids ids) { return concat_text('"', printable_text(ids), '"'); }
 
-// How many ids can be generated after `prompt` ones, each by a forward pass over all before it, padded to whole patches.
+// The number of ids, at most `wanted`, to generate after `prompt` ids. Each one takes a forward pass over the ids before it, padded to
+// whole patches.
 std::int64_t affordable_ids(const ModelConfig& config, std::int64_t prompt, std::int64_t wanted, std::int64_t most_ids) {
   const std::int64_t patch = config.patch_bytes(0);
   const auto work = [&](std::int64_t count) { return count * ((prompt + count + patch - 1) / patch * patch); };

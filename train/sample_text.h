@@ -1,4 +1,4 @@
-// What a model makes of a sequence, for a log.
+// Sample output of a model, for logs.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 
 namespace mblm {
 
-// Ids as one line of ASCII: a character for itself, \" \\ \n \r \t, \x80 for another byte, \{300} for an id that is no byte.
+// Formats ids as one line of ASCII: printable characters, the escapes \" \\ \n \r \t, \x80 for other bytes, \{300} for ids above 255.
 std::string printable_text(std::span<const std::int64_t> ids);
 
-// For a sequence of epoch 0 that `key` chooses, one of
-//   `after "PROMPT": "CONTINUATION"`                  its first ids, at most 64, and as many that the model adds at temperature 1
-//   `after "PROMPT": "ANSWER", expected "ANSWER"`     where there are answers: all before the answer, and the greedy one
-//   `of "MASKED": "FILLED IN"`                        of a masked language model: its first 128 ids, with the likeliest in the gaps
-// Of a prompt only the last 64 ids are shown. What is generated is cut so that all forward passes see at most `most_ids` ids in
-// all, but it has at least one id. A function of the arguments.
+// Selects a sequence of epoch 0 by `key` and returns one of
+//   `after "PROMPT": "CONTINUATION"`               the first half of the sequence, at most 64 ids, and as many ids at temperature 1
+//   `after "PROMPT": "ANSWER", expected "ANSWER"`  for data sets with answers: the ids before the answer, continued greedily
+//   `of "MASKED": "FILLED IN"`                     for masked language models: the first 128 ids with the most probable ids filled in
+// Shows the last 64 ids of a prompt. Generates at least one id; otherwise limits the number of new ids so that all forward passes
+// together process at most `most_ids` ids. The result depends only on the arguments.
 std::string sample_text(const Model& model, const Dataset& dataset, RandomKey key, std::int64_t most_ids);
 
 }  // namespace mblm

@@ -30,7 +30,7 @@ double Schedule::learning_rate(std::int64_t step) const {
 std::vector<std::int64_t> spread_points(std::int64_t amount, std::int64_t n) {
   amount = std::min(amount, n);
   std::vector<std::int64_t> points;
-  // i (n - 1) / (amount - 1) without a product that could overflow.
+  // i (n - 1) / (amount - 1) without overflow.
   const std::int64_t gaps = std::max<std::int64_t>(1, amount - 1), whole = (n - 1) / gaps, rest = (n - 1) % gaps;
   for (std::int64_t i = 0; i < amount; ++i) points.push_back(i * whole + i * rest / gaps);
   return points;

@@ -1,4 +1,4 @@
-// How long a run is, its learning rates, and when it validates and logs.
+// The schedule of a run: its length, learning rates, and points of validation and logging.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +8,21 @@
 
 namespace mblm {
 
-// Elements of one micro-batch: its sequences, or their bytes under target_elements_strategy `sequence`.
+// Number of elements in a micro-batch: its sequences, or their bytes if target_elements_strategy is `sequence`.
 std::int64_t elements_per_batch(const TrainConfig& config, std::int64_t length);
 
 class Schedule {
  public:
-  // Of each of `workers` workers, for sequences of `length` ids: micro-steps = ceil(floor(target / workers) / elements per
-  // batch), optimizer steps = floor(micro-steps / gradient_accumulate_every). Throws ConfigError when that is no micro-step.
+  // The schedule of each of `workers` workers for sequences of `length` ids: micro-steps = ceil(floor(target / workers) / elements per
+  // batch), optimizer steps = floor(micro-steps / gradient_accumulate_every). Throws ConfigError if there are no micro-steps.
   Schedule(const TrainConfig& config, std::int64_t length, std::int64_t workers = 1);
 
   std::int64_t micro_steps() const { return micro_steps_; }
   std::int64_t steps() const { return steps_; }
   std::int64_t warmup_steps() const { return warmup_steps_; }
 
-  // Of optimizer step `step`, counted from 0. With w = floor(steps * warmup_steps_perc) warm-up steps the peak rate is
-  // multiplied by 0.1 + 0.9 step / w before step w, and by (1 + cos(pi (step - w) / (steps - w))) / 2 from there on.
+  // The learning rate of optimizer step `step`, counted from 0. With w = floor(steps * warmup_steps_perc) warm-up steps, the peak rate
+  // is multiplied by 0.1 + 0.9 step / w before step w, and by (1 + cos(pi (step - w) / (steps - w))) / 2 from step w on.
   double learning_rate(std::int64_t step) const;
 
  private:
@@ -30,8 +30,8 @@ class Schedule {
   double peak_;
 };
 
-// `amount` of the numbers 0 .. n-1, evenly spread and rounded down, first and last included (a single one is the first);
-// all of them when there are not as many. Rising.
+// Returns `amount` of the numbers 0 .. n-1 in ascending order, evenly spaced and rounded down, including the first and the last (only
+// the first for amount 1). Returns all numbers if amount >= n.
 std::vector<std::int64_t> spread_points(std::int64_t amount, std::int64_t n);
 
 }  // namespace mblm

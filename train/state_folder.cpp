@@ -7,7 +7,7 @@
 namespace mblm {
 namespace {
 
-// Nothing for a damaged one, with the reason at the end of `reasons`.
+// Returns nothing for a damaged file and appends the reason to `reasons`.
 std::optional<SavedState> read_whole(const std::filesystem::path& file, std::string& reasons) {
   try {
     return read_run_state(file);
@@ -17,7 +17,7 @@ std::optional<SavedState> read_whole(const std::filesystem::path& file, std::str
   }
 }
 
-// Else it would count as one of the last states when the next one is saved.
+// Renames a damaged file, so that it does not count as a state at the next save.
 void put_aside(const std::filesystem::path& file) {
   std::error_code error;
   std::filesystem::rename(file, file.string() + ".damaged", error);
@@ -26,7 +26,7 @@ void put_aside(const std::filesystem::path& file) {
 
 }  // namespace
 
-// The digits of the numbers are as many, so names sort as numbers.
+// Numbers have a fixed number of digits, so names sort by number.
 std::vector<std::filesystem::path> StateFolder::files() const {
   std::vector<std::filesystem::path> files;
   std::error_code error;
@@ -57,12 +57,12 @@ std::optional<SavedState> StateFolder::newest(const std::function<void(const std
   for (const std::filesystem::path& file : files()) {
     if (std::optional<SavedState> saved = read_whole(file, reasons)) {
       for (const std::filesystem::path& other : damaged) put_aside(other);
-      if (!damaged.empty()) warn(concat_text(reasons, "; goes on from the state before, ", file.string()));
+      if (!damaged.empty()) warn(concat_text(reasons, "; resumes from the previous state, ", file.string()));
       return saved;
     }
     damaged.push_back(file);
   }
-  require<FileError>(damaged.empty(), reasons, "; no whole state is left");
+  require<FileError>(damaged.empty(), reasons, "; no intact state is left");
   return {};
 }
 

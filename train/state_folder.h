@@ -1,4 +1,4 @@
-// The last states of a run, in files.
+// The folder with the last states of a run.
 #pragma once
 
 #include <filesystem>
@@ -12,17 +12,17 @@
 
 namespace mblm {
 
-// Files `state_MICROSTEP.safetensors`. At no time is there no whole state once one was saved.
+// Contains files `state_MICROSTEP.safetensors`. After the first save there is always an intact state.
 class StateFolder {
  public:
-  static constexpr std::size_t kept = 2;
+  static constexpr std::size_t kept = 2;  // number of states
 
   explicit StateFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  // Throws FileError; then the states are as they were.
+  // Throws FileError; the existing states do not change then.
   void save(const RunState& state, const std::vector<NamedTensor>& tensors) const;
-  // The newest one that is whole; nothing when none was saved. A damaged one that is newer is told by `warn` and renamed to
-  // NAME.damaged. Throws FileError when all are damaged.
+  // Returns the newest intact state, or nothing if none was saved. Reports newer damaged states with `warn` and renames them to
+  // NAME.damaged. Throws FileError if all states are damaged.
   std::optional<SavedState> newest(const std::function<void(const std::string&)>& warn) const;
 
  private:

@@ -68,7 +68,7 @@ std::vector<StepOutcome> StepRunner::take_outcomes(Newest newest) {
 }
 
 StepOutcome StepRunner::last_outcome() const {
-  require(steps_ > 0, "train: expected an optimizer step before its outcome is asked for");
+  require(steps_ > 0, "train: expected an optimizer step before last_outcome, there was none");
   return outcome_of(steps_);
 }
 

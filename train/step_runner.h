@@ -1,4 +1,4 @@
-// The arithmetic of training, without data, files or a schedule.
+// Runs the computations of training steps, independent of data, files and schedule.
 #pragma once
 
 #include <array>
@@ -13,49 +13,49 @@
 
 namespace mblm {
 
-// What became of an optimizer step.
+// The outcome of an optimizer step.
 struct StepOutcome {
-  std::int64_t step = 0;  // counted from 1, steps that were not applied included
-  bool finite = true;     // loss and gradient; only then the update was applied
-  double loss = 0;        // sum over the group's micro-batches, of all workers
+  std::int64_t step = 0;  // counted from 1, including steps that were not applied
+  bool finite = true;     // loss and gradient are finite; otherwise the update was not applied
+  double loss = 0;        // sum over the micro-batches of the group on all workers
   double gradient_norm = 0, clip_factor = 1;
-  std::int64_t parameter = -1;  // where the gradient is not finite: its place in ParameterStore::named_gradients()
+  std::int64_t parameter = -1;  // index into named_gradients() of the last one that is not finite, which backward reaches first; -1: none
 };
 
-// Micro-steps add gradients, an optimizer step uses them up: for each group of `accumulate` micro-batches
+// Micro-steps accumulate gradients, an optimizer step applies them. For each group of `accumulate` micro-batches:
 //   for (const ModelInput& input : group) runner.micro_step(input, context);
 //   runner.optimizer_step(learning_rate);
-// Neither waits for the device. With several workers each adds the gradients of its own micro-batches, `accumulate` counts
-// those of all, and optimizer_step adds up the gradients over the workers.
+// Neither waits for the device. With several workers, each one accumulates the gradients of its own micro-batches, `accumulate` is the
+// number of micro-batches on all workers, and optimizer_step sums the gradients over the workers.
 class StepRunner {
  public:
-  // The model must be allocated, and live as long as this.
+  // The model must be allocated and outlive this object.
   StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {});
 
-  // The index of the next micro-batch, a part of every random key. It starts at 0 and each micro-step adds one.
+  // Sets the index of the next micro-batch, which is part of every random key. It starts at 0, and each micro-step increments it.
   void set_micro_step(std::int64_t micro_step);
 
-  // Adds the gradient of loss / accumulate. Moves the input to the model's device, and gives the loss, a scalar there. The context's step scalars are
-  // this object's, whatever it holds.
+  // Accumulates the gradient of loss / accumulate. Moves the input to the model's device and returns the loss, a scalar on that device.
+  // Uses the step scalars of this object instead of those of `context`.
   Tensor micro_step(const ModelInput& input, const ForwardContext& context);
-  // The same in two halves, for callers that measure them.
+  // The two halves of micro_step, for separate timing.
   Model::Loss forward(const ModelInput& input, ForwardContext context) const;
   void backward(const Model::Loss& loss);
 
-  // One Adam step from the gradients of the group. A loss or gradient that is not finite leaves the parameters as they were.
+  // Applies one Adam step with the gradients of the group. Does not change the parameters if the loss or gradient is not finite.
   void optimizer_step(double learning_rate, Collective* collective = nullptr);
-  // The outcomes that have not been taken yet, in order: all but that of the last optimizer step, which the device may still be
-  // working on; or all, which waits. Takes at most the last two.
+  // Returns the outcomes that were not yet taken, in order. Leave excludes the last optimizer step, which may still be running on the
+  // device; WaitFor waits for it. Only the last two outcomes are available.
   enum class Newest { Leave, WaitFor };
   std::vector<StepOutcome> take_outcomes(Newest newest);
-  bool has_outcome() const { return steps_ > 0; }  // of a step of this object
+  bool has_outcome() const { return steps_ > 0; }  // whether this object has run an optimizer step
   // The outcome of the last optimizer step. Waits for the device.
   StepOutcome last_outcome() const;
 
-  // Everything that the next step needs, as views: parameters, moments, step scalars, and within a group the gradients.
+  // Views of everything that the next step requires: parameters, moments, step scalars, and within a group the gradients.
   std::vector<NamedTensor> state() const;
   std::vector<NamedTensor> state_between_groups() const;
-  // Continues from such a state. Throws FileError when the model is another; then nothing has changed.
+  // Restores such a state. Throws FileError if it does not match the model; nothing is changed then.
   void restore(const SafetensorsFile& state);
 
  private:
@@ -65,9 +65,9 @@ class StepRunner {
   Adam adam_;
   const std::int64_t accumulate_;
   Tensor scalars_;
-  bool gradients_used_ = true;      // the gradient arena holds those of a step that was taken
-  std::array<AsyncCopy, 2> copies_;  // of the scalars after each step, in turn
-  std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and those whose outcome was taken or is too old
+  bool gradients_used_ = true;          // an optimizer step has applied the accumulated gradients
+  std::array<AsyncCopy, 2> copies_;     // step scalars after each step, alternating
+  std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and outcomes that were taken or overwritten
 };
 
 }  // namespace mblm

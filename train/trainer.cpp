@@ -32,20 +32,20 @@ const RunConfig& checked(const RunConfig& config) {
   return config;
 }
 
-// The precision is written down: a run that is resumed elsewhere keeps it.
+// Sets the precision explicitly, so that a run resumed on another device keeps it.
 RunConfig with_precision(RunConfig config, Device device) {
   config.train.precision = name_of(precision_named(config.train.precision, device));
   return config;
 }
 
-// `resume.checkpoint_file` of a new run.
+// Opens `resume.checkpoint_file` for a new run.
 std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options) {
   if (!config.resume || config.resume->checkpoint_file.empty() || !options.resume_folder.empty()) return {};
   return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? options.rename_modules : Renames());
 }
 
-// With all the weights of `start`. (With `migrate_embeddings` the Python package takes over only those of the vocabulary and
-// forgets the rest.)
+// Creates the model and loads all weights of `start`. (With `migrate_embeddings` the Python package loads only the weights of the
+// vocabulary and drops the others.)
 std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<CheckpointFile>& start, Device device) {
   auto model = std::make_unique<Model>(config.model);
   model->allocate(device, precision_named(config.train.precision, device));
@@ -54,7 +54,7 @@ std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<C
   return model;
 }
 
-// Rank 0 makes or opens the folder and tells the others where it is.
+// Rank 0 creates or opens the folder and sends its path to the other workers.
 RunFolder open_folder(const RunConfig& config, const TrainerOptions& options, const Workers& workers) {
   if (!workers.is_rank0()) return RunFolder::for_reading(workers.exchange().front());
   RunFolder folder = options.resume_folder.empty() ? RunFolder(config.io, run_id_of(config.io, options.job_id, std::chrono::system_clock::now()))
@@ -79,7 +79,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
                                          UpdateOptions{.gradient = {.clip = config_.train.gradient_clipping.value_or(0),
                                                                     .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}});
 
-  // Nothing is written before all workers have opened what they need.
+  // Writes nothing before all workers have opened their data and models.
   check_consistent(workers_, config_, options_.device, data_->train().size(0));
   folder_ = std::make_unique<RunFolder>(open_folder(config_, options_, workers_));
   const DeviceInfo device = info_of(options_.device);
@@ -105,12 +105,12 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
 
 Trainer::~Trainer() = default;
 
-// A new run, on rank 0.
+// Starts a new run. Rank 0 only.
 void Trainer::begin(const std::optional<CheckpointFile>& start) {
   try {
     if (config_.resume) start_from_checkpoint(start);
     recorder_->write_config();
-    for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
+    for (const std::string& field : inactive_fields(config_)) recorder_->log("no effect yet: " + field);
     recorder_->log(concat_text(model_->parameters().count(), " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(),
                                " optimizer steps, ", schedule_.warmup_steps(), " of them warm-up"));
   } catch (const std::exception& error) {
@@ -119,8 +119,9 @@ void Trainer::begin(const std::optional<CheckpointFile>& start) {
   }
 }
 
-// The Python package's way: the weights, which the model has already, and the place in the data. They are the first candidate
-// for the best. The state is saved before there is a config.yaml, which does not tell for long where the run began.
+// Starts from a checkpoint as the Python package does: continues at a place in the data with the weights, which the model already
+// has. The checkpoint is the first candidate for the best model. Saves a state before config.yaml is written, because later versions
+// of config.yaml do not contain the start of the run.
 void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) {
   state_ = data_->state_at(config_.resume->next_epoch_index, config_.resume->next_batch_index);
   if (start) recorder_->log(concat_text("starts from ", config_.resume->checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
@@ -128,7 +129,7 @@ void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) 
   checkpointer_->save_state(state_);
 }
 
-// The rest of a run, on rank 0.
+// Resumes a run. Rank 0 only.
 void Trainer::resume() {
   state_ = checkpointer_->restore();
   recorder_->write_config();
@@ -158,7 +159,7 @@ TrainingResult Trainer::run() {
 }
 
 void Trainer::loop() {
-  if (state_.validation_due != 0) validate();  // it was stopped half-way
+  if (state_.validation_due != 0) validate();  // the run was stopped during this validation
   Prefetcher batches(data_->train(), config_.model, data_->places(state_, schedule_.micro_steps() - state_.micro_step));
   while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
     if (sync_->save_is_due()) save_state();
@@ -179,7 +180,7 @@ void Trainer::optimizer_step() {
   recorder_->write_pending_rows();
   sync_->sync_step();
   steps_->optimizer_step(state_);
-  // Only when the next row of loss.csv reports this step.
+  // Only if the next row of loss.csv reports this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
   if (next != logging_points_.end() && *next <= state_.micro_step + config_.train.gradient_accumulate_every) steps_->measure_gradient(state_);
 }
@@ -190,7 +191,7 @@ void Trainer::save_state() {
   sync_->restart_save_interval();
 }
 
-// After the micro-step before. A validation that is stopped half-way leaves nothing but that it is due.
+// Validates after the last micro-step. If the validation is stopped, the state only records that it is due.
 void Trainer::validate() {
   steps_->finish_steps(state_);
   recorder_->write_pending_rows();
@@ -201,7 +202,7 @@ void Trainer::validate() {
   recorder_->write_validation(evaluation);
   const double loss = evaluation.mean_batch_loss();
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
-          ": expected a finite loss, found ", loss);
+          ": expected a finite loss, got ", loss);
   workers_.on_rank0([&] {
     if (!std::isfinite(loss)) return;
     checkpointer_->save_if_best(loss, state_);
@@ -214,7 +215,7 @@ void Trainer::validate() {
 
 Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
   EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
-  // Several workers can stop only between two groups, see WorkerSync.
+  // Several workers can stop only between groups of micro-batches, see WorkerSync.
   if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0)
     options.should_stop = [this] { return sync_->wants_to_stop(); };
   if (config_.train.max_eval_steps.value_or(0) > 0) options.max_batches = *config_.train.max_eval_steps;
@@ -232,7 +233,7 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
   return result;
 }
 
-// The best model comes back and is tested.
+// Loads the best model and tests it.
 void Trainer::finish(TrainingResult& result) {
   if (!best_->list().empty()) result.validation_loss = best_->list().front().loss;
   result.validation_loss = workers_.exchange_values(result.validation_loss).front();

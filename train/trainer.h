@@ -1,4 +1,4 @@
-// A training run: data, schedule, steps, validation, checkpoints, logs.
+// The trainer runs the training: data, schedule, steps, validation, checkpoints and logs.
 #pragma once
 
 #include <cstdint>
@@ -30,37 +30,37 @@ class WorkerSync;
 
 struct TrainerOptions {
   Device device = {};
-  std::string job_id = {};  // names the run's folder when not empty
-  std::filesystem::path resume_folder = {};  // of the run that goes on, whose config is that of read_config_of_run; empty: a new run
-  Renames rename_modules = {};  // of the tensors of resume.checkpoint_file, where resume.rename_modules is set
+  std::string job_id = {};                   // names the run folder unless empty
+  std::filesystem::path resume_folder = {};  // folder of a run to resume, with the config of read_config_of_run; empty for a new run
+  Renames rename_modules = {};               // renames tensors of resume.checkpoint_file if resume.rename_modules is set
   TrainerCallbacks callbacks = {};
-  Communicator* communicator = nullptr;  // with the other workers of the run; must live as long as the trainer
+  Communicator* communicator = nullptr;  // connects the workers of the run; must outlive the trainer
 };
 
 struct TrainingResult {
   std::filesystem::path folder;
-  bool stopped = false;                   // by should_stop, before the end
+  bool stopped = false;                   // should_stop stopped the run before its end
   TrainingState state;
   std::optional<double> validation_loss;  // of the best checkpoint
-  std::optional<double> test_loss;        // at the end, where the data set has a test split
+  std::optional<double> test_loss;        // after the last step, if the data set has a test split
 };
 
-// With a communicator each worker has a trainer, with the same config and options. A worker has its own share of the training data;
-// the gradient of a step is the mean over the workers of each one's own mean. Batches of the other splits are dealt to them. The
-// first worker alone writes and reads the run's folder. What fails on one worker is thrown on all of them, as a WorkerError.
+// With a communicator each worker has a trainer with the same config and options. Each worker trains on its own share of the training
+// data; the gradient of a step is the mean of the workers' mean gradients. Batches of the other splits are distributed over the
+// workers. Only the first worker writes and reads the run folder. An error of one worker is thrown on all workers as a WorkerError.
 class Trainer {
  public:
-  // Opens the data, makes the model and then the run's folder: what can be wrong is found before anything is written.
-  // Throws ConfigError (check_run_config), FileError, MemoryError, DeviceError.
-  // A run that goes on is as its last whole state says, and what it wrote after that is cut off its tables; without a state it
-  // begins anew. Throws ConfigError, naming them, when immutable fields (train/immutable_fields.h) differ.
+  // Opens the data and creates the model before the run folder, so that errors occur before anything is written. Throws ConfigError
+  // (check_run_config), FileError, MemoryError, DeviceError.
+  // A resumed run continues from its newest intact state and removes later rows from its tables; without a state it restarts from
+  // the beginning. Throws ConfigError, naming the fields, if immutable fields (train/immutable_fields.h) differ.
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
   ~Trainer();
 
-  // The whole run, or the rest of it. At its end the model is the best one, where one was saved; when the run was stopped it is
-  // the last one. The full state is saved each train.save_state_every seconds, at the end and when the run is stopped.
-  // An error is noted in config.yaml and train.log before it is thrown: Error for a gradient or a validation loss that is
-  // not finite (unless train.on_nonfinite is `skip`), FileError.
+  // Trains to the end of the run. Then the model is the best saved one, or the last one if none was saved or the run was stopped. Saves
+  // the full state every train.save_state_every seconds, at the end, and when the run is stopped.
+  // Writes errors to config.yaml and train.log before it throws them: Error if a gradient or validation loss is not finite (unless
+  // train.on_nonfinite is `skip`), FileError.
   TrainingResult run();
 
   Model& model() { return *model_; }
@@ -84,7 +84,7 @@ class Trainer {
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   TrainingState state_;
 
-  // In the order in which the constructor makes them: each refers to some of those before it.
+  // In the order of construction: each refers to members above it.
   std::unique_ptr<const TrainingData> data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StepRunner> runner_;
@@ -94,7 +94,7 @@ class Trainer {
   std::unique_ptr<TrainingSteps> steps_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<WorkerSync> sync_;
-  std::optional<ProgressReporter> progress_;  // of run()
+  std::optional<ProgressReporter> progress_;  // set by run()
 };
 
 }  // namespace mblm

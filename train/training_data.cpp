@@ -35,14 +35,14 @@ TrainingData::TrainingData(const RunConfig& config, const DatasetRegistry& datas
                        config.model.is_masked() ? "" : "out", " masks, such as ", config.model.is_masked() ? "pg19masked" : "pg19", ", got ",
                        config.io.dataset_id);
   require<FileError>(train_->size(0) >= config.train.batch_size, config.io.dataset_dir, ": expected at least ", config.train.batch_size,
-                     " sequences of ", config.input_seq_len, " for one batch of training, found ", train_->size(0));
+                     " sequences of ", config.input_seq_len, " ids for a training batch, found ", train_->size(0));
   if (!config.resume) return;
   const std::int64_t batches = batches_in_epoch(config.resume->next_epoch_index);
   require<ConfigError>(config.resume->next_batch_index <= batches, "resume.next_batch_index: expected at most ", batches,
-                       ", the batches of the epoch, got ", config.resume->next_batch_index);
+                       ", the number of batches in the epoch, got ", config.resume->next_batch_index);
 }
 
-// Splits may share their files.
+// Splits can have files, and thus warnings, in common.
 std::vector<std::string> TrainingData::warnings() const {
   std::vector<std::string> lines;
   for (const Dataset* split : {train_.get(), validation_.get(), test_.get()}) {
@@ -67,13 +67,14 @@ void TrainingData::advance(TrainingState& state) const {
   skip_empty_epochs(state.epoch, state.batch);
 }
 
-// Moves on from the end of an epoch. An epoch that leaves out its first bytes can be too short for a batch where epoch 0 is not.
+// At the end of an epoch moves to the next epoch with a batch. Later epochs skip their first bytes and can be too short for a batch even
+// if epoch 0 is not.
 void TrainingData::skip_empty_epochs(std::int64_t& epoch, std::int64_t& batch) const {
   const std::int64_t first = epoch;
   while (batch >= batches_in_epoch(epoch)) {
     ++epoch;
     batch = 0;
-    require(epoch - first <= config_.input_seq_len, "train: expected a batch of training data in the epochs from ", first, " on, found none");
+    require(epoch - first <= config_.input_seq_len, "train: expected a batch of training data in epoch ", first, " or later, there is none");
   }
 }
 

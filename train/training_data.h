@@ -1,4 +1,4 @@
-// The data of a training run: its splits, and the order in which training takes its batches.
+// The data of a training run: its splits and the order of training batches.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +14,24 @@
 
 namespace mblm {
 
-// The training split is this worker's share, the other splits are whole.
+// The training split contains this worker's share, the other splits are complete.
 class TrainingData {
  public:
-  // Opens the splits that io.dataset_id names. Throws ConfigError when the data set does not fit the model or `resume`, FileError
-  // when it is too short for a batch. `config` must live as long as this.
+  // Opens the splits of the data set io.dataset_id. Throws ConfigError if the data set does not match the model or `resume`, FileError
+  // if it is too short for a batch. `config` must outlive this object.
   TrainingData(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers);
 
   const Dataset& train() const { return *train_; }
   const Dataset& validation() const { return *validation_; }
-  const Dataset* test() const { return test_.get(); }  // null: no such split
-  std::vector<std::string> warnings() const;           // of all splits, each line once
+  const Dataset* test() const { return test_.get(); }  // null without a test split
+  std::vector<std::string> warnings() const;           // of all splits, without duplicates
 
-  // The state before the first micro-step: batch `batch` of epoch `epoch`.
+  // The state of a run that starts at batch `batch` of epoch `epoch`.
   TrainingState state_at(std::int64_t epoch, std::int64_t batch) const;
-  // Moves the state past the micro-step that was just done.
+  // Advances the state past the micro-step just done.
   void advance(TrainingState& state) const;
-  // The batches of the next `count` micro-steps. Other threads call the function: it keeps a place of its own.
+  // Returns a function that produces the places of the next `count` micro-steps. It keeps its own position and can be called from
+  // another thread.
   Prefetcher::NextPlace places(const TrainingState& state, std::int64_t count) const;
 
  private:

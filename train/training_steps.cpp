@@ -9,7 +9,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t timed_micro_steps = 30;  // whose times and memory go to timemem.csv
+constexpr std::int64_t timed_micro_steps = 30;  // recorded in timemem.csv
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -28,7 +28,7 @@ Tensor TrainingSteps::micro_step(const Batch& batch, TrainingState& state) {
   return loss;
 }
 
-// The time of each half, which makes the host wait for the device.
+// Measures forward and backward separately. item() makes the host wait for the device.
 Tensor TrainingSteps::timed_micro_step(const ModelInput& input, const ForwardContext& context) {
   const Clock::time_point start = Clock::now();
   const Model::Loss loss = runner_.forward(input, context);
@@ -53,7 +53,7 @@ void TrainingSteps::take_outcomes(TrainingState& state, StepRunner::Newest newes
   for (const StepOutcome& outcome : runner_.take_outcomes(newest)) {
     if (outcome.finite) continue;
     const std::string message = nonfinite_text(outcome);
-    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters are as before");
+    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters did not change");
     ++state.skipped_steps;
     recorder_.log(message + "; skipped");
   }
@@ -62,10 +62,11 @@ void TrainingSteps::take_outcomes(TrainingState& state, StepRunner::Newest newes
 std::string TrainingSteps::nonfinite_text(const StepOutcome& outcome) const {
   const bool is_loss = !std::isfinite(outcome.loss);
   std::string text = concat_text("optimizer step ", outcome.step, " after micro-step ", outcome.step * config_.train.gradient_accumulate_every, ": ");
-  text += is_loss ? concat_text("expected a finite loss, found ", outcome.loss) : "expected a finite gradient, found another";
+  text += is_loss ? concat_text("expected a finite loss, got ", outcome.loss) : "gradient is not finite";
   if (outcome.parameter < 0) return text;
   const std::string parameter = model_.parameters().named_gradients()[static_cast<std::size_t>(outcome.parameter)].name;
-  return text + concat_text(is_loss ? ", and its gradient" : "", " first in stage ", stage_of_parameter(parameter, config_.model.stages()), " in ", parameter);
+  const int stage = stage_of_parameter(parameter, config_.model.stages());
+  return text + concat_text(is_loss ? "; gradient is not finite" : "", ", first in stage ", stage, ", ", parameter);
 }
 
 void TrainingSteps::measure_gradient(TrainingState& state) {

@@ -1,4 +1,4 @@
-// The steps of a run: the arithmetic of StepRunner with the run's schedule, random keys and workers.
+// The steps of a run: combines StepRunner with the schedule, random keys and workers of the run.
 #pragma once
 
 #include <cstdint>
@@ -17,33 +17,33 @@
 
 namespace mblm {
 
-// The only part of a trainer that knows its StepRunner. How many steps were taken is in the TrainingState that the caller
-// passes. What the constructor gets by reference must live as long as this.
+// The only part of the trainer that uses its StepRunner. The TrainingState that the caller passes counts the steps. The arguments of
+// the constructor must outlive this object.
 class TrainingSteps {
  public:
-  // `runner` is of `model`.
+  // `runner` must belong to `model`.
   TrainingSteps(const RunConfig& config, const Schedule& schedule, const Workers& workers, Model& model, StepRunner& runner, Recorder& recorder);
 
-  // Adds the gradient of a batch and counts its elements. Gives the loss: a scalar on the model's device, not waited for. The
-  // first micro-steps of a run are timed, for timemem.csv.
+  // Accumulates the gradient of a batch and counts its elements. Returns the loss, a scalar on the model's device, without waiting for
+  // it. Times the first micro-steps of a run for timemem.csv.
   Tensor micro_step(const Batch& batch, TrainingState& state);
 
-  // Sums the gradients over the workers and updates the parameters. A loss or gradient that is not finite leaves them as they
-  // are; the host learns of it at the next optimizer step or in finish_steps: then Error is thrown, or under train.on_nonfinite
-  // `skip` the step is counted and logged as skipped.
+  // Sums the gradients over the workers and updates the parameters, unless the loss or gradient is not finite. The host detects this
+  // at the next optimizer step or in finish_steps: then it throws Error or, if train.on_nonfinite is `skip`, counts and logs the step
+  // as skipped.
   void optimizer_step(TrainingState& state);
-  // Waits for the outcome of the last optimizer step: afterwards the state counts it.
+  // Waits for the outcome of the last optimizer step and updates the state.
   void finish_steps(TrainingState& state);
-  // Puts the mean gradient of the last optimizer step into the state. Takes a pass over all gradients on the host.
+  // Writes the mean gradient of the last optimizer step to the state. Reads all gradients and waits for the device.
   void measure_gradient(TrainingState& state);
-  // Of the last optimizer step, before clipping; nothing before the first one. Waits for the device.
+  // The gradient norm of the last optimizer step, before clipping; nothing before the first step. Waits for the device.
   std::optional<double> gradient_norm() const;
 
-  // What a state file holds beside the numbers of `state`.
+  // The tensors of a state file.
   std::vector<NamedTensor> tensors() { return runner_.state(); }
-  // Throws FileError when the file is of another model; then nothing is changed.
+  // Restores these tensors. Throws FileError if they do not match the model; nothing is changed then.
   void restore(const SafetensorsFile& file) { runner_.restore(file); }
-  // Gives rank 0's parameters and optimizer state to all workers, between two groups of micro-steps.
+  // Copies the parameters and optimizer state of rank 0 to all workers. Valid only between groups of micro-steps.
   void share_from_rank0();
 
  private:

@@ -13,7 +13,7 @@ void check_consistent(const Workers& workers, const RunConfig& config, Device de
   require<DeviceError>(workers.is_alone() || device.kind == DeviceKind::Cpu, "train: expected the CPU with ", workers.size(), " workers, got ", device);
   const std::vector<std::string> texts = workers.exchange(concat_text(to_yaml(config), "sequences: ", sequences, "\n"));
   for (std::size_t r = 0; r < texts.size(); ++r)
-    require<ConfigError>(texts[r] == texts[0], "train: expected the same config and as many sequences on all workers, found others on worker ", r, ": ",
+    require<ConfigError>(texts[r] == texts[0], "train: expected the same config and number of sequences on all workers, worker ", r, " differs: ",
                          differing_fields(texts[0], texts[r]));
 }
 

@@ -1,4 +1,4 @@
-// What the workers of a run agree on between two optimizer steps: when to stop, when to save.
+// Synchronizes the decisions of workers at optimizer steps: when to stop and when to save.
 #pragma once
 
 #include <chrono>
@@ -11,22 +11,22 @@
 
 namespace mblm {
 
-// Workers that do different things would deadlock. Throws ConfigError, naming the fields, when the configs or the sequences of
-// the training data differ, and DeviceError for several workers on a GPU.
+// Workers with different configs would deadlock. Throws ConfigError, naming the fields, if the configs or the numbers of training
+// sequences differ, and DeviceError for several workers on a GPU.
 void check_consistent(const Workers& workers, const RunConfig& config, Device device, std::int64_t sequences);
 
-// A single worker decides before each micro-step, several ones decide together at each optimizer step: between two of them each
-// has gradients of its own, which no state holds.
+// A single worker decides before each micro-step. Several workers decide together at each optimizer step, because between steps each
+// one has its own accumulated gradients, which a state does not contain.
 class WorkerSync {
  public:
-  // `should_stop` is the caller's and may be empty. A state is due `save_every` seconds after the last one; 0: never.
+  // `should_stop` is optional. A state is due `save_every` seconds after the last one; 0 means never.
   WorkerSync(const Workers& workers, std::function<bool()> should_stop, double save_every);
 
-  // Asks the caller whether this worker is to stop. Others do not learn of it.
+  // Calls should_stop of this worker, without communication.
   bool wants_to_stop() const { return should_stop_ && should_stop_(); }
-  // Whether all workers stop before the next micro-step; once true it stays true.
+  // Whether all workers must stop before the next micro-step. Once true, remains true.
   bool must_stop();
-  void stop() { stopped_ = true; }  // as the workers have agreed elsewhere
+  void stop() { stopped_ = true; }  // call only if all workers do
   bool stopped() const { return stopped_; }
 
   void restart_save_interval() { saved_ = Clock::now(); }
@@ -43,7 +43,7 @@ class WorkerSync {
   const Workers& workers_;
   const std::function<bool()> should_stop_;
   const double save_every_;
-  Clock::time_point saved_ = Clock::now();  // the last state, or the start
+  Clock::time_point saved_ = Clock::now();  // time of the last state, or of the start
   bool stopped_ = false;
   bool save_agreed_ = false;
 };

@@ -5,12 +5,12 @@
 namespace mblm {
 namespace {
 
-// The first byte of what is exchanged.
+// The first byte of a message.
 constexpr char content = 'c', failure = 'f';
 
 bool is_failure(const std::string& part) { return part.front() == failure; }
 
-// That of the first worker that has one. What all have, and the first worker's own (who sees to the run's folder), is told as it is.
+// Returns the error of the first failed worker. Omits the prefix for rank 0, which covers errors of all workers and of the run folder.
 std::string failure_text(const std::vector<std::string>& parts) {
   const auto first = std::find_if(parts.begin(), parts.end(), is_failure);
   return concat_text(first == parts.begin() ? "" : concat_text("worker ", first - parts.begin(), ": "), first->substr(1));

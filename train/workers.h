@@ -1,4 +1,4 @@
-// The workers of a run as the training sees them: alone or several, and what happens when one of them fails.
+// Communication and error handling for one or several workers.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 
 namespace mblm {
 
-// What all workers throw when one has failed: the same message on each of them.
+// Thrown on all workers, with the same message, if one of them fails.
 class WorkerError : public Error { using Error::Error; };
 
-// A handle. Without a communicator one worker is all there is: then nothing is sent, and errors stay as they are.
+// A handle to the workers. Without a communicator there is one worker: nothing is sent, and errors are thrown unchanged.
 class Workers {
  public:
   explicit Workers(Communicator* communicator = nullptr) : communicator_(communicator) {}
@@ -25,9 +25,9 @@ class Workers {
   bool is_alone() const { return size() == 1; }
   bool is_rank0() const { return rank() == 0; }  // the worker that writes
 
-  // What each one gives, in order of rank. Throws WorkerError when one has failed (together).
+  // Returns the bytes of each worker, in order of rank. Throws WorkerError if a worker has failed (see `together`).
   std::vector<std::string> exchange(const std::string& bytes = {}) const;
-  // The lists of all.
+  // Returns the list of each worker.
   template <class T>
     requires std::is_trivially_copyable_v<T>
   std::vector<std::vector<T>> exchange_lists(const std::vector<T>& list) const {
@@ -44,16 +44,16 @@ class Workers {
     for (const std::vector<T>& list : exchange_lists(std::vector<T>{value})) values.push_back(list.front());
     return values;
   }
-  // Whether it is true on one of them.
+  // Whether `value` is true on at least one worker.
   bool any(bool value) const;
 
-  // The tensor operations of the workers; null for one alone.
+  // Collective operations on tensors; null for a single worker.
   Collective* collective() const { return is_alone() ? nullptr : communicator_; }
-  // The first worker's elements, to all.
+  // Copies the elements of rank 0 to all workers.
   void broadcast(const Tensor& tensor) const;
 
-  // Does `work`, in which all exchange alike, up to its end. When it throws on one worker, the others meet that in their next
-  // exchange, or here: all throw the same WorkerError. A worker alone throws what `work` throws.
+  // Runs `work`, in which all workers must make the same exchanges, and waits for all workers. If it throws on one worker, the others
+  // detect this in their next exchange or at the end, and all throw the same WorkerError. With a single worker the error is rethrown.
   template <class Work>
   auto together(const Work& work) const {
     try {
@@ -69,14 +69,14 @@ class Workers {
       fail(error);
     }
   }
-  // Does `write` on rank 0. Nobody returns before it is done.
+  // Runs `write` on rank 0. All workers wait until it is done.
   template <class Write>
   void on_rank0(const Write& write) const {
     if (is_rank0()) write();
     exchange();
   }
-  // For a handler of such an error: tells the others of it, unless they know, and throws the WorkerError; alone, it throws the
-  // error again.
+  // Call in an exception handler. Reports the error to the other workers, unless it is a WorkerError, and throws a WorkerError. With a
+  // single worker rethrows the error.
   [[noreturn]] void fail(const std::exception& error) const;
 
  private:

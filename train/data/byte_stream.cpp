@@ -83,7 +83,8 @@ std::size_t ByteStream::file_at(std::int64_t position) const {
 
 void ByteStream::read(std::int64_t position, std::span<std::uint8_t> bytes) const {
   const std::int64_t count = static_cast<std::int64_t>(bytes.size());
-  require<ValueError>(position >= 0 && position <= size() - count, path_.string(), ": expected a range of bytes in [0, ", size(), "), got [", position, ", ", position + count, ")");
+  require<ValueError>(position >= 0 && position <= size() - count, path_.string(), ": expected a range of bytes in [0, ", size(), "), got [", position,
+                      ", ", position + count, ")");
   for (std::size_t file = file_at(position); !bytes.empty(); ++file) {
     const std::int64_t offset = position - starts_[file];
     const std::size_t here = std::min(bytes.size(), static_cast<std::size_t>(starts_[file + 1] - position));

@@ -56,7 +56,8 @@ std::unique_ptr<Dataset> DatasetRegistry::make(const std::string& dataset_id, co
     throw ConfigError(concat_text("io.dataset_id: expected one of ", known, ", got ", dataset_id));
   }
   std::unique_ptr<Dataset> dataset = found->second(request);
-  require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split), " split, there is none");
+  require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split),
+                 " split, there is none");
   return dataset;
 }
 
@@ -69,7 +70,8 @@ std::vector<std::string> DatasetRegistry::ids() const {
 Batch read_batch(const Dataset& dataset, const BatchPlace& place) {
   const auto& [epoch, first, count, shuffle] = place;
   const std::int64_t length = dataset.length(), size = dataset.size(epoch);
-  require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: expected sequences in [0, ", size, "), got [", first, ", ", first + count, ")");
+  require<ValueError>(first >= 0 && count >= 0 && first <= size - count, "data: expected sequences in [0, ", size, "), got [", first, ", ",
+                      first + count, ")");
   const SequenceParts parts = dataset.parts();
   const Shape shape{count, length};
   Batch batch{empty(shape, DType::Int64), parts.loss_mask ? empty(shape, DType::Float32) : Tensor(), parts.labels ? empty(shape, DType::Int64) : Tensor()};

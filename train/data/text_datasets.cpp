@@ -23,7 +23,7 @@ ByteRange range_of(Split split, std::int64_t size) {
 }
 
 void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
-  require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for the data set ", dataset_id, ", got ",
+  require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for data set ", dataset_id, ", got ",
                        request.arguments == nullptr ? "" : *request.arguments);
 }
 
