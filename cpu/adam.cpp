@@ -11,9 +11,9 @@
 namespace mblm {
 namespace {
 
-constexpr double clip_epsilon = 1e-6;  // keeps the clip factor finite for a zero gradient; the package's value
+constexpr double clip_epsilon = 1e-6;  // keeps the clip factor finite for a zero gradient; the value of the Python package
 
-// Sum of squares of one tile in float64. Any element that is not finite makes `residue` NaN, any other leaves it zero.
+// Sum of squares of one tile in float64. `residue` is 0 for finite elements; a non-finite element makes it NaN.
 struct TileSums {
   double square = 0, residue = 0;
 };
@@ -30,7 +30,7 @@ TileSums sum_tile(const T* x, std::int64_t begin, std::int64_t end) {
   return {square, residue};
 }
 
-// The last segment of x with an element that is not finite; -1: none.
+// The last segment of x with a non-finite element; -1: none.
 template <class T>
 std::int64_t last_nonfinite_segment(const T* x, const Tensor& segments) {
   const std::int64_t* range = data<std::int64_t>(segments);
@@ -105,7 +105,7 @@ void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor&
   s.group_count = std::exchange(s.count, 0.0);
 }
 
-// A segment at a time, element after element.
+// One thread sums a segment, element by element.
 void find_means(const Tensor& x, const Tensor& segments, Tensor& out) {
   for_real_type("segment_means", x.dtype(), [&]<class T>() {
     const T* px = data<T>(x);

@@ -8,7 +8,7 @@ namespace {
 // Memory bound: 12 bytes and one addition per element.
 void forward(const Tensor& a, const Tensor& b, Tensor& y) {
   for_mixed_types("add_forward", a.dtype(), b.dtype(), [&]<class A, class B>() {
-    using Y = std::conditional_t<std::is_same_v<A, bfloat16>, B, A>;  // the wider one
+    using Y = std::conditional_t<std::is_same_v<A, bfloat16>, B, A>;  // the wider type
     const A* pa = data<A>(a);
     const B* pb = data<B>(b);
     Y* out = data<Y>(y);

@@ -38,18 +38,18 @@ AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std
   return head;
 }
 
-// Row 0 of head h of sequence b in a tensor (B, T, n H d), in the given third of a packed row.
+// Rows of head h of sequence b in a tensor x (B, T, H d), or in the given third of packed rows (B, T, 3 H d).
 template <class T>
 HeadRows<T> rows_of(T* data, const Tensor& x, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t third = 0) {
   return {data + b * x.size(1) * x.size(2) + third * (x.size(2) / 3) + h * width, x.size(2)};
 }
 
-// Pairs of sequence and head that make one tile of short sequences, about a share of the L2 cache.
+// Pairs of sequence and head in one tile of short sequences: about a share of the L2 cache.
 std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
   return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width));
 }
 
-// Short sequences by groups of heads, long ones by tiles of queries.
+// A unit of work is a group of heads for short sequences, and a tile of queries of one head for long sequences.
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
   for_real_type("attention_forward", qkv.dtype(), [&]<class T>() {
     const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
@@ -71,7 +71,7 @@ void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tens
   });
 }
 
-// One head of one sequence is one unit of work, so that each sum is made by one thread in one order.
+// A unit of work is one or more whole heads, so that one thread computes each sum in one order.
 void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv) {
   for_real_type("attention_backward", qkv.dtype(), [&]<class T>() {
     const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
@@ -95,7 +95,7 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
   });
 }
 
-// Copies the second and third parts of each packed row to the caches, from row lengths[b] of sequence b on.
+// Copies k and v of the packed rows to the caches, starting at row lengths[b] of sequence b.
 template <class T>
 void append(const Tensor& qkv, const std::int64_t* lengths, Tensor& k, Tensor& v) {
   const std::int64_t tokens = qkv.size(1), width = k.size(2), capacity = k.size(1);
@@ -110,7 +110,7 @@ void append(const Tensor& qkv, const std::int64_t* lengths, Tensor& k, Tensor& v
   });
 }
 
-// Each sequence takes the short or the long way by its own number of keys, so that its bits do not depend on the others.
+// The number of keys of a sequence selects the short or the long kernel, so that its bits do not depend on the other sequences.
 void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y) {
   for_real_type("attention_cached_forward", qkv.dtype(), [&]<class T>() {
     const std::int64_t* length = data<std::int64_t>(lengths);

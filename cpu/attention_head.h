@@ -1,4 +1,4 @@
-// What the two ways of computing attention on the CPU share.
+// Shared by the two attention kernels of the CPU, for short and for long sequences.
 #pragma once
 
 #include <algorithm>
@@ -9,29 +9,29 @@
 
 namespace mblm {
 
-// One head of one sequence: where its rows lie, and which keys a query sees.
+// One head of one sequence: the addresses of its rows, and the keys that a query sees.
 template <class T>
 struct AttentionHead {
   const T *q, *k, *v;               // first rows
-  std::int64_t q_stride, k_stride;  // between tokens; k and v alike
+  std::int64_t q_stride, k_stride;  // elements between tokens; k_stride for k and v
   std::int64_t queries, keys, width;
   std::int64_t offset;  // query i is token offset + i
   T scale;
   bool causal;
   const std::uint8_t* key_mask;  // (keys), or null
-  std::int64_t first_key;        // the first one that the mask lets through; `keys` when there is none
-  RandomKey random;              // of the dropout
-  std::uint64_t first_element;   // of query 0 and key 0
-  std::uint32_t drop_below;      // random words below are dropped; 0: none
+  std::int64_t first_key;        // the first key that the mask does not hide; `keys` when it hides all
+  RandomKey random;              // random stream of the dropout
+  std::uint64_t first_element;   // random element of query 0 and key 0
+  std::uint32_t drop_below;      // weights whose random word is below are dropped; 0: no dropout
   T keep_factor;                 // 1 / (1 - p)
 
-  // Keys [0, causal_end) may be seen by a query. One that the mask leaves without any key sees all keys with equal weight.
+  // A query can see keys [0, causal_end). If the mask hides all of them, it sees all keys with equal weight.
   std::int64_t causal_end(std::int64_t query) const { return causal ? std::min(keys, offset + query + 1) : keys; }
   bool sees_none(std::int64_t query) const { return first_key >= causal_end(query); }
   std::int64_t key_end(std::int64_t query) const { return sees_none(query) ? keys : causal_end(query); }
 };
 
-// Scores s of one query and keys [first, first + count): -inf where it must not see, 0 all over where it sees no key.
+// Masks the scores s of one query and keys [first, first + count): -inf for hidden keys; all 0 if the query has no visible key.
 template <class T>
 void mask_scores(const AttentionHead<T>& head, std::int64_t query, std::int64_t first, std::int64_t count, T* s) {
   if (head.sees_none(query)) {
@@ -45,8 +45,8 @@ void mask_scores(const AttentionHead<T>& head, std::int64_t query, std::int64_t 
     if (head.key_mask[first + j] == 0) s[j] = -std::numeric_limits<T>::infinity();
 }
 
-// What the dropout multiplies the weights of one query and keys [first, first + count) with: 0 or 1 / (1 - p).
-// Four elements share a block of random words.
+// Dropout factors of the weights of one query and keys [first, first + count): 0 or 1 / (1 - p). Four elements share a block of
+// random words.
 template <class T>
 void keep_factors(const AttentionHead<T>& head, std::int64_t query, std::int64_t first, std::int64_t count, T* factors) {
   const std::uint64_t start = head.first_element + static_cast<std::uint64_t>(query * head.keys + first);
@@ -57,7 +57,7 @@ void keep_factors(const AttentionHead<T>& head, std::int64_t query, std::int64_t
   }
 }
 
-// Rows of one head in an output, `stride` apart.
+// Rows of one head in a tensor, `stride` elements apart.
 template <class T>
 struct HeadRows {
   T* rows;
@@ -70,8 +70,8 @@ struct HeadGradients {
   HeadRows<T> dq, dk, dv;
 };
 
-// Sequences of up to this many keys take the short way: a head at a time, all its scores on the stack. Measured with 64 channels:
-// at 33 tokens it is 20 % ahead of the long way, at 64 10 % behind.
+// Sequences of up to this many keys use the short kernel: a head at a time, with all its scores on the stack. Measured with 64
+// channels: 20 % faster than the long kernel at 33 tokens, 10 % slower at 64.
 inline constexpr std::int64_t short_keys = 48;
 
 // log_sum_exp has one element per query.
@@ -81,11 +81,11 @@ template <class T>
 void short_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp,
                               const HeadGradients<T>& out);
 
-// Longer ones go by tiles of queries and keys; the forward takes one tile of queries from `first_query` on.
+// The long kernel works on tiles of queries and keys. The forward computes the tile of queries that starts at `first_query`.
 inline constexpr std::int64_t query_tile = 64, key_tile = 128;
 template <class T>
 void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_query, HeadRows<T> y, T* log_sum_exp);
-// `delta` has room for one element per query.
+// `delta` is scratch memory for one element per query.
 template <class T>
 void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp, T* delta,
                              const HeadGradients<T>& out);

@@ -14,7 +14,7 @@ struct Tile {
   std::int64_t first, count, first_key, keys;
 };
 
-// s (count, key_tile) = scaled scores, masked.
+// s (count, key_tile) = masked, scaled scores.
 template <class T>
 void score_tile(const AttentionHead<T>& head, const Tile& tile, T* s) {
   gemm<T>(false, true, tile.count, tile.keys, head.width, head.scale, head.q + tile.first * head.q_stride, head.q_stride,
@@ -23,7 +23,7 @@ void score_tile(const AttentionHead<T>& head, const Tile& tile, T* s) {
   for (std::int64_t r = 0; r < tile.count; ++r) mask_scores(head, tile.first + r, tile.first_key, tile.keys, s + r * key_tile);
 }
 
-// The keys that some query of [first, first + count) sees end here.
+// End of the keys that a query of [first, first + count) sees.
 template <class T>
 std::int64_t keys_needed(const AttentionHead<T>& head, std::int64_t first, std::int64_t count) {
   return head.sees_none(first) ? head.keys : head.key_end(first + count - 1);
@@ -35,12 +35,12 @@ void scale_row(T* x, T factor, std::int64_t width) {
   for (std::int64_t c = 0; c < width; ++c) x[c] *= factor;
 }
 
-// The running softmax of one query: weights so far are relative to exp(largest) and add up to sum.
+// The running softmax of one query: the weights of the keys so far, relative to exp(largest), have the sum `sum`.
 template <class T>
 struct RunningSoftmax {
   T largest = -std::numeric_limits<T>::infinity(), sum = 0;
 
-  // Turns scores into weights; gives the factor for what was summed up before.
+  // Turns scores into weights; returns the factor that rescales the earlier sums.
   T add(T* s, std::int64_t count) {
     const T top = std::max(largest, row_max(s, count));
     const T base = std::isinf(top) && top < 0 ? T(0) : top;  // no key yet: every weight is exp(-inf)
@@ -61,8 +61,9 @@ void drop_row(const AttentionHead<T>& head, std::int64_t query, std::int64_t fir
   for (std::int64_t j = 0; j < count; ++j) weights[j] *= keep[j];
 }
 
-// One tile of weights p and score gradients ds from scores and dp = dy v^T:
-// p = exp(s - log-sum-exp), ds = p (keep dp - delta) scale; then p is multiplied by keep. A query that sees no key has constant weights.
+// One tile of weights p and score gradients ds. On entry p holds the scores s, and ds holds dp = dy v^T:
+// p = exp(s - log-sum-exp), ds = p (keep dp - delta) scale; then p is multiplied by keep. A query without a visible key has constant
+// weights, so its ds is 0.
 template <class T>
 void gradient_rows(const AttentionHead<T>& head, const Tile& tile, const T* log_sum_exp, const T* delta, T* p, T* ds) {
   for (std::int64_t r = 0; r < tile.count; ++r, p += key_tile, ds += key_tile) {
@@ -78,7 +79,7 @@ void gradient_rows(const AttentionHead<T>& head, const Tile& tile, const T* log_
   }
 }
 
-// Adds what one tile gives to dq, dk and dv.
+// Adds the contributions of one tile to dq, dk and dv.
 template <class T>
 void add_tile_gradients(const AttentionHead<T>& head, const Tile& tile, HeadRows<const T> dy, const T* log_sum_exp, const T* delta,
                         const HeadGradients<T>& out) {
@@ -95,7 +96,7 @@ void add_tile_gradients(const AttentionHead<T>& head, const Tile& tile, HeadRows
 
 }  // namespace
 
-// Online softmax over tiles of keys: y holds the sum of the weighted values so far, relative to the largest score so far.
+// Online softmax over tiles of keys: y holds the weighted sum of the values so far, relative to the largest score so far.
 template <class T>
 void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_query, HeadRows<T> y, T* log_sum_exp) {
   alignas(64) T s[query_tile * key_tile];
@@ -119,7 +120,7 @@ void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_que
   }
 }
 
-// The weights are computed again from the log-sum-exp, a tile at a time; all sums of one head are made in one order.
+// Recomputes the weights from the log-sum-exp, a tile at a time. All sums of one head have a fixed order.
 template <class T>
 void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp, T* delta,
                              const HeadGradients<T>& out) {

@@ -6,10 +6,10 @@
 namespace mblm {
 namespace {
 
-// Channels that go through a row's arithmetic together: the taps, the partial sums and W rows of them fit in the L1 cache.
+// Channels that are computed together: their taps, their partial sums and W rows of them fit in the L1 cache.
 constexpr std::int64_t block_channels = 256;
 
-// The inputs, with the weight as rows of taps (W, C), so that vector lanes run across channels.
+// The inputs, with the weight transposed to rows of taps (W, C), so that vector lanes run across channels.
 template <class T>
 class Convolution {
  public:
@@ -28,7 +28,7 @@ class Convolution {
       for (std::int64_t k = 0; k < width; ++k) out[k * channels + c] = w[c * width + k];
   }
 
-  // What stands at token t >= 1 - W of a sequence; before token 0 the window, or zeros.
+  // The input row of token t >= 1 - W of a sequence; before token 0 a row of the window, or zeros.
   const T* row(std::int64_t sequence, std::int64_t t) const {
     if (t >= 0) return x_ + (sequence * tokens + t) * channels;
     return window_ == nullptr ? data<T>(zero_) : window_ + (sequence * (width - 1) + width - 1 + t) * channels;
@@ -36,7 +36,7 @@ class Convolution {
 
   const T* tap(std::int64_t k) const { return data<T>(taps_) + k * channels; }
 
-  // sum[i] = the convolution at token t, channel begin + i, for i < count.
+  // sum[i] = conv at token t, channel begin + i, for i < count.
   void at(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
     if (width == 4) return at_four_taps(sequence, t, begin, count, sum);
     std::copy_n(bias_ + begin, count, sum);
@@ -50,7 +50,7 @@ class Convolution {
   const std::int64_t tokens, channels, width;
 
  private:
-  // The usual width, with the sum in a register.
+  // The usual width: the sum stays in a register.
   void at_four_taps(std::int64_t sequence, std::int64_t t, std::int64_t begin, std::int64_t count, T* sum) const {
     const T *x0 = row(sequence, t - 3) + begin, *x1 = row(sequence, t - 2) + begin, *x2 = row(sequence, t - 1) + begin,
             *x3 = row(sequence, t) + begin;
@@ -63,7 +63,7 @@ class Convolution {
   const T *x_, *bias_, *window_;
 };
 
-// A tile is a block of tokens; each row is read W times, from the cache but once. Memory bound: 8 bytes per element.
+// A tile is a block of tokens. Each row is read W times, all but once from the cache. Memory bound: 8 bytes per element.
 void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window, Tensor& y, Tensor& last_window) {
   for_real_type("causal_conv1d_forward", x.dtype(), [&]<class T>() {
     const Convolution<T> conv(x, weight, bias, window);
@@ -88,9 +88,9 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
   });
 }
 
-// Backward over a block of tokens [first, last) of all sequences in one row, which owns their rows of dx, and the rows of
-// dwindow of the sequences that start in it. It adds what its own tokens and the W - 1 tokens after it, whose
-// pre-activations are computed again for this, give to those rows.
+// Backward of tokens [first, last), counted over all sequences. A tile alone writes the rows of dx of its tokens, and of dwindow of
+// the sequences that start in it. It computes the contributions to these rows from its own tokens and from the W - 1 tokens after
+// them, whose pre-activations it recomputes.
 template <class T>
 class BackwardTile {
  public:
@@ -107,7 +107,7 @@ class BackwardTile {
   }
 
  private:
-  // silu'(v) = s (1 + v (1 - s)), s = sigmoid(v). Partial sums: W rows of dweight, then one of dbias.
+  // silu'(v) = s (1 + v (1 - s)), s = sigmoid(v). Partial sums: W rows of dweight, then one row of dbias.
   void add_token(std::int64_t row, std::int64_t begin, std::int64_t count) {
     const std::int64_t sequence = row / conv_.tokens, t = row % conv_.tokens;
     T d[block_channels];
@@ -128,7 +128,8 @@ class BackwardTile {
     for (std::int64_t i = 0; i < count; ++i) dbias[i] += d[i];
   }
 
-  // Token t's gradient, if it is this tile's. Its first part comes from the last tap, at token t itself.
+  // Adds to the gradient of token t if this tile owns it. The first contribution comes from the last tap, at token t itself; it
+  // overwrites dx.
   void add_to_input(const T* d, std::int64_t sequence, std::int64_t t, std::int64_t k, std::int64_t begin, std::int64_t count) {
     const std::int64_t row = sequence * conv_.tokens + std::max<std::int64_t>(t, 0);
     if (row < first_ || row >= last_ || (t < 0 && dwindow_ == nullptr)) return;
@@ -155,7 +156,7 @@ class BackwardTile {
   std::int64_t first_, last_;
 };
 
-// The gradient of the last window goes to the inputs that it repeats.
+// Adds the gradient of the last window to the inputs that it copies.
 template <class T>
 void add_last_window(const Convolution<T>& conv, std::int64_t sequences, const T* dlast, T* dx, T* dwindow) {
   const std::int64_t before = conv.width - 1;
@@ -176,7 +177,7 @@ void add_transposed(const T* sums, std::int64_t channels, std::int64_t width, T*
     for (std::int64_t k = 0; k < width; ++k) out[c * width + k] = (beta == 0 ? T(0) : out[c * width + k]) + sums[k * channels + c];
 }
 
-// Tiles of at least 64 tokens, so that the tokens that two tiles compute are few, and at most 64 tiles, because each keeps
+// Tiles have at least 64 tokens, so that few tokens are computed by two tiles. There are at most 64 tiles, because each has its own
 // partial sums of dweight and dbias. Memory bound: 12 bytes per element.
 void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& window, const Tensor& dy, const Tensor& dlast_window,
               CausalConv1dGradients& out) {

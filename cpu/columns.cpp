@@ -5,7 +5,7 @@
 namespace mblm {
 namespace {
 
-// One run of bytes per row.
+// Copies one run of bytes per row.
 void copy(const Tensor& from, std::int64_t from_column, Tensor& to, std::int64_t to_column, std::int64_t width) {
   copy_rows(static_cast<char*>(raw(to)) + bytes_of(to, to_column), bytes_of(to, to.shape().last()),
             static_cast<const char*>(raw(from)) + bytes_of(from, from_column), bytes_of(from, from.shape().last()), from.shape().rows(),

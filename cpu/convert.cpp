@@ -4,7 +4,7 @@
 namespace mblm {
 namespace {
 
-// Memory bound. Between float64 and bfloat16 by way of float32.
+// Memory bound. Conversions between float64 and bfloat16 round to float32 first.
 void run(const Tensor& x, Tensor& y) {
   for_floating_type("convert", x.dtype(), [&]<class From>() {
     for_floating_type("convert", y.dtype(), [&]<class To>() {

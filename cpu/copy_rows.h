@@ -7,10 +7,10 @@
 
 namespace mblm {
 
-// Bytes of one tile of copying, as in elementwise_tile.
+// Bytes of one tile: those of elementwise_tile in float32.
 inline constexpr std::int64_t copy_tile_bytes = 65536;
 
-// Copies `rows` runs of `bytes` bytes; run r starts at r * stride on either side. Long runs are copied in pieces.
+// Copies `rows` runs of `bytes` bytes; run r starts at r * to_stride and r * from_stride. Long runs are copied in pieces.
 inline void copy_rows(void* to, std::int64_t to_stride, const void* from, std::int64_t from_stride, std::int64_t rows, std::int64_t bytes) {
   if (rows == 0 || bytes == 0) return;
   const std::int64_t pieces = tile_count(bytes, copy_tile_bytes);
@@ -26,7 +26,7 @@ inline void copy_rows(void* to, std::int64_t to_stride, const void* from, std::i
 // Bytes of `elements` elements of x.
 inline std::int64_t bytes_of(const Tensor& x, std::int64_t elements) { return elements * static_cast<std::int64_t>(size_of(x.dtype())); }
 
-// Fills the CPU's place of a slot with a kernel that moves elements of any floating type.
+// Registers a CPU kernel that moves elements of any floating type.
 template <class Slot>
 bool add_cpu_copy_kernel(Slot& slot, typename Slot::Function function) {
   return slot.add(DeviceKind::Cpu, floating_types, function);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-// sum_v exp(x_v - shift), in the element type: V additions in vector lanes.
+// sum_v exp(x_v - shift), in the element type: V additions, spread over vector lanes.
 template <class T>
 T sum_of_exp(const T* x, std::int64_t width, T shift) {
   T sum = 0;
@@ -21,14 +21,14 @@ T sum_of_exp(const T* x, std::int64_t width, T shift) {
   return sum;
 }
 
-// What the rows of one tile add to the mean.
+// Contribution of the rows of one tile to the mean.
 struct Sums {
   double loss = 0;
   std::int64_t count = 0;
 };
 
-// The row is in the L1 cache after the search for its maximum. The loss is log sum - (x_target - max), which keeps its digits
-// where the logits are far from zero.
+// The search for the maximum brings a row into the L1 cache. The loss is log sum - (x_target - max), which keeps its digits for
+// logits far from zero.
 template <class T>
 Sums forward_rows(const T* logits, const std::int64_t* targets, std::int64_t ignored_id, const T* weights, std::int64_t begin, std::int64_t end,
                   std::int64_t width, T* elements, double* log_sum_exp) {
@@ -72,7 +72,7 @@ void forward(const Tensor& logits, const Tensor& targets, std::int64_t ignored_i
   });
 }
 
-// out = factor (softmax(x) - onehot). The log-sum-exp is subtracted in two parts, the second the rounding error of the first.
+// out = factor (softmax(x) - onehot). The log-sum-exp is subtracted in two parts; the second is the rounding error of the first.
 template <class T>
 void backward_row(const T* x, std::int64_t width, std::int64_t target, double log_sum_exp, T factor, T* out) {
   const T high = static_cast<T>(log_sum_exp), low = static_cast<T>(log_sum_exp - static_cast<double>(high));

@@ -6,11 +6,11 @@
 namespace mblm {
 namespace {
 
-// Random words that are drawn at once, four per block of Philox: 2 KiB on the stack.
+// Random words drawn at once, four per block of Philox: 2 KiB on the stack.
 constexpr std::int64_t group_blocks = 128;
 constexpr std::int64_t group_words = 4 * group_blocks;
 
-// words[i] = word of element 4 block + i of the stream. A loop over blocks without branches, so one lane draws one block.
+// words[i] = word of element 4 block + i of the stream. The loop over blocks has no branches, so that one lane draws one block.
 void draw_words(RandomKey key, std::uint64_t block, std::uint32_t* words) {
 #pragma omp simd
   for (std::int64_t i = 0; i < group_blocks; ++i) {
@@ -22,7 +22,7 @@ void draw_words(RandomKey key, std::uint64_t block, std::uint32_t* words) {
   }
 }
 
-// Elements [begin, end) of a tensor whose element 0 is `first_element` of the stream; groups begin at multiples of four.
+// Elements [begin, end) of a tensor whose element 0 is `first_element` of the stream. Groups of words begin at multiples of four.
 template <class T>
 void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, RandomKey key, std::uint64_t first_element, std::uint32_t threshold,
                T factor) {
@@ -39,7 +39,7 @@ void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, Random
   }
 }
 
-// Bound by the 40 multiplications that give four words.
+// Compute bound: 40 multiplications per four random words.
 void drop(const Tensor& x, double p, const RandomStream& stream, std::uint64_t first_element, Tensor& y) {
   const RandomKey key = key_of(stream);
   for_real_type("dropout_forward", x.dtype(), [&]<class T>() {

@@ -5,7 +5,7 @@
 namespace mblm {
 namespace {
 
-// Copies a row per position.
+// Copies one row per position.
 void forward(const Tensor& ids, const Tensor& table, Tensor& y) {
   for_mixed_types("embedding_forward", table.dtype(), y.dtype(), [&]<class W, class Y>() {
     const std::int64_t width = table.size(1);
@@ -23,11 +23,11 @@ void forward(const Tensor& ids, const Tensor& table, Tensor& y) {
   });
 }
 
-// Columns of one tile: 256 rows then take 64 KiB of float32, a share of the L2 cache.
+// Columns of one tile: 256 rows of them take 64 KiB of float32, a share of the L2 cache.
 constexpr std::int64_t tile_columns = 64;
 
-// One tile per block of columns, over all positions in order, so that no two threads write one row. The sums of a tile lie
-// densely in `sums`: in the table itself, rows whose distance is a power of two would fall into few sets of the cache.
+// A tile is a block of columns for all positions, in order, so that no two threads add to the same element. The sums of a tile are
+// contiguous in `sums`: in the table itself, rows at a power-of-two distance would map to few cache sets.
 void backward(const Tensor& ids, const Tensor& dy, std::int64_t frozen_row, Tensor& dtable, float beta) {
   for_mixed_types("embedding_backward", dtable.dtype(), dy.dtype(), [&]<class W, class Y>() {
     using T = Real<W>;

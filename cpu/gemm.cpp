@@ -1,6 +1,6 @@
 #include "cpu/gemm.h"
 
-// g++ 12 takes the undefined lanes of its own AVX-512 intrinsics for variables of ours.
+// g++ 12 warns about the undefined lanes of its own AVX-512 intrinsics.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #define EIGEN_DONT_PARALLELIZE

@@ -13,7 +13,7 @@ namespace mblm {
 
 namespace {
 
-// op(a) as it lies in memory, in float32 and without gaps. Exact.
+// The stored matrix (rows, columns) in float32 without gaps between rows. Exact.
 Tensor widened(const bfloat16* x, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   Tensor wide = empty(Shape{rows, columns}, DType::Float32);
   float* to = data<float>(wide);
@@ -55,7 +55,7 @@ memory::desc matrix(std::int64_t rows, std::int64_t columns, memory::data_type t
 
 dnnl::matmul::primitive_desc describe(const Problem& p) {
   dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // the library's own is shared by the threads that run the primitive
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);  // the default is shared by all threads that run the primitive
   if (p.add) {
     dnnl::post_ops sum;
     sum.append_sum(1.0f);
@@ -69,7 +69,7 @@ dnnl::matmul::primitive_desc describe(const Problem& p) {
 
 struct Compiled {
   dnnl::matmul::primitive_desc description;
-  dnnl::matmul primitive;  // none where the library has no such product for this processor: below AVX-512
+  dnnl::matmul primitive;  // empty if oneDNN has no such product for this processor (below AVX-512)
   explicit Compiled(const Problem& p) {
     try {
       description = describe(p);
@@ -80,7 +80,7 @@ struct Compiled {
   }
 };
 
-// Making a primitive compiles code: one per problem, kept for the life of the process.
+// Creating a primitive compiles code, so there is one per problem, kept until the process ends.
 const Compiled& compiled(const Problem& problem) {
   static std::mutex mutex;
   static std::map<Problem, Compiled> all;

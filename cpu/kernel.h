@@ -1,4 +1,4 @@
-// What the CPU kernels share: element types, registration, tiles of rows.
+// Shared by the CPU kernels: element types, registration, tiles of rows.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,8 @@
 
 namespace mblm {
 
-// Runs f.operator()<T>() for float or double; throws DTypeError for anything else.
+// Runs f.operator()<T>() for float or double; throws DTypeError for another dtype. An op may take bfloat16 (see its header) although
+// its CPU kernel does not: the kernel then refuses it here.
 template <class F>
 void for_real_type(const char* kernel, DType dtype, F&& f) {
   switch (dtype) {
@@ -19,7 +20,7 @@ void for_real_type(const char* kernel, DType dtype, F&& f) {
   }
 }
 
-// Runs f.operator()<T>() for float, double or bfloat16; throws DTypeError for anything else.
+// Runs f.operator()<T>() for float, double or bfloat16; throws DTypeError for another dtype.
 template <class F>
 void for_floating_type(const char* kernel, DType dtype, F&& f) {
   require<DTypeError>(is_floating(dtype), kernel, ": expected floating elements, got ", dtype);
@@ -33,8 +34,7 @@ void for_floating_type(const char* kernel, DType dtype, F&& f) {
 template <class T>
 using Real = std::conditional_t<std::is_same_v<T, bfloat16>, float, T>;
 
-// Runs f.operator()<A, B>() for two tensors of float32 and bfloat16 in any mix, or of float64 both; throws DTypeError for
-// anything else.
+// Runs f.operator()<A, B>() for float32 and bfloat16 in any combination, or float64 for both; throws DTypeError otherwise.
 template <class F>
 void for_mixed_types(const char* kernel, DType a, DType b, F&& f) {
   for_floating_type(kernel, a, [&]<class A>() {
@@ -42,13 +42,13 @@ void for_mixed_types(const char* kernel, DType a, DType b, F&& f) {
       if constexpr (std::is_same_v<Real<A>, Real<B>>)
         f.template operator()<A, B>();
       else
-        throw DTypeError(concat_text(kernel, ": expected float64 for both tensors or for none, got ", a, " and ", b));
+        throw DTypeError(concat_text(kernel, ": expected float64 for both tensors or for neither, got ", a, " and ", b));
     });
   });
 }
 
-// An element read as a number, and a number written as an element. A bfloat16 is written as bits, because GCC does not
-// vectorise a loop over assignments of a struct.
+// Conversions between elements and numbers. `write` stores the bits of a bfloat16, because GCC does not vectorise a loop that
+// assigns structs.
 template <class T>
 inline Real<T> read(const T& element) {
   return static_cast<Real<T>>(element);
@@ -61,13 +61,13 @@ inline void write(T& element, Number number) {
     element = static_cast<T>(number);
 }
 
-// Rows of T for kernels that compute on rows of numbers: rows of numbers are used in place, rows of bfloat16 go through a buffer.
+// Gives kernels rows of numbers: rows of float or double are used in place, rows of bfloat16 are converted in a buffer.
 template <class T>
 class RowBuffer {
  public:
   explicit RowBuffer(std::int64_t width) : width_(width), buffer_(in_place ? 0 : static_cast<std::size_t>(width)) {}
 
-  // The numbers of a row; valid until the next call.
+  // The numbers of a row to read; valid until the next call.
   const Real<T>* read_row(const T* row) {
     if constexpr (in_place) {
       return row;
@@ -77,7 +77,7 @@ class RowBuffer {
       return buffer_.data();
     }
   }
-  // Where to write the numbers of a row, and what stores them there in the end.
+  // Memory for the numbers of a row to write. finish_row stores them in the row.
   Real<T>* start_row(T* row) {
     if constexpr (in_place)
       return row;
@@ -97,7 +97,7 @@ class RowBuffer {
   std::vector<Real<T>> buffer_;
 };
 
-// Address of the first element; null for a tensor that is not given.
+// Address of the first element; null for an undefined tensor.
 template <class T>
 T* data_or_null(Tensor& x) {
   return x.defined() ? data<T>(x) : nullptr;
@@ -109,7 +109,7 @@ const T* data_or_null(const Tensor& x) {
 
 inline constexpr std::initializer_list<DType> floating_types = {DType::Float32, DType::Float64, DType::BFloat16};
 
-// Fills the CPU's place of a slot with a kernel that takes float32 and float64.
+// Registers a CPU kernel that takes float32 and float64.
 template <class Slot>
 bool add_cpu_kernel(Slot& slot, typename Slot::Function function) {
   return slot.add(DeviceKind::Cpu, {DType::Float32, DType::Float64}, function);
@@ -118,10 +118,10 @@ bool add_cpu_kernel(Slot& slot, typename Slot::Function function) {
 // Elements of one tile of elementwise work: 64 KiB of float32, a share of the L2 cache.
 inline constexpr std::int64_t elementwise_tile = 16384;
 
-// Rows of one tile of row-wise work: about elementwise_tile elements, at least one row. A function of the shape only.
+// Rows of one tile of row-wise work: about elementwise_tile elements, at least one row. Depends on the shape only.
 inline std::int64_t rows_per_tile(std::int64_t width) { return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, width)); }
 
-// Rows of one tile where each tile keeps a partial sum of `width` elements: as above, but at most 64 tiles.
+// Rows of one tile if each tile has a partial sum of `width` elements: as above, but at most 64 tiles.
 inline std::int64_t rows_per_partial(std::int64_t rows, std::int64_t width) { return std::max(rows_per_tile(width), tile_count(rows, 64)); }
 
 // out = beta out + the partial sums (tiles, width), added in tile order.

@@ -1,4 +1,4 @@
-// Vectors of the processor's width, for loops that the compiler does not find by itself.
+// Vectors of the processor's width, for loops that the compiler does not vectorise.
 #pragma once
 
 #include <bit>
@@ -35,7 +35,7 @@ inline void store(T* to, Lanes<T> x) {
   std::memcpy(to, &x, sizeof x);
 }
 
-// The first `count` lanes, the others zero.
+// Loads the first `count` lanes; the other lanes are zero.
 template <class T>
 inline Lanes<T> load_first(const T* from, std::int64_t count) {
   Lanes<T> x{};
@@ -49,7 +49,7 @@ inline void store_first(T* to, Lanes<T> x, std::int64_t count) {
 
 namespace detail {
 
-// Lane i of the result: a[i] + a[i ^ width] where i has no bit `width`, else b[i] + b[i ^ width].
+// Lane i of the result: a[i] + a[i ^ width] if i does not have the bit `width`, else b[i] + b[i ^ width].
 template <int width, class T, int... i>
 inline Lanes<T> fold_pair(Lanes<T> a, Lanes<T> b, std::integer_sequence<int, i...>) {
   constexpr int lanes = sizeof...(i);
@@ -64,8 +64,8 @@ inline void fold_all(Lanes<T>* x, std::integer_sequence<int, r...>) {
 
 }  // namespace detail
 
-// Lane r of the result is the sum of the lanes of x[r]; x has lane_count vectors and is used up. A tree of halvings: two
-// vectors become one at each step, three instructions per sum where a sum of its own takes a dozen.
+// Lane r of the result is the sum of the lanes of x[r]; x has lane_count vectors and is overwritten. Each step folds two vectors
+// into one, which takes three instructions per sum; a separate sum takes a dozen.
 template <class T, int width = lane_count<T> / 2>
 inline Lanes<T> sum_each(Lanes<T>* x) {
   detail::fold_all<width, T>(x, std::make_integer_sequence<int, width>{});
@@ -77,7 +77,7 @@ inline Lanes<T> sum_each(Lanes<T>* x) {
 
 namespace detail {
 
-// Exchanges lane i + half of a with lane i of b, for each i without the bit `half`.
+// Swaps lane i + half of a with lane i of b, for each i without the bit `half`.
 template <int half, class T, int... i>
 inline void exchange_lanes(Lanes<T>& a, Lanes<T>& b, std::integer_sequence<int, i...>) {
   constexpr int lanes = sizeof...(i);
@@ -88,7 +88,7 @@ inline void exchange_lanes(Lanes<T>& a, Lanes<T>& b, std::integer_sequence<int, 
 
 }  // namespace detail
 
-// The square x of lane_count vectors becomes its transpose: pairs of vectors exchange blocks of ever larger size.
+// Transposes the square x of lane_count vectors: pairs of vectors swap blocks, whose size doubles at each step.
 template <class T, int half = 1>
 inline void transpose_lanes(Lanes<T>* x) {
   if constexpr (half < lane_count<T>) {
@@ -106,7 +106,7 @@ inline Lanes<T> swap_lanes(Lanes<T> x, std::integer_sequence<int, i...>) {
   return __builtin_shufflevector(x, x, (i ^ width)...);
 }
 
-// combine over all lanes, in every lane of the result.
+// Reduces all lanes with `combine`; every lane of the result has the value.
 template <class T, int width = lane_count<T> / 2, class F>
 inline Lanes<T> reduce(Lanes<T> x, F&& combine) {
   x = combine(x, swap_lanes<width, T>(x, std::make_integer_sequence<int, lane_count<T>>{}));
@@ -123,8 +123,8 @@ inline T lane_sum(Lanes<T> x) {
   return detail::reduce<T>(x, [](Lanes<T> a, Lanes<T> b) { return a + b; })[0];
 }
 
-// Sum, largest element and inner product of n elements. Unlike a `simd reduction` loop, which adds its lanes one after the
-// other, these end in a tree: that matters for short rows.
+// Sum, largest element and inner product of n elements. A `simd reduction` loop combines its lanes one by one; these functions
+// combine them in a tree, which matters for short rows.
 template <class T>
 inline T row_sum(const T* x, std::int64_t n) {
   Lanes<T> sum{};
@@ -157,9 +157,9 @@ inline T row_dot(const T* x, const T* y, std::int64_t n) {
   return lane_sum<T>(sum);
 }
 
-// 2^x for x <= 127, for kernels that hold a recurrence in vector registers: a loop over lanes leaves that to the compiler, which
-// keeps such values in memory. Near-minimax polynomial of degree 6 on [-1/2, 1/2]; the sum with 1.5 2^23 has the rounded x in its
-// lowest bits. Error below 1.2 units in the last place. Below -126.5 the result is 0; NaN stays NaN.
+// 2^x for x <= 127, for kernels that hold a recurrence in vector registers (for a loop over lanes, the compiler keeps such values in
+// memory). Near-minimax polynomial of degree 6 on [-1/2, 1/2]; the lowest bits of the sum with 1.5 2^23 hold the rounded x. The error
+// is below 1.2 units in the last place. The result is 0 below -126.5; NaN stays NaN.
 inline Lanes<float> fast_exp2(const Lanes<float>& x) {
   using Bits = Lanes<std::uint32_t>;
   constexpr float shift = 12582912.0f;

@@ -22,8 +22,8 @@ T squared_distance(const T* x, T mean, std::int64_t n) {
   return lane_sum<T>(sum) + rest;
 }
 
-// A row at a time, read three times while it is in the L1 cache: the mean first, then the squares of the distances from it,
-// which do not cancel as sum(x^2) - D mean^2 does. Sums in float32 (float64 for float64): D additions in vector
+// A row at a time, read three times while it is in the L1 cache: first for the mean, then for the squared distances from it, which
+// do not cancel as sum(x^2) - D mean^2 does, then for y. Sums are float32 (float64 for float64): D additions, spread over vector
 // lanes.
 void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps, Tensor& y, Tensor& statistics) {
   for_mixed_types("layer_norm_forward", x.dtype(), y.dtype(), [&]<class X, class Y>() {
@@ -51,7 +51,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double e
   });
 }
 
-// With z = (x - mean) r and h = g dy: dx = r (h - mean(h) - z mean(h z)). dweight and dbias by partial sums per tile of rows.
+// With z = (x - mean) r and h = g dy: dx = r (h - mean(h) - z mean(h z)). dweight and dbias have partial sums per tile of rows.
 template <class T>
 void backward_row(const T* in, const T* g, T mean, T r, const T* d, std::int64_t width, T* out, T* dg, T* db) {
   T sum = 0, dot = 0;

@@ -1,6 +1,6 @@
 // Products with lower triangular matrices of one chunk of tokens: M (q x q) with q <= 64, rows `triangle_row` apart, zero above
-// the diagonal and up to padded(q). Sums stay in registers and stop at the diagonal: a general product would compute the zeros
-// too, and for few tokens spend its time packing.
+// the diagonal and up to padded(q). Sums stay in registers and end at the diagonal. A general matrix product would also compute
+// the zeros, and for few tokens it would spend its time packing.
 #pragma once
 
 #include <algorithm>
@@ -11,12 +11,12 @@
 namespace mblm {
 
 inline constexpr std::int64_t triangle_row = 64;
-inline constexpr std::int64_t block_rows = 4;  // rows of sums held in registers, by up to 4 vectors
+inline constexpr std::int64_t block_rows = 4;  // rows of sums in registers, up to 4 vectors each
 
-// Columns of M that are computed: whole vectors.
+// Columns of M that are computed: q rounded up to whole vectors.
 inline std::int64_t padded(std::int64_t q) { return (q + 15) / 16 * 16; }
 
-// Coefficients m[r row + k step] of rows r, terms k in [begin, end).
+// Coefficients m(r, k) = m[r row + k step] of rows r, terms k in [begin, end).
 template <class T>
 struct Coefficients {
   const T* m;
@@ -46,7 +46,7 @@ inline void combine_block(const Coefficients<T>& a, const T* x, std::int64_t ldx
   }
 }
 
-// The same for rows of any width.
+// combine_block for rows of any width.
 template <int R, class T>
 inline void combine_rows(const Coefficients<T>& a, const T* x, std::int64_t ldx, std::int64_t width, T beta, T* out, std::int64_t ldout) {
   constexpr std::int64_t one = lane_count<T>, vectors = vector_bytes / 16, block = vectors * one;
@@ -63,7 +63,7 @@ inline void combine_rows(const Coefficients<T>& a, const T* x, std::int64_t ldx,
   }
 }
 
-// f.operator()<R>(first row) for blocks of R rows that cover q rows.
+// Runs f.operator()<R>(first row) for blocks of R rows that cover q rows.
 template <class F>
 inline void for_row_blocks(std::int64_t q, F&& f) {
   std::int64_t i = 0;
@@ -104,8 +104,8 @@ inline void transpose_rows(std::int64_t q, std::int64_t width, const T* x, std::
   }
 }
 
-// M[i][j] = <a_i, b_j> for j <= i, zero beside it; a and b (q x width), rows ld apart. Many tokens: b is transposed on the way, so
-// that the sums of a row lie side by side.
+// M[i][j] = <a_i, b_j> for j <= i, zero for j > i; a and b (q x width), rows ld apart. For many tokens b is transposed first, so
+// that the sums of a row are adjacent.
 template <class T>
 inline void lower_dots(std::int64_t q, std::int64_t width, const T* a, const T* b, std::int64_t ld, T* m) {
   constexpr std::int64_t depth = 64, few_tokens = 16;

@@ -10,8 +10,8 @@ namespace {
 
 struct Sizes {
   std::int64_t batch, M, N, K;
-  std::int64_t a_columns, b_columns;  // of the matrices as they lie in memory
-  std::int64_t a_step, b_step;        // between matrices of the batch; 0: one for all
+  std::int64_t a_columns, b_columns;  // of the stored matrices, before transposition
+  std::int64_t a_step, b_step;        // elements between matrices of the batch; 0: one matrix for the whole batch
 };
 
 Sizes sizes_of(const Tensor& a, const Tensor& b, const Tensor& c, const MatmulFlags& flags) {
@@ -31,11 +31,11 @@ struct TileSize {
   std::int64_t rows, columns;
 };
 
-// The next multiple of `unit`, at least one.
+// The next multiple of `unit`, at least `unit`.
 std::int64_t round_up(std::int64_t n, std::int64_t unit) { return std::max(unit, (n + unit - 1) / unit * unit); }
 
-// Tiles of c: 256 rows by all columns, halved along the longer side until there is work for 16 threads or a tile is down to
-// 2^20 multiplications, where starting threads costs as much. A function of the shape only.
+// Tiles of c: 256 rows by all columns, halved along the longer side until there are 16 tiles or a tile has at most 2^20
+// multiplications, which cost as much as starting threads. Depends on the shape only.
 TileSize tile_of(const Sizes& s) {
   TileSize tile{std::min<std::int64_t>(256, round_up(s.M, 32)), round_up(s.N, 64)};
   while (s.batch * tile_count(s.M, tile.rows) * tile_count(s.N, tile.columns) < 16 && tile.rows * tile.columns * s.K > (1 << 20)) {
@@ -49,7 +49,7 @@ TileSize tile_of(const Sizes& s) {
   return tile;
 }
 
-// Calls f(matrix of the batch, first row, rows, first column, columns) for each tile of c.
+// Runs f(matrix of the batch, first row, rows, first column, columns) for each tile of c.
 template <class F>
 void for_each_tile(const Sizes& s, F&& f) {
   const TileSize tile = tile_of(s);
@@ -60,7 +60,7 @@ void for_each_tile(const Sizes& s, F&& f) {
   });
 }
 
-// The tile before the product is added to it: bias + beta c, where beta = 0 does not read c.
+// Fills a tile before the product is added to it: bias + beta c; beta = 0 does not read c.
 template <class To, class From, class B>
 void start_tile(To* tile, std::int64_t tile_stride, const From* c, std::int64_t c_stride, const B* bias, float beta, std::int64_t rows,
                 std::int64_t columns) {
@@ -71,8 +71,8 @@ void start_tile(To* tile, std::int64_t tile_stride, const From* c, std::int64_t 
     }
 }
 
-// One matrix for the whole batch and many rows of c: b^T is copied once, where the tiles would turn it around again and again.
-// Measured: 3 % for K = 256, 20 % for K = 1024 (M = 2052, N = 256), whose rows fall into the same cache sets.
+// With one matrix b for the whole batch and many rows of c, b is transposed once; otherwise each tile would transpose it again.
+// Measured: saves 3 % for K = 256, and 20 % for K = 1024 (M = 2052, N = 256), whose rows map to the same cache sets.
 bool pays_to_transpose(const Tensor& b, const Tensor& c, const MatmulFlags& flags) {
   return flags.transpose_b && b.rank() == 2 && c.shape().rows() >= 1024;
 }
@@ -110,7 +110,7 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
   });
 }
 
-// Sums are float32: in c itself, or for a bfloat16 c in a tile of float32 that is rounded at the end.
+// Sums are float32: in c itself, or, for a bfloat16 c, in a float32 tile that is rounded at the end.
 template <class C, class B>
 void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   const Sizes s = sizes_of(a, b, c, flags);

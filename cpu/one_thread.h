@@ -4,8 +4,8 @@
 
 namespace mblm {
 
-// While it lives, a library called from this thread runs on one thread. Inside a parallel region that is so anyway; outside
-// one, oneDNN would take all threads, and its sums would depend on their number.
+// During its lifetime, a library called from this thread uses one thread. Inside a parallel region it does so in any case. Outside,
+// oneDNN would use all threads, and its sums would depend on their number.
 class OneThread {
  public:
   OneThread() : before_(omp_in_parallel() != 0 ? 1 : omp_get_max_threads()) {

@@ -8,7 +8,7 @@ namespace mblm {
 namespace {
 
 // A row at a time, read twice while it is in the L1 cache. Memory bound: 8 bytes and 4 operations per element.
-// Sums of squares in float32 (float64 for float64): D additions in vector lanes.
+// Sums of squares are float32 (float64 for float64): D additions, spread over vector lanes.
 void forward(const Tensor& x, const Tensor& weight, RmsForm form, double eps, Tensor& y, Tensor& rstd) {
   for_mixed_types("rms_norm_forward", x.dtype(), y.dtype(), [&]<class X, class Y>() {
     using T = Real<X>;
@@ -38,7 +38,7 @@ void forward(const Tensor& x, const Tensor& weight, RmsForm form, double eps, Te
   });
 }
 
-// dx = r (g dy) - x r^3 <g dy, x> / D; without the second term on a clamped row. dweight by partial sums per tile of rows.
+// dx = r (g dy) - x r^3 <g dy, x> / D, without the second term on a clamped row. dweight has partial sums per tile of rows.
 void backward(const Tensor& x, const Tensor& weight, const Tensor& rstd, const Tensor& dy, Tensor& dx, Tensor& dweight, float beta) {
   for_mixed_types("rms_norm_backward", x.dtype(), dy.dtype(), [&]<class X, class Y>() {
     using T = Real<X>;

@@ -10,9 +10,9 @@ namespace {
 
 constexpr std::int64_t block = 32;  // positions
 
-// cos and sin of the angles of pair i, one per token of each sequence: (sequences, T) of a table (sequences, T, d/2). The angle
-// of a position is the sum of two, of the first position of its block and of its place in the block: sine and cosine are called
-// for these only, and a complex product in float64 gives the others. A position has the same bits in any sequence.
+// cos and sin of the angles of one pair, for each token of each sequence: a column (sequences, T) of a table (sequences, T, d/2). The
+// angle of a position is the sum of two angles, of the first position of its block and of its offset in the block. Sine and cosine are
+// evaluated for these two only; a complex product in float64 gives those of the sum. A position has the same bits in any sequence.
 template <class T>
 void fill_column(double frequency, double sign, const std::int64_t* positions, std::int64_t sequences, std::int64_t tokens, std::int64_t half, T* cosines,
                  T* sines) {
@@ -53,8 +53,8 @@ void rotate_half_split(const T* x, const T* cosines, const T* sines, std::int64_
   for (std::int64_t i = 0; i < half; ++i) scalar::rotate_pair(x[i], x[i + half], cosines[i], sines[i], y[i], y[i + half]);
 }
 
-// One table for all heads, and for all sequences where they start alike; rows of tokens. Memory bound: 8 bytes and 3 operations
-// per element.
+// All heads use one table; all sequences use one table when `positions` is undefined. A tile is a block of tokens. Memory bound:
+// 8 bytes and 3 operations per element.
 void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& positions, const RotaryOptions& options, Tensor& y) {
   for_real_type("rotary_forward", x.dtype(), [&]<class T>() {
     const std::int64_t tokens = x.size(1), width = x.size(2), half = inverse_frequencies.numel(), d = 2 * half, rotated = options.rotated_heads * d;

@@ -5,7 +5,7 @@
 namespace mblm {
 namespace {
 
-// The factor is rounded to the element type.
+// Memory bound. The factor is rounded to the element type.
 void forward(const Tensor& x, double factor, Tensor& y) {
   for_real_type("scale_forward", x.dtype(), [&]<class T>() {
     const T *in = data<T>(x), f = static_cast<T>(factor);

@@ -1,4 +1,4 @@
-// What the forward and the backward kernels of selective_scan share.
+// Shared by the forward and backward kernels of selective_scan.
 #pragma once
 
 #include "cpu/kernel.h"
@@ -8,9 +8,9 @@
 
 namespace mblm::selective {
 
-// A unit of work is a chunk of tokens of a group of channels of one sequence: vector lanes run across channels, and the
-// states of a channel, which do not see each other, are gone through one after the other, each over all tokens of the chunk.
-// Then a state's h is one register, its histories fit in the L1 cache, and no sum runs across lanes but those of db and dc.
+// A unit of work is a chunk of tokens of a group of channels of one sequence. Vector lanes run across channels. The states of a
+// channel are independent, so they are computed one after the other, each over all tokens of the chunk. Then h of a state is one
+// register, its histories fit in the L1 cache, and only the sums of db and dc run across lanes.
 inline constexpr std::int64_t chunk = selective_scan_chunk;
 inline constexpr double ln2 = 0.693147180559945309;
 
@@ -28,16 +28,16 @@ struct Sizes {
         padded_tokens(tile_count(std::min(tokens, chunk), lanes) * lanes) {}
   std::int64_t width(std::int64_t group) const { return std::min(lanes, channels - group * lanes); }
   std::int64_t tokens_of(std::int64_t k) const { return std::min(chunk, tokens - k * chunk); }
-  // Where the states of a group of channels begin in a (B, C, S) tensor, and in the chunk states (B, chunks - 1, C, S).
+  // Offset of the states of a group of channels in a (B, C, S) tensor, and in the chunk states (B, chunks - 1, C, S).
   std::int64_t state_offset(std::int64_t sequence, std::int64_t group) const { return (sequence * channels + group * lanes) * states; }
   std::int64_t chunk_state_offset(std::int64_t sequence, std::int64_t k, std::int64_t group) const {
     return ((sequence * (chunks - 1) + k - 1) * channels + group * lanes) * states;
   }
   std::int64_t sequences, tokens, channels, states, groups, chunks;
-  std::int64_t padded_tokens;  // tokens of a chunk, up to a whole number of vectors
+  std::int64_t padded_tokens;  // tokens of a chunk, rounded up to whole vectors
 };
 
-// A / ln 2 = -exp(A_log) / ln 2 by groups: (groups, S, lanes), 0 in lanes without a channel. exp(dt A) is 2^(dt A / ln 2).
+// A / ln 2 = -exp(A_log) / ln 2, as (groups, S, lanes) with 0 in lanes without a channel. exp(dt A) = 2^(dt A / ln 2).
 template <class T>
 Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   constexpr std::int64_t lanes = lane_count<T>;
@@ -53,7 +53,7 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   return rates;
 }
 
-// `rows` rows of `width` channels, `stride` apart. A full group has its own loop, where the width is a constant.
+// Loads or stores `rows` rows of `width` channels, `stride` apart. A full group has its own loop with a constant width.
 template <class T>
 void load_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<T>* to) {
   if (width == lane_count<T>) {
@@ -71,14 +71,14 @@ void store_rows(const Lanes<T>* from, std::int64_t rows, std::int64_t width, T* 
   }
 }
 
-// Asks for a part of the rows of the chunk that comes next, a cache line each, while this one is computed: hardware does not
-// foresee lines that lie a row apart.
+// Prefetches part `part` of `parts` of the rows of the next chunk, one cache line per row, while the current chunk is computed. The
+// hardware prefetcher does not follow lines that are a row apart.
 template <class T>
 void prefetch_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t part, std::int64_t parts) {
   for (std::int64_t t = rows * part / parts; t < rows * (part + 1) / parts; ++t) __builtin_prefetch(from + t * stride);
 }
 
-// State s of a group of channels in a (C, S) array; zeros where there is no array.
+// State s of a group of channels in a (C, S) array; zeros for a null array.
 template <class T>
 Lanes<T> load_state(const T* from, std::int64_t states, std::int64_t s, std::int64_t width) {
   Lanes<T> h{};
@@ -91,13 +91,13 @@ void store_state(const Lanes<T>& h, std::int64_t states, std::int64_t s, std::in
   for (std::int64_t i = 0; i < width; ++i) to[i * states + s] = h[i];
 }
 
-// The rows of a chunk on the stack. Eight rows more than tokens, because arrays that lie a multiple of 4 KiB apart share
-// their places in the L1 cache, and a load waits for a store to another one's same row.
+// The rows of a chunk on the stack. There are eight rows more than tokens, because arrays at a distance of a multiple of 4 KiB use the
+// same L1 cache sets, and a load from one array would wait for a store to the same row of another array.
 inline constexpr std::int64_t chunk_rows = chunk + 8;
 template <class T>
 using ChunkRows = Lanes<T>[chunk_rows];
 
-// What both directions read of a chunk.
+// The rows of a chunk that forward and backward read.
 template <class T>
 struct ChunkInputs {
   ChunkRows<T> x, dt, dtx;  // dtx = dt x

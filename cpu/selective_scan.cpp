@@ -5,8 +5,8 @@
 namespace mblm::selective {
 namespace {
 
-// One state over a chunk: h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t += C_t h_t; returns the last h. b and c point to
-// this state's entry of the first token, S apart.
+// One state over a chunk: h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t += C_t h_t; returns the last h. b and c point to the entry
+// of this state for the first token; those of the next tokens are S apart.
 template <class T>
 Lanes<T> scan_state(const ChunkInputs<T>& in, std::int64_t rows, const Lanes<T>& rate, const T* b, const T* c, std::int64_t states, Lanes<T> h,
                     Lanes<T>* y) {
@@ -33,7 +33,7 @@ class Forward {
         chunk_states_(data_or_null<T>(chunk_states)),
         final_(data_or_null<T>(final_state)) {}
 
-  // A tile is as many groups of channels of a sequence as give at least 512 tokens, so that short sequences share tiles.
+  // A unit is a group of channels of one sequence. A tile has enough units for about 512 tokens, so that short sequences share tiles.
   void run() {
     const std::int64_t units_per_tile = std::max<std::int64_t>(1, 512 / std::max<std::int64_t>(1, sizes_.tokens));
     parallel_tiles(sizes_.sequences * sizes_.groups, units_per_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {

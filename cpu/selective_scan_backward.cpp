@@ -4,7 +4,7 @@
 namespace mblm::selective {
 namespace {
 
-// The histories of one state over a chunk: decay[t] = exp(dt_t A), h[t] before token t.
+// The histories of one state over a chunk: decay[t] = exp(dt_t A), and h[t], the state before token t.
 template <class T>
 struct StateHistory {
   ChunkRows<T> decay, h;
@@ -18,7 +18,7 @@ struct StateHistory {
   }
 };
 
-// The gradients of a chunk's rows. dy comes in; summed over the states are drive = sum_s dh B and
+// The gradients of the rows of a chunk: the input dy, and the sums over the states drive = sum_s dh B and
 // ddt = sum_s dh exp(dt A) h_{t-1} A / ln 2.
 template <class T>
 struct ChunkGradients {
@@ -32,9 +32,9 @@ struct BackwardChunk {
   StateHistory<T> past;
 };
 
-// One state backward over a chunk. dh comes in as what the later tokens give to h after the chunk, and goes out as the same
-// before it. Returns sum_t dh exp(dt A) h_{t-1} dt = dA. Leaves dh_t dt_t x_t in past.decay[t] and dy_t h_t in
-// past.h[t + 1]: their sums over the channels are the gradients of B_t and C_t.
+// Backward of one state over a chunk. On entry dh is the gradient of h after the chunk from the later tokens; on return it is the
+// gradient of h before the chunk. Returns dA = sum_t dh exp(dt A) h_{t-1} dt. Overwrites past.decay[t] with dh_t dt_t x_t and
+// past.h[t + 1] with dy_t h_t, whose sums over the channels are the gradients of B_t and C_t.
 template <class T>
 Lanes<T> scan_state_back(const ChunkInputs<T>& in, std::int64_t rows, const Lanes<T>& rate, const T* b, const T* c, std::int64_t states,
                          StateHistory<T>& past, ChunkGradients<T>& grad, Lanes<T>& dh) {
@@ -53,8 +53,7 @@ Lanes<T> scan_state_back(const ChunkInputs<T>& in, std::int64_t rows, const Lane
   return da;
 }
 
-// out[t] += the sum of the lanes of row t, for `count` rows and those up to a whole number of vectors, which are 0.
-// The rows are used up.
+// out[t] += the sum of the lanes of row t, for `count` rows, rounded up to whole vectors with rows of 0. Overwrites the rows.
 template <class T>
 void add_lane_sums(Lanes<T>* rows, std::int64_t count, T* out) {
   constexpr std::int64_t lanes = lane_count<T>;
@@ -62,12 +61,12 @@ void add_lane_sums(Lanes<T>* rows, std::int64_t count, T* out) {
   for (std::int64_t t = 0; t < count; t += lanes) store<T>(out + t, load(out + t) + sum_each<T>(rows + t));
 }
 
-// Tiles are a range of sequences times a block of groups of channels. The gradients of b and c are sums over channels: each
-// block keeps its partial sums. Those of A_log and D are sums over tokens: each range of sequences keeps its own.
+// A tile is a range of sequences and a block of groups of channels. The gradients of b and c are sums over channels, so each block
+// has its own partial sums. The gradients of A_log and D are sums over tokens, so each range of sequences has its own partial sums.
 template <class T>
 struct BackwardTiles {
   explicit BackwardTiles(const Sizes<T>& sizes) {
-    // At most 16 blocks, and not more memory for the partial sums of b and c than x takes.
+    // At most 16 blocks, and no more memory for the partial sums of db and dc than x takes.
     const std::int64_t channels = std::max({std::int64_t{64}, 2 * sizes.states, tile_count(sizes.channels, 16)});
     groups_per_block = tile_count(channels, sizes.lanes);
     blocks = tile_count(sizes.groups, groups_per_block);
@@ -169,7 +168,7 @@ class Backward {
     store<T>(dd, load(dd) + sum);
   }
 
-  // Partial sums of db or dc: the tokens of a chunk next to each other, for each state of each chunk.
+  // Partial sums of db or dc: for each state of each chunk, the tokens of the chunk are adjacent.
   Shape columns_shape(std::int64_t blocks) const { return Shape{blocks, sizes_.sequences * sizes_.chunks * sizes_.states * sizes_.padded_tokens}; }
 
   // out (B, T, S) = the sum of the blocks.
@@ -189,7 +188,7 @@ class Backward {
                    });
   }
 
-  // The weights' gradients: sums over the ranges, back from groups to channels. dA_log = dA A.
+  // The gradients of A_log and D: sums over the ranges, rearranged from groups to channels. dA_log = dA A.
   void add_ranges() {
     constexpr std::int64_t lanes = lane_count<T>;
     Tensor da = empty(rates_.shape(), rates_.dtype()), dd = empty(Shape{sizes_.groups * lanes}, rates_.dtype());

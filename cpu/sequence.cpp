@@ -8,7 +8,7 @@
 namespace mblm {
 namespace {
 
-// out = x + positions + above, of which the last two may be null.
+// out = x + positions + above; positions and above may be null.
 template <class T>
 void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64_t width) {
   if (positions == nullptr && above == nullptr) {
@@ -23,7 +23,7 @@ void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64
   }
 }
 
-// A row of y at a time. Memory bound.
+// Computes y row by row. Memory bound.
 void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets, Tensor& y) {
   for_real_type("stage_input_forward", x.dtype(), [&]<class T>() {
     const std::int64_t width = x.size(2), start_rows = start.defined() ? 1 : 0, rows = y.size(1);
@@ -46,7 +46,7 @@ void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, 
   });
 }
 
-// Rows [from_begin, from_begin + count) of each batch to those from to_begin on: one run of bytes per batch.
+// Copies rows [from_begin, from_begin + count) of each sequence to rows from to_begin on: one run of bytes per sequence.
 void copy(const Tensor& from, std::int64_t from_begin, Tensor& to, std::int64_t to_begin, std::int64_t count) {
   const std::int64_t row = std::accumulate(from.shape().begin() + 2, from.shape().end(), bytes_of(from, 1), std::multiplies<>());
   copy_rows(static_cast<char*>(raw(to)) + to_begin * row, to.size(1) * row, static_cast<const char*>(raw(from)) + from_begin * row,
@@ -55,7 +55,7 @@ void copy(const Tensor& from, std::int64_t from_begin, Tensor& to, std::int64_t 
 
 void stage_input_gradient(const Tensor& dy, bool has_start, Tensor& dx) { copy(dy, has_start ? 1 : 0, dx, 0, dx.size(1)); }
 
-// out[i] (+)= sum over b in [begin, end) of from[b stride + i], for i < width.
+// out[i] += sum over b in [begin, end) of from[b stride + i], for i < width.
 template <class T>
 void add_batches(const T* from, std::int64_t stride, std::int64_t begin, std::int64_t end, std::int64_t width, T* out) {
   for (std::int64_t b = begin; b < end; ++b) {
@@ -65,11 +65,11 @@ void add_batches(const T* from, std::int64_t stride, std::int64_t begin, std::in
   }
 }
 
-// Elements of a batch from which on the columns alone are enough work to share.
+// Elements of `out` from which the columns alone are enough work for all threads.
 constexpr std::int64_t wide_batch = 8192;
 constexpr std::int64_t tile_columns = 1024;
 
-// Wide batches: a tile sums a block of columns over all batches. Narrow ones: a tile sums a block of batches.
+// A tile sums a block of columns over the whole batch if `out` is large, else all columns over a block of sequences.
 void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
   for_real_type("sum_over_batch", dy.dtype(), [&]<class T>() {
     const std::int64_t batches = dy.size(0), stride = dy.size(1) * dy.size(2), width = out.numel();
@@ -92,18 +92,18 @@ void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
   });
 }
 
-// The rows of one patch that flatten_patches takes: `count` rows from row `in_patch` of the patch on are rows from
-// `in_sequence` on of the flat sequence. The start token's output is taken from the first patch only.
+// The rows of one patch that flatten_patches uses: `count` rows, from row `in_patch` of the patch and from row `in_sequence` of the
+// flattened result. The output of the start token is used from the first patch only.
 struct PatchRows {
   std::int64_t in_patch, in_sequence, count;
 };
 PatchRows taken_rows(std::int64_t patch, std::int64_t patch_rows, std::int64_t first, std::int64_t count) {
-  const std::int64_t flat_zero = patch * (patch_rows - 1);  // where the patch's row 0 would stand
+  const std::int64_t flat_zero = patch * (patch_rows - 1);  // flat row of row 0 of the patch
   const std::int64_t begin = std::max(first, patch == 0 ? 0 : flat_zero + 1), end = std::min(first + count, flat_zero + patch_rows);
   return {begin - flat_zero, begin - first, std::max<std::int64_t>(0, end - begin)};
 }
 
-// Runs f(patch, rows) for each patch of x (B, P, 1 + T, D); f gets the first byte of the patch and of its rows in y.
+// Runs f(patch, sequence, rows) for each patch of x (B, P, 1 + T, D), with the addresses of the patch and of its rows in y.
 template <class F>
 void for_each_patch(const Tensor& x, const Tensor& y, std::int64_t first, F&& f) {
   const std::int64_t patches = x.size(1), patch_rows = x.size(2), row = bytes_of(x, x.size(3)), count = y.size(1);
@@ -124,7 +124,7 @@ void flatten(const Tensor& x, std::int64_t first, Tensor& y) {
   });
 }
 
-// Rows that were not taken are zero.
+// Writes zeros to the rows that flatten_patches does not use.
 void flatten_gradient(const Tensor& dy, std::int64_t first, Tensor& dx) {
   const std::int64_t row = bytes_of(dx, dx.size(3)), patch_bytes = dx.size(2) * row;
   for_each_patch(dx, dy, first, [=](char* patch, const char* sequence, const PatchRows& rows) {

@@ -1,4 +1,4 @@
-// What the forward and the backward kernels of ssd_scan share. Tokens of a chunk are i, j = 0 .. q - 1.
+// Shared by the forward and backward kernels of ssd_scan. Tokens of a chunk are i, j = 0 .. q - 1.
 #pragma once
 
 #include <algorithm>
@@ -30,11 +30,11 @@ struct Sizes {
   std::int64_t head_state() const { return width * states; }          // elements of h of one head
   std::int64_t all_states() const { return heads * width * states; }  // of one sequence
   std::int64_t length(std::int64_t chunk) const { return std::min(ssd_chunk, tokens - chunk * ssd_chunk); }
-  std::int64_t token(std::int64_t sequence, std::int64_t chunk) const { return sequence * tokens + chunk * ssd_chunk; }  // its first
+  std::int64_t token(std::int64_t sequence, std::int64_t chunk) const { return sequence * tokens + chunk * ssd_chunk; }  // first of a chunk
 };
 
-// The states (H, p, S) of each sequence at the borders of its chunks: before the first, between, and after the last one. Null where
-// there is none (zero, or not asked for). Also holds their gradients. Those between lie in a ring of slots.
+// The states (H, p, S) of each sequence at the borders of its chunks, or their gradients: before the first chunk, between chunks, and
+// after the last chunk. A null state is zero as an input and skipped as an output. The states between chunks are in a ring of slots.
 template <class T>
 struct Borders {
   T *first = nullptr, *between = nullptr, *last = nullptr;
@@ -56,20 +56,20 @@ Borders<T> borders(const Tensor& first, const Tensor& between, const Tensor& las
   return {static_cast<T*>(raw(first)), static_cast<T*>(raw(between)), static_cast<T*>(raw(last)), between.defined() ? between.size(1) : 0};
 }
 
-// Chunks that one sweep over the states covers before their outputs are computed: the states between are read while they
-// are in a cache, and those that nobody keeps take little memory.
+// Chunks that one sweep over the states covers before their outputs are computed. So the states between them are read while they are
+// in a cache, and they take little memory if they are not kept for backward.
 inline constexpr std::int64_t sweep_chunks = 16;
 
 // Chunks per tile: about 64 tokens.
 inline std::int64_t chunks_per_tile(const Sizes& n) { return std::max<std::int64_t>(1, ssd_chunk / n.tokens); }
 
-// The factors of one head in one chunk, a_i = exp(-exp(A_log) dt_i). Entries past q are those of dt = 0. What joins distant
-// tokens is the exponential of a sum, so that the rounding of a_i does not add up over a sequence.
+// The factors of one head in one chunk, a_i = exp(-exp(A_log) dt_i). Entries after q have dt = 0. Products of a_i are computed as the
+// exponential of a sum, so that the rounding errors of a_i do not accumulate over a sequence.
 template <class T>
 struct Decay {
   alignas(64) T dt[ssd_chunk], a[ssd_chunk];
-  alignas(64) T from_start[ssd_chunk];  // a_0 ... a_i: of the state before the chunk, at token i
-  alignas(64) T to_end[ssd_chunk];      // a_{j+1} ... a_{q-1}: of token j, after the chunk
+  alignas(64) T from_start[ssd_chunk];  // a_0 ... a_i: factor of the state before the chunk in h_i
+  alignas(64) T to_end[ssd_chunk];      // a_{j+1} ... a_{q-1}: factor of token j in the state after the chunk
   T rate;                               // exp(A_log)
   std::int64_t q;
 
@@ -94,7 +94,7 @@ struct Decay {
   T whole() const { return from_start[q - 1]; }
 };
 
-// A one among zeros: load(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has it in lane k.
+// A one among zeros: load(one_among_zeros<T>.data() + lane_count<T> - 1 - k) has the one in lane k.
 template <class T>
 inline constexpr std::array<T, 2 * lane_count<T> - 1> one_among_zeros = [] {
   std::array<T, 2 * lane_count<T> - 1> values{};
@@ -102,8 +102,8 @@ inline constexpr std::array<T, 2 * lane_count<T> - 1> one_among_zeros = [] {
   return values;
 }();
 
-// L[i][j] = a_{j+1} ... a_i for j <= i, zero above: row by row, without an exponential or a difference of sums.
-// M[i][j] = gram[i][j] L[i][j] dt_j, plus d on the diagonal: what multiplies x in a chunk, gram[i][j] = C_i . B_j.
+// M[i][j] = gram[i][j] L[i][j] dt_j, plus d on the diagonal, with gram[i][j] = C_i . B_j: y = M x within a chunk.
+// L[i][j] = a_{j+1} ... a_i for j <= i, zero above the diagonal: computed row by row, without an exponential or a difference of sums.
 // L is not stored when l is null.
 template <class T>
 void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
@@ -123,7 +123,7 @@ void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
   }
 }
 
-// out_i = weight_i x_i; (q x width), rows ldx and ldout apart; out may be x.
+// out_i = weight_i x_i for rows i; (q x width), rows ldx and ldout apart; out may be x.
 template <class T>
 void scale_rows(std::int64_t q, std::int64_t width, const T* weight, const T* x, std::int64_t ldx, T* out, std::int64_t ldout) {
   for (std::int64_t i = 0; i < q; ++i) {

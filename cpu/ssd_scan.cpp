@@ -17,7 +17,7 @@ struct Forward {
   T* y;
   Borders<T> h;
 
-  // h of one head through chunks [begin, end): h' = a_0 ... a_{q-1} h + sum_j to_end_j dt_j x_j (outer) B_j.
+  // h of one head over chunks [begin, end): h' = a_0 ... a_{q-1} h + sum_j to_end_j dt_j x_j (outer) B_j.
   void sweep(std::int64_t sequence, std::int64_t head, std::int64_t begin, std::int64_t end, T* weighted) const {
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       T *out = h.after(n, sequence, chunk), *in = h.before(n, sequence, chunk);
@@ -32,7 +32,7 @@ struct Forward {
     }
   }
 
-  // y of all heads in one chunk: from the state before it, then from its own tokens.
+  // y of all heads in one chunk: first the part from the state before the chunk, then the part from its own tokens.
   void outputs(std::int64_t sequence, std::int64_t chunk) const {
     alignas(64) T gram[ssd_chunk * triangle_row], m[ssd_chunk * triangle_row];
     const std::int64_t token = n.token(sequence, chunk), q = n.length(chunk);
@@ -52,7 +52,7 @@ struct Forward {
     }
   }
 
-  // One token of one head, a row of h at a time. Memory bound: h is read and written once.
+  // One token of one head, one row of h at a time. Memory bound: h is read and written once.
   void step(std::int64_t sequence, std::int64_t head) const {
     const std::int64_t row = sequence * n.heads + head;
     const T a = std::exp(-std::exp(a_log[head]) * dt[row]), *pb = b + sequence * n.states, *pc = c + sequence * n.states, *px = x + row * n.width;
@@ -67,7 +67,7 @@ struct Forward {
   }
 };
 
-// Chunks [begin, end) of all sequences: first the states between them, head by head; then their outputs.
+// Chunks [begin, end) of all sequences: first the states between chunks, head by head; then the outputs.
 template <class T>
 void run_chunks(const Forward<T>& f, std::int64_t begin, std::int64_t end) {
   const Sizes& n = f.n;
@@ -86,7 +86,7 @@ void run_chunks(const Forward<T>& f, std::int64_t begin, std::int64_t end) {
 void forward(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state) {
   for_real_type("ssd_scan_forward", x.dtype(), [&]<class T>() {
     const Sizes n(in);
-    Tensor between = chunk_states;  // nobody keeps them: a ring that one sweep fills
+    Tensor between = chunk_states;  // if they are not kept, a ring that one sweep fills
     if (!between.defined() && n.chunks > 1)
       between = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, x.dtype());
     const Forward<T> f{n,

@@ -9,14 +9,14 @@ using ssd::Borders;
 using ssd::Decay;
 using ssd::Sizes;
 
-// What one tile needs beside its inputs. Of a chunk: gram and its gradient. Of a head in it: L, the mixing matrix M, its
-// gradient, and rows of x or dy, scaled, with what they give in the space of B or C.
+// Scratch memory of one tile. Per chunk: gram and its gradient. Per head: L, M and dM, the gradients of dt_k and log a_k, scaled rows of
+// x or dy (64, p), and their product with the state (64, S).
 template <class T>
 struct Scratch {
   alignas(64) T gram[ssd_chunk * triangle_row], dgram[ssd_chunk * triangle_row];
   alignas(64) T l[ssd_chunk * triangle_row], m[ssd_chunk * triangle_row], dm[ssd_chunk * triangle_row];
-  T ddt[ssd_chunk], dlog_a[ssd_chunk];  // dlog_a: of log a_k
-  Tensor scaled_rows, state_rows;       // (64, p), (64, S)
+  T ddt[ssd_chunk], dlog_a[ssd_chunk];
+  Tensor scaled_rows, state_rows;
 
   explicit Scratch(const Sizes& n)
       : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
@@ -36,9 +36,9 @@ struct Backward {
   const T *x, *dt, *a_log, *b, *c, *d, *dy;
   Borders<T> h, dh;
   T *dx, *ddt, *db, *dc;
-  double* weight_partials;  // (sequences * chunks, 2, H): of dA_log and dD
+  double* weight_partials;  // (sequences * chunks, 2, H): partial sums of dA_log and dD
 
-  // dh of one head from chunk end - 1 back to `begin`: dh = a_0 ... a_{q-1} dh' + sum_i a_0 ... a_i dy_i (outer) C_i.
+  // dh of one head from chunk end - 1 down to `begin`: dh = a_0 ... a_{q-1} dh' + sum_i a_0 ... a_i dy_i (outer) C_i.
   void sweep(std::int64_t sequence, std::int64_t head, std::int64_t begin, std::int64_t end, T* weighted) const {
     for (std::int64_t chunk = end - 1; chunk >= begin; --chunk) {
       T *out = dh.before(n, sequence, chunk), *in = dh.after(n, sequence, chunk);
@@ -52,7 +52,7 @@ struct Backward {
   }
 
   // All other gradients of one chunk, head by head. With gram_ij = C_i . B_j and dgram summed over the heads:
-  // dC = dgram B + what reaches it from h before the chunk; dB = dgram^T C + what reaches it from dh after the chunk.
+  // dC = dgram B + the part from h before the chunk (from_state); dB = dgram^T C + the part from dh after it (from_next_state).
   void gradients(std::int64_t sequence, std::int64_t chunk, Scratch<T>& s) const {
     const std::int64_t token = n.token(sequence, chunk), q = n.length(chunk), first = token * n.states;
     const T *state = h.before(n, sequence, chunk), *dstate = dh.after(n, sequence, chunk);
@@ -83,7 +83,7 @@ struct Backward {
   }
 
  private:
-  // h' has to_end_j dt_j x_j (outer) B_j in it. dx comes in as dh' B_j. log a_k is in to_end_j for j < k.
+  // Gradients through h' = ... + sum_j to_end_j dt_j x_j (outer) B_j. On entry, pdx holds dh' B_j. to_end_j contains log a_k for k > j.
   void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<T>& s) const {
     T weight[ssd_chunk], before = 0;
     for (std::int64_t j = 0; j < decay.q; ++j) {
@@ -99,7 +99,7 @@ struct Backward {
     gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, dstate, n.states, T(1), pdb, n.states);
   }
 
-  // y_i has from_start_i h C_i in it. log a_k is in from_start_i for i >= k.
+  // Gradients through y_i = ... + from_start_i h C_i. from_start_i contains log a_k for k <= i.
   void from_state(const Decay<T>& decay, const T* pdy, const T* state, const T* pc, T* pdc, Scratch<T>& s) const {
     T *rows = data<T>(s.scaled_rows), *dc_rows = data<T>(s.state_rows);
     ssd::scale_rows(decay.q, n.width, decay.from_start, pdy, n.row(), rows, n.width);
@@ -120,7 +120,7 @@ struct Backward {
     ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
     lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx, n.row());
     lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
-    // dM_ij is on the way to all a_k with i >= k > j: their sums, from the last row up. No sum is the difference of others.
+    // M_ij contains all a_k with i >= k > j. Their gradients are summed from the last row up; no sum is a difference of other sums.
     constexpr std::int64_t one = lane_count<T>;
     alignas(64) T below[ssd_chunk] = {};  // sum over rows i >= k of dM_ij gram_ij L_ij
     double sum_d = 0;
@@ -152,7 +152,7 @@ struct Backward {
   }
 };
 
-// Chunks [begin, end) of all sequences: first the gradients of the states between them, head by head; then all others.
+// Chunks [begin, end) of all sequences: first the gradients of the states between chunks, head by head; then all other gradients.
 template <class T>
 void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
   const Sizes& n = f.n;
@@ -169,7 +169,7 @@ void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
   });
 }
 
-// out_h = beta out_h + the partial sums of head h, in order.
+// out_h = beta out_h + the sum of the partial sums of head h, in order.
 template <class T>
 void add_weight_partials(const double* partials, std::int64_t count, std::int64_t heads, float beta, T* out) {
   for (std::int64_t head = 0; head < heads; ++head) {

@@ -1,4 +1,4 @@
-// Step scalars as the CPU's kernels see them.
+// Step scalars in the CPU kernels.
 #pragma once
 
 #include "engine/kernel_data.h"

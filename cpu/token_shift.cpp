@@ -5,7 +5,6 @@
 namespace mblm {
 namespace {
 
-// Rows of tokens; each copies two half rows. Memory bound: 8 bytes per element, no arithmetic.
 struct Sizes {
   std::int64_t tokens, width, kept, moved;  // T, D, h = ceil(D / 2), D - h
   explicit Sizes(const Tensor& x) : tokens(x.size(1)), width(x.size(2)), kept(width - width / 2), moved(width / 2) {}
@@ -19,6 +18,7 @@ void copy_or_zero(const T* from, std::int64_t count, T* to) {
     std::copy_n(from, count, to);
 }
 
+// Each token copies two half rows. Memory bound: 8 bytes per element, no arithmetic.
 void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
   for_real_type("token_shift_forward", x.dtype(), [&]<class T>() {
     const Sizes s(x);

@@ -3,8 +3,9 @@
 
 namespace mblm {
 
-// y = a + b, equal shapes. Float32 and bfloat16 mix freely, and y has the wider dtype; float64 goes only with float64.
-// Keeps nothing; each input gets dy, in that input's dtype. Throws ShapeError, DTypeError.
+// y = a + b, elementwise; equal shapes.
+// a and b float32 or bfloat16 in any combination, or both float64; y has the wider dtype.
+// Keeps nothing; the gradient of each input is dy in the dtype of that input. Throws ShapeError, DTypeError.
 Tensor add(const Tensor& a, const Tensor& b);
 extern Kernel<void(const Tensor& a, const Tensor& b, Tensor& y)> add_forward;
 

@@ -4,7 +4,7 @@
 
 namespace mblm {
 
-// The gradient of a bias (D) that was added to every row: the sum over the rows of dy (..., D), at its place.
+// dbias = sum over the rows of dy (..., D): the gradient of a bias (D) that is added to every row, written to its GradSlot.
 inline Tensor bias_gradient(const Tensor& bias, const Tensor& dy) {
   const std::int64_t width = dy.shape().last();
   const GradSlot slot = grad_slot(bias);

@@ -7,7 +7,7 @@ namespace mblm {
 
 Tensor cast(const Tensor& x, DType dtype) {
   require_floating("cast", x);
-  require<DTypeError>(is_floating(dtype), "cast: expected a floating type to cast to, got ", dtype);
+  require<DTypeError>(is_floating(dtype), "cast: expected a floating target dtype, got ", dtype);
   if (x.dtype() == dtype) return x;
   Tensor y = empty(x.shape(), dtype, x.device());
   convert(x, y);

@@ -3,8 +3,8 @@
 
 namespace mblm {
 
-// The elements in another floating dtype; bfloat16 rounds to nearest even. Gives x itself where it has that dtype already.
-// Keeps nothing; the gradient is cast back where it is not in the input's dtype yet. Its kernel is the engine's `convert`.
+// y = x in another floating dtype; any shape. Narrowing rounds to nearest even. Returns x itself if it already has that dtype.
+// Keeps nothing; the gradient is cast to the dtype of x. The kernel is `convert` of engine/elementwise.h. Throws DTypeError.
 Tensor cast(const Tensor& x, DType dtype);
 
 }  // namespace mblm

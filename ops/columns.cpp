@@ -11,7 +11,7 @@ constinit Kernel<void(const Tensor&, std::int64_t, Tensor&, std::int64_t, std::i
 
 namespace {
 
-// The blocks of columns of x, each as a tensor.
+// Copies each block of columns of x to a tensor.
 std::vector<Tensor> split(const Tensor& x, std::span<const std::int64_t> widths) {
   std::vector<Tensor> parts;
   std::int64_t column = 0;
@@ -23,7 +23,8 @@ std::vector<Tensor> split(const Tensor& x, std::span<const std::int64_t> widths)
   return parts;
 }
 
-// The parts beside each other in a tensor of that shape and of the dtype and device of `like`. Zero where a part is undefined.
+// Joins the parts along the last axis to a tensor of that shape, in the dtype and on the device of `like`. An undefined part gives
+// zeros.
 Tensor join(std::span<const Tensor> parts, std::span<const std::int64_t> widths, const Shape& shape, const Tensor& like) {
   const bool complete = std::all_of(parts.begin(), parts.end(), [](const Tensor& part) { return part.defined(); });
   Tensor y = complete ? empty(shape, like.dtype(), like.device()) : zeros(shape, like.dtype(), like.device());
@@ -57,7 +58,7 @@ Tensor concat_columns(std::span<const Tensor> xs) {
   for (const Tensor& x : xs) {
     require_dtype("concat_columns", "all inputs", x, xs[0].dtype());
     require<ShapeError>(x.rank() >= 1 && x.shape() == xs[0].shape().with(-1, x.shape().last()),
-                        "concat_columns: expected shapes that differ in the last size, got ", xs[0].shape(), " and ", x.shape());
+                        "concat_columns: expected shapes that differ only in the last size, got ", xs[0].shape(), " and ", x.shape());
     widths.push_back(x.shape().last());
   }
   const std::int64_t total = std::accumulate(widths.begin(), widths.end(), std::int64_t{0});

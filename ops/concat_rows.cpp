@@ -8,8 +8,8 @@ Tensor concat_rows(std::span<const Tensor> xs) {
   require<ShapeError>(!xs.empty() && xs[0].rank() >= 1, "concat_rows: expected at least one tensor of rank >= 1");
   std::int64_t rows = 0;
   for (const Tensor& x : xs) {
-    require<ShapeError>(x.rank() >= 1 && x.shape().without_first() == xs[0].shape().without_first(), "concat_rows: ", x.shape(), " does not stack on ",
-                        xs[0].shape());
+    require<ShapeError>(x.rank() >= 1 && x.shape().without_first() == xs[0].shape().without_first(),
+                        "concat_rows: expected equal sizes after the first axis, got ", xs[0].shape(), " and ", x.shape());
     rows += x.size(0);
   }
   Tensor y = empty(xs[0].shape().with(0, rows), xs[0].dtype(), xs[0].device());

@@ -13,7 +13,7 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   require_floating("linear", x);
   require<ShapeError>(x.rank() >= 1, "linear: expected x of rank >= 1, got shape ", x.shape());
   require_weight("linear", "weight", weight, x);
-  require<ShapeError>(weight.rank() == 2 && weight.size(1) == x.shape().last(), "linear: expected weight (N, ", x.shape().last(), "), got ",
+  require<ShapeError>(weight.rank() == 2 && weight.size(1) == x.shape().last(), "linear: expected weight of shape (N, ", x.shape().last(), "), got ",
                       weight.shape());
   if (!bias.defined()) return;
   require_shape("linear", "bias", bias, Shape{weight.size(0)});
@@ -22,7 +22,7 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 
 Tensor as_rows(const Tensor& x) { return x.reshape(Shape{x.shape().rows(), x.shape().last()}); }
 
-// x as a factor of a product with the weight.
+// x in the dtype of the weight, as a factor of the product; detached.
 Tensor as_factor(const Tensor& x, const Tensor& weight) {
   const NoGradScope no_grad;
   return cast(x.detach(), weight.dtype());

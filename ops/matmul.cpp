@@ -8,7 +8,7 @@ constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, cons
 
 namespace {
 
-// (..., rows, columns) as (batch, rows, columns); a matrix stays one.
+// (..., rows, columns) as (batch, rows, columns); a matrix stays a matrix.
 Tensor with_one_batch_axis(const Tensor& x) {
   if (x.rank() == 2) return x;
   std::int64_t batch = 1;
@@ -28,7 +28,7 @@ Shape result_shape(const Tensor& a, const Tensor& b, bool transpose_a, bool tran
   return longer.shape().with(-2, a.size(transpose_a ? -1 : -2)).with(-1, b.size(transpose_b ? -2 : -1));
 }
 
-// The gradient of `like` as a product of x and y; summed over the batch, in its order, where `like` is one matrix for all.
+// The gradient of `like` = op(x) op(y). If `like` is one matrix for the whole batch, the products are summed in batch order.
 Tensor gradient(const Tensor& like, const Tensor& x, const Tensor& y, bool transpose_x, bool transpose_y) {
   const bool shared = like.rank() == 2 && (x.rank() > 2 || y.rank() > 2);
   GradSlot slot = grad_slot(like);

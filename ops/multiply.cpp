@@ -20,7 +20,7 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
   require_floating("multiply", a);
   require_dtype("multiply", "both inputs", b, a.dtype());
   require<ShapeError>(a.shape() == b.shape(), "multiply: expected equal shapes, got ", a.shape(), " and ", b.shape());
-  // Each factor is kept for the gradient of the other, and only where that one is asked for.
+  // A factor is kept only if the other one requires a gradient.
   const Tensor kept_a = b.wants_grad() ? a.detach() : Tensor{}, kept_b = a.wants_grad() ? b.detach() : Tensor{};
   return record("multiply", {a, b}, product(a, b), [kept_a, kept_b](const Tensor& dy) -> std::vector<Tensor> {
     return {kept_b.defined() ? product(dy, kept_b) : Tensor{}, kept_a.defined() ? product(dy, kept_a) : Tensor{}};

@@ -1,6 +1,6 @@
-// Scalar formulas that the backends share: one element at a time, for host and device code. They are branch-free, so that the
-// compiler vectorises them inside `#pragma omp simd` loops. The float forms are accurate to about one unit in the last place;
-// the double forms of exp, tanh, log1p_unit and erf call the standard library and serve the tests.
+// Scalar formulas that the backends share, for host and device code. They have no branches, so that the compiler vectorises them
+// in `#pragma omp simd` loops. The float forms are accurate to about one unit in the last place. The double forms of exp, tanh,
+// log1p_unit and erf call the standard library and serve the tests.
 #pragma once
 
 #include <bit>
@@ -12,9 +12,9 @@
 
 namespace mblm::scalar {
 
-// e^x. Cody-Waite reduction by ln 2 in two parts, then a degree-7 polynomial on [-ln2/2, ln2/2]. Below -87 the result is 0
-// (as with denormals flushed), above 88.73 it is infinity; NaN stays NaN. No comparison but the two bounds, and no
-// conversion: the sum with 1.5 2^23 has the rounded quotient k in its lowest bits.
+// e^x. Cody-Waite reduction by ln 2 in two parts, then a degree-7 polynomial on [-ln2/2, ln2/2]. The result is 0 below -87 (as
+// with flushed denormals) and infinity above 88.73; NaN stays NaN. Only the two bounds are compared, and nothing is converted: the
+// lowest bits of the sum with 1.5 2^23 hold the rounded quotient k.
 MBLM_HOST_DEVICE inline float exp(float x) {
   constexpr float shift = 12582912.0f;
   const float above = x < -87.33654f ? -87.33654f : x, bounded = above > 88.8f ? 88.8f : above;
@@ -38,8 +38,8 @@ MBLM_HOST_DEVICE inline T sigmoid(T x) {
   return T(1) / (T(1) + exp(-x));
 }
 
-// tanh: the continued fraction x / (1 + x^2 / (3 + x^2 / (5 + ...))) to its seventh term for |x| < 1, where that is
-// within 3e-12, and 1 - 2 / (1 + e^2|x|) with the sign of x above.
+// tanh x. For |x| < 1 the continued fraction x / (1 + x^2 / (3 + x^2 / (5 + ...))) to its seventh term, with an error below 3e-12;
+// otherwise 1 - 2 / (1 + e^2|x|) with the sign of x.
 MBLM_HOST_DEVICE inline float tanh(float x) {
   const float a = std::fabs(x), s = x * x;
   const float numerator = ((s + 378.0f) * s + 17325.0f) * s + 135135.0f, denominator = ((28.0f * s + 3150.0f) * s + 62370.0f) * s + 135135.0f;
@@ -48,7 +48,7 @@ MBLM_HOST_DEVICE inline float tanh(float x) {
 }
 MBLM_HOST_DEVICE inline double tanh(double x) { return std::tanh(x); }
 
-// log(1 + x) for x in [0, 1], by atanh series: log(1 + x) = 2 atanh(x / (2 + x)), |s| <= 1/3.
+// log(1 + x) for x in [0, 1], by the atanh series: log(1 + x) = 2 atanh(s), s = x / (2 + x), |s| <= 1/3.
 MBLM_HOST_DEVICE inline float log1p_unit(float x) {
   const float s = x / (2.0f + x), z = s * s;
   float p = 0.0952380952f;
@@ -65,7 +65,7 @@ MBLM_HOST_DEVICE inline float log1p_unit(float x) {
 }
 MBLM_HOST_DEVICE inline double log1p_unit(double x) { return std::log1p(x); }
 
-// log(1 + e^x), exact on both sides: max(x, 0) + log(1 + e^-|x|). The slope is sigmoid(x).
+// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|), which neither overflows nor loses digits for large |x|. The slope is sigmoid(x).
 template <class T>
 MBLM_HOST_DEVICE inline T softplus(T x) {
   return (x > 0 ? x : T(0)) + log1p_unit(exp(x > 0 ? -x : x));
@@ -103,7 +103,7 @@ MBLM_HOST_DEVICE inline T normal_density(T x) {
   return exp(T(-0.5) * x * x) * static_cast<T>(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
 }
 
-// x Phi(x), and its slope Phi(x) + x Phi'(x).
+// gelu = x Phi(x); its slope is Phi(x) + x Phi'(x).
 template <class T>
 MBLM_HOST_DEVICE inline T gelu(T x) {
   return x * normal_distribution(x);
@@ -113,7 +113,7 @@ MBLM_HOST_DEVICE inline T gelu_slope(T x) {
   return normal_distribution(x) + x * normal_density(x);
 }
 
-// x s, and its slope s (1 + x (1 - s)), where s = sigmoid(x). The slope takes s, which the gate's gradient needs too.
+// silu = x s; its slope is s (1 + x (1 - s)), where s = sigmoid(x). silu_slope takes s, because the gate's gradient also needs it.
 template <class T>
 MBLM_HOST_DEVICE inline T silu(T x) {
   return x * sigmoid(x);
@@ -127,7 +127,7 @@ MBLM_HOST_DEVICE inline T silu_slope(T x, T s) {
 // value -= step_size m / (sqrt(v) / root_correction2 + eps).
 template <class T>
 struct AdamFactors {
-  T clip;               // what the gradient is multiplied with
+  T clip;               // factor of the gradient
   T beta1_rest;         // 1 - beta1
   T beta2, beta2_rest;  // beta2, 1 - beta2
   T step_size;          // learning rate / (1 - beta1^step)
@@ -144,7 +144,7 @@ MBLM_HOST_DEVICE inline void adam_update(const AdamFactors<T>& f, T gradient, T&
   value -= f.step_size * m / (std::sqrt(v) / f.root_correction2 + f.eps);
 }
 
-// (rotated_a, rotated_b) = the pair (a, b) turned by the angle of that cosine and sine.
+// (rotated_a, rotated_b) = the pair (a, b) rotated by the angle with that cosine and sine.
 template <class T>
 MBLM_HOST_DEVICE inline void rotate_pair(T a, T b, T cosine, T sine, T& rotated_a, T& rotated_b) {
   rotated_a = a * cosine - b * sine;

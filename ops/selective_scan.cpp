@@ -37,7 +37,7 @@ Tensor empty_chunk_states(const SelectiveScanInputs& in) {
   return empty(Shape{in.x.size(0), later_chunks, in.x.size(2), in.a_log.size(1)}, wide_dtype(in.x), in.x.device());
 }
 
-// The weights stay attached to their gradients' places, the other inputs are kept without history.
+// Keeps A_log and D with their history, which leads to their gradient slots, and the other inputs detached.
 BackwardFn backward_of(const SelectiveScanInputs& all, const Tensor& chunk_states) {
   const SelectiveScanInputs in{all.x.detach(), all.dt.detach(), all.a_log, all.b.detach(), all.c.detach(), all.d, all.initial.detach()};
   return [in, chunk_states, wants_initial = all.initial.wants_grad()](std::span<const Tensor> dys) -> std::vector<Tensor> {

@@ -31,8 +31,8 @@ void check_stage_input(const Tensor& start, const Tensor& x, const Tensor& posit
   }
 }
 
-// The gradient of the first `rows` rows of a weight (..., D): the sum over the batch of rows of dy from `first` on. The
-// other rows of the weight get zero.
+// Gradient of a weight (R, D) or (D) whose first `rows` rows are added to rows first .. first + rows - 1 of every sequence: the sum
+// of these rows of dy over the batch, zero for the other rows of the weight.
 Tensor batch_gradient(const Tensor& weight, const Tensor& dy, std::int64_t first, std::int64_t rows) {
   GradSlot slot = grad_slot(weight);
   const std::int64_t width = dy.size(2), weight_rows = weight.rank() == 1 ? 1 : weight.size(0);
@@ -42,7 +42,8 @@ Tensor batch_gradient(const Tensor& weight, const Tensor& dy, std::int64_t first
   return slot.done();
 }
 
-// Copies rows [from_begin, from_begin + count) of each batch of x into a new tensor of `rows` rows, from row to_begin on.
+// Copies rows [from_begin, from_begin + count) of each sequence of x to rows [to_begin, to_begin + count) of a new tensor with
+// `rows` rows per sequence; the other rows are zero.
 Tensor moved_rows(const Tensor& x, std::int64_t from_begin, std::int64_t count, std::int64_t rows, std::int64_t to_begin) {
   const Shape shape = x.shape().with(1, rows);
   Tensor y = count == rows ? empty(shape, x.dtype(), x.device()) : zeros(shape, x.dtype(), x.device());
@@ -110,7 +111,7 @@ Tensor slice_sequence(const Tensor& x, std::int64_t begin, std::int64_t end) {
 
 Tensor pad_sequence(const Tensor& x, std::int64_t before, std::int64_t after) {
   require<ShapeError>(x.rank() >= 2, "pad_sequence: expected shape (B, T, ...), got ", x.shape());
-  require<ShapeError>(before >= 0 && after >= 0, "pad_sequence: expected numbers of rows >= 0, got ", before, " and ", after);
+  require<ShapeError>(before >= 0 && after >= 0, "pad_sequence: expected row counts >= 0, got ", before, " and ", after);
   if (before + after == 0) return x;
   const std::int64_t rows = x.size(1);
   const Tensor y = moved_rows(x, 0, rows, before + rows + after, before);

@@ -3,35 +3,42 @@
 
 namespace mblm {
 
-// The input of a stage: y[b, 0] = start, y[b, 1 + t] = x[b, t] + positions[t] + above[b, t].
-// x (B, T, D); start (D); positions (at least T, D) or undefined; above (B, T, D) or undefined; y (B, 1 + T, D).
-// Without `start` the result has no row for it: (B, T, D). Keeps nothing. Throws ShapeError, DTypeError.
-// Floating inputs of any dtype, float64 only with float64; y is the residual stream: float32, or float64.
+// y[b, 0] = start, y[b, 1 + t] = x[b, t] + positions[t] + above[b, t]: the input of a stage.
+// x (B, T, D); start (D), positions (at least T, D) and above (B, T, D) may be undefined; y (B, 1 + T, D), or (B, T, D) without
+// `start`. All tensors have one floating dtype, that of the residual stream.
+// Keeps nothing; dx = dabove = dy without its start row, dstart and dpositions are sums of dy over the batch.
+// Throws ShapeError, DTypeError.
 Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above);
-// The same for T tokens in the midst of sequences, for inference: row t of sequence b has index i = offsets[b] + t, where index 0
-// is the start token if there is one. y (B, T, D): y[b, t] is start at index 0, where x and above are not read, and elsewhere
-// x[b, t] + positions[i - (1 with a start token, else 0)] + above[b, t]. offsets (B) int64 on the device of x. No gradient.
+// y[b, t] = start at index i = 0 with a start token, else x[b, t] + positions[i - s] + above[b, t]; i = offsets[b] + t, s = 1 with a
+// start token, else 0. The same for T tokens inside sequences, for inference; x[b, t] and above[b, t] are not read for the start token.
+// Shapes and dtypes as above, but y (B, T, D) and offsets (B) int64 on the device of x. The caller ensures that positions has a row
+// for each index; the op does not check it. Throws ShapeError, DTypeError; GradientError when an input requires a gradient.
 Tensor stage_input_at(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets);
-// Without offsets y has a row more than x where there is a start token; with offsets as many.
+// With `start` and without `offsets`, y has one row more than x; otherwise it has as many rows as x. start, positions, above and
+// offsets may be undefined.
 extern Kernel<void(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets, Tensor& y)>
     stage_input_forward;
-// dx (B, T, D) = rows of dy that stand for x; undefined when dy itself will do.
+// dx (B, T, D) = the rows of dy that belong to x: dy without its first row when has_start. One floating dtype.
 extern Kernel<void(const Tensor& dy, bool has_start, Tensor& dx)> stage_input_backward;
-// out[t] = beta out[t] + sum over b of dy[b, first + t], for the T rows of out (T, D); in order of b.
+// out[t] = beta out[t] + sum over b of dy[b, first + t], for the T rows of out (T, D); dy (B, at least first + T, D). The order of
+// the additions depends on the shapes only.
 extern Kernel<void(const Tensor& dy, std::int64_t first, Tensor& out, float beta)> sum_over_batch;
 
-// The outputs of the local stage in the order of the bytes they predict. x (B, P, 1 + T, D), the start token's output first
-// in each patch. Row 0 of a sequence is the start token's output of its first patch, row 1 + i the output at byte i.
-// Gives rows [first, first + count): (B, count, D). Keeps nothing; rows that are not taken get zero gradients.
+// y[b, r - first] = x[b, 0, 0] for r = 0, x[b, i / T, 1 + i % T] for r = 1 + i; rows r in [first, first + count) of 1 + P T rows (0
+// rows for P = 0): outputs of the local stage, in the order of the bytes that they predict.
+// x (B, P, 1 + T, D), where row 0 of each patch is the output of the start token; only the first patch's row 0 is used. y (B, count, D).
+// Any floating dtype. Keeps nothing; the gradient of the other rows is zero. Throws ShapeError, DTypeError.
 Tensor flatten_patches(const Tensor& x, std::int64_t first, std::int64_t count);
 extern Kernel<void(const Tensor& x, std::int64_t first, Tensor& y)> flatten_patches_forward;
 extern Kernel<void(const Tensor& dy, std::int64_t first, Tensor& dx)> flatten_patches_backward;
 
-// y[b] = x[b, begin .. end) along the second axis. x (B, T, ...), y (B, end - begin, ...). Keeps nothing.
+// y[b] = x[b, begin .. end) along the second axis. x (B, T, ...), y (B, end - begin, ...) of any dtype. Returns x itself when all
+// rows are taken. Keeps nothing. Throws ShapeError.
 Tensor slice_sequence(const Tensor& x, std::int64_t begin, std::int64_t end);
-// y = x with `after` zero rows (before: in front) along the second axis. x (B, T, ...).
+// y[b] = x[b] with `before` zero rows in front and `after` zero rows behind, along the second axis. x (B, T, ...),
+// y (B, before + T + after, ...). Returns x itself when both are 0. Keeps nothing. Throws ShapeError.
 Tensor pad_sequence(const Tensor& x, std::int64_t before, std::int64_t after);
-// The inner copy of both: rows [from_begin, from_begin + count) of each batch of `from` to those from to_begin of `to`.
+// to[b, to_begin + r] = from[b, from_begin + r] for r < count: the copy in both ops and their gradients.
 extern Kernel<void(const Tensor& from, std::int64_t from_begin, Tensor& to, std::int64_t to_begin, std::int64_t count)> copy_sequence;
 
 }  // namespace mblm

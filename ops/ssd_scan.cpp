@@ -9,7 +9,7 @@ constinit Kernel<void(const Tensor&, const Tensor&, const SsdScanInputs&, const 
 
 namespace {
 
-// (B, H, p, S), after checking all shapes and dtypes.
+// Checks all shapes and dtypes; returns the shape of the state, (B, H, p, S).
 Shape checked_state_shape(const SsdScanInputs& in) {
   require_floating("ssd_scan", in.x);
   require<ShapeError>(in.x.rank() == 3 && in.x.size(1) >= 1, "ssd_scan: expected x of shape (B, T, H p) with T >= 1, got ", in.x.shape());
@@ -35,7 +35,7 @@ Shape checked_state_shape(const SsdScanInputs& in) {
 }
 
 std::vector<Tensor> gradients(const SsdScanInputs& in, bool wants_dinitial, const Tensor& chunk_states, std::span<const Tensor> dys) {
-  const Tensor dy = dys[0].defined() ? dys[0] : zeros_like(in.x);  // undefined when only the final state was used
+  const Tensor dy = dys[0].defined() ? dys[0] : zeros_like(in.x);  // undefined when only the final state is used
   const Tensor dfinal = dys.size() > 1 ? dys[1] : Tensor{};
   const GradSlot da_log = grad_slot(in.a_log), dd = grad_slot(in.d);
   SsdScanGradients out{empty_like(in.x), empty_like(in.dt), da_log.tensor, empty_like(in.b), empty_like(in.c), dd.tensor, {}, da_log.beta, dd.beta};

@@ -3,13 +3,15 @@
 
 namespace mblm {
 
-// The recurrence of Mamba-2, per head h of width p. Dao and Gu, "Transformers are SSMs", 2024.
+// The recurrence of Mamba-2, for each head of width p:
 //   a_t = exp(-exp(A_log) dt_t);   h_t = a_t h_{t-1} + dt_t x_t (outer) B_t;   y_t = h_t C_t + D x_t
-// x (B, T, H p); dt (B, T, H), after softplus; A_log (H); b, c (B, T, S), shared by the heads; d (H);
-// h (B, H, p, S), `initial` undefined for zeros; y (B, T, H p). `final_state`, when given, receives h after the last token.
-// x, b, c and y of one floating dtype; dt, A_log, d and h float32 (float64 with float64). Each gradient has its input's dtype.
-// Computed by chunks of tokens: within a chunk as matrix products (quadratic form), between chunks by the state. Keeps the
-// inputs and h at the start of each chunk but the first: memory O(T). T >= 1. Throws ShapeError, DTypeError.
+// x (B, T, H p), T >= 1; dt (B, T, H), after softplus; A_log (H); b, c (B, T, S), shared by the heads; d (H); y (B, T, H p).
+// h (B, H, p, S) starts from `initial`, zeros when undefined; `final_state`, when given, receives h after the last token.
+// x, b, c and y have one floating dtype; dt, A_log, d and h are float32 (float64 with float64). Each gradient has the dtype of its
+// input.
+// Works on chunks of tokens: matrix products within a chunk (quadratic form), the state between chunks. Keeps the inputs, and h at
+// the start of each chunk except the first: memory O(T). Throws ShapeError, DTypeError.
+// Dao and Gu, "Transformers are SSMs", 2024.
 Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial = {},
                 Tensor* final_state = nullptr);
 
@@ -20,14 +22,14 @@ struct SsdScanInputs {
   template <class F> void visit_tensors(F&& f) const { f(x), f(dt), f(a_log), f(b), f(c), f(d), f(initial); }
 };
 struct SsdScanGradients {
-  Tensor dx, ddt, da_log, db, dc, dd, dinitial;  // dinitial undefined when nobody wants it
-  float beta_a_log = 0, beta_d = 0;              // the weights' gradients are added to with beta 1
+  Tensor dx, ddt, da_log, db, dc, dd, dinitial;  // dinitial is undefined when it is not needed
+  float beta_a_log = 0, beta_d = 0;              // da_log = beta_a_log da_log + gradient, and dd likewise
   template <class F> void visit_tensors(F&& f) const { f(dx), f(ddt), f(da_log), f(db), f(dc), f(dd), f(dinitial); }
 };
-// chunk_states (B, chunks - 1, H, p, S): h before each chunk but the first, whose is `initial`; undefined when no backward
-// will come. initial and final_state may be undefined.
+// chunk_states (B, chunks - 1, H, p, S): h before each chunk except the first, which starts from `initial`; undefined when no
+// gradient is needed. in.initial and final_state may be undefined.
 extern Kernel<void(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)> ssd_scan_forward;
-// dfinal may be undefined.
+// dfinal and out.dinitial may be undefined.
 extern Kernel<void(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out)>
     ssd_scan_backward;
 

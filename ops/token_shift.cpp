@@ -9,7 +9,7 @@ constinit Kernel<void(const Tensor&, const Tensor&, Tensor&, Tensor&)> token_shi
 
 Tensor token_shift(const Tensor& x, const Tensor& previous, Tensor* last) {
   require_floating("token_shift", x);
-  require<ShapeError>(x.rank() == 3 && x.size(1) >= 1, "token_shift: expected x (B, T, D) with T >= 1, got ", x.shape());
+  require<ShapeError>(x.rank() == 3 && x.size(1) >= 1, "token_shift: expected x of shape (B, T, D) with T >= 1, got ", x.shape());
   const Shape state{x.size(0), x.size(2) / 2};
   if (previous.defined()) {
     require_shape("token_shift", "previous", previous, state);

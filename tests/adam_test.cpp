@@ -21,7 +21,7 @@ HostArray random_values(std::int64_t n, std::uint64_t seed, double scale = 1.0) 
 
 struct StepOptions {
   double learning_rate = 1e-3, clip = 0;
-  std::int64_t step = 1;  // for the reference alone: the scalars count for themselves
+  std::int64_t step = 1;  // Adam's step in the reference; the scalars of the arenas count their own
   bool stop = false;
   AdamOptions adam = {};
 };
@@ -42,7 +42,7 @@ struct Arenas {
   StepScalars read() const { return read_step_scalars(scalars); }
 };
 
-// The formula in double, the moments with the bias corrections of Kingma and Ba.
+// The formula in float64, with the bias corrections of Kingma and Ba.
 struct Reference {
   std::vector<double> values, first, second;
   explicit Reference(const HostArray& x) : values(x.v), first(x.v.size(), 0.0), second(x.v.size(), 0.0) {}
@@ -82,13 +82,13 @@ void check_against_reference(std::int64_t n, double clip, DType dtype) {
 
 }  // namespace
 
-TEST_CASE("adam_step: follows the formula, with and without clipping") {
+TEST_CASE("adam_step: matches the formula, with and without clipping") {
   for (const std::int64_t n : {1, 31, 1025, 40000})
     for (const double clip : {0.0, 0.5, 1e6})
       for (const DType dtype : {DType::Float64, DType::Float32}) check_against_reference(n, clip, dtype);
 }
 
-TEST_CASE("adam_step: works without a bfloat16 copy and on nothing at all") {
+TEST_CASE("adam_step: works without a bfloat16 copy and with empty arenas") {
   Arenas with(random_values(33, 1), DType::Float32), without(random_values(33, 1), DType::Float32), nothing(HostArray(Shape{0}), DType::Float32);
   without.copy = Tensor{};
   const Tensor gradients = from_host(random_values(33, 2), DType::Float32);
@@ -100,7 +100,7 @@ TEST_CASE("adam_step: works without a bfloat16 copy and on nothing at all") {
   CHECK(nothing.read().updates == 1);
 }
 
-TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
+TEST_CASE("adam_step: a non-finite gradient changes no value or moment") {
   for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     Arenas arenas(random_values(20000, 1), DType::Float32);
     arenas.step(from_host(random_values(20000, 2), DType::Float32), {.clip = 1.0});
@@ -114,7 +114,7 @@ TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
     CHECK(after.updates == 1);
     CHECK(after.nonfinite_step == 2);
     CHECK(after.nonfinite_parameter == 1);
-    gradients.host_data<float>()[19999] = bad;  // the last one counts: backward reaches it first
+    gradients.host_data<float>()[19999] = bad;  // the last segment is reported: backward reaches it first
     arenas.step(gradients, {.clip = 1.0});
     CHECK(arenas.read().nonfinite_parameter == 2);
     CHECK(arenas.values.to_vector<float>() == values);
@@ -123,7 +123,7 @@ TEST_CASE("adam_step: a gradient that is not finite changes nothing") {
   }
 }
 
-TEST_CASE("gradient_norm: a loss that is not finite is recorded without a parameter, and skipped steps do not count for Adam") {
+TEST_CASE("gradient_norm: a non-finite loss is recorded without a parameter, and skipped steps do not count for Adam") {
   const HostArray start = random_values(100, 1), good = random_values(100, 2);
   Arenas skipping(start, DType::Float64), stopping(start, DType::Float64);
   Reference reference(start);
@@ -146,7 +146,7 @@ TEST_CASE("gradient_norm: a loss that is not finite is recorded without a parame
   CHECK(stopping.read().nonfinite_step == 2);
   reference.step(good, {.learning_rate = 1e-2, .step = 2});
   expected.v = reference.values;
-  CHECK(relative_error(to_host(skipping.values), expected) < 1e-14);  // the third step is Adam's second
+  CHECK(relative_error(to_host(skipping.values), expected) < 1e-14);  // the third step is the second step of Adam
   CHECK(skipping.read().updates == 2);
   CHECK(skipping.read().steps == 3);
   skipping.step(from_host(good, DType::Float64), {.learning_rate = 1e-2, .stop = true});  // a skipped step does not stop later ones
@@ -154,7 +154,7 @@ TEST_CASE("gradient_norm: a loss that is not finite is recorded without a parame
   CHECK(stopping.read().stopped == 1);
 }
 
-TEST_CASE("count_micro_step adds losses and counts, and adam_step moves them to the group's") {
+TEST_CASE("count_micro_step adds losses and counts, and adam_step moves them to group_loss and group_count") {
   Arenas arenas(random_values(9, 1), DType::Float32);
   const auto count = [&](float loss, std::int64_t bytes) {
     count_micro_step(from_values<float>(Shape{}, std::vector<float>{loss}), from_values<std::int64_t>(Shape{}, std::vector<std::int64_t>{bytes}), arenas.scalars);
@@ -171,7 +171,7 @@ TEST_CASE("count_micro_step adds losses and counts, and adam_step moves them to 
   CHECK(arenas.read().micro_step == 2);
 }
 
-TEST_CASE("step sums add up over workers, and one loss that is not finite spoils the total") {
+TEST_CASE("step sums are added over workers, and one non-finite loss makes the total non-finite") {
   Tensor one = make_step_scalars({}, {.loss_sum = 1.5, .count = 3}), other = make_step_scalars({}, {.loss_sum = 2, .count = 4});
   Tensor a = zeros(Shape{step_sums}, DType::Float32), b = zeros(Shape{step_sums}, DType::Float32);
   const auto add_up = [&] {
@@ -188,14 +188,14 @@ TEST_CASE("step sums add up over workers, and one loss that is not finite spoils
   CHECK_FALSE(std::isfinite(read_step_scalars(one).loss_sum));
 }
 
-TEST_CASE("segment_means: the mean of each range, 0 for an empty one") {
+TEST_CASE("segment_means: the mean of each range, 0 for an empty range") {
   const Tensor x = from_values<float>(Shape{6}, std::vector<float>{1, 2, 3, 4, 5, 9});
   Tensor means = zeros(Shape{3}, DType::Float64);
   segment_means(x, from_values<std::int64_t>(Shape{3, 2}, std::vector<std::int64_t>{0, 2, 2, 2, 3, 6}), means);
   CHECK(means.to_vector<double>() == std::vector<double>{1.5, 0, 6});
 }
 
-TEST_CASE("gradient_norm: float64 sums, the same bits with any number of threads") {
+TEST_CASE("gradient_norm: sums are float64 and have the same bits with any number of threads") {
   const HostArray x = random_values(100001, 4, 1e19);  // squares beyond float32
   const Tensor values = from_host(x, DType::Float32);
   double square = 0;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
 
-// By counting the logits that the target's does not beat.
+// Counts the logits of a row that the logit of the target does not beat.
 std::vector<HostArray> oracle(std::span<const HostArray> in) {
   const HostArray &logits = in[0], &targets = in[1];
   HostArray y(targets.shape);

@@ -9,7 +9,7 @@
 namespace mblm::testing {
 namespace {
 
-// How the cases' masks look: every third key is hidden; and in sequence 1 all keys, or (causal) all but the last.
+// Key masks: Thirds hides every third key; EmptyRows also hides all keys of sequence 1, or, if causal, all but the last one.
 enum class Mask { None, Thirds, EmptyRows };
 
 std::uint8_t visible(Mask mask, bool causal, std::int64_t b, std::int64_t j, std::int64_t tokens) {
@@ -35,7 +35,7 @@ AttentionOptions options_of(const Case& c, Device device) {
   return options;
 }
 
-// The weights of query i over all keys, before the dropout.
+// The weights of query i for all keys, before the dropout.
 std::vector<double> weights_of(const Case& c, const HostArray& qkv, std::int64_t b, std::int64_t h, std::int64_t i) {
   const std::int64_t row = 3 * c.heads * c.width;
   std::vector<double> weights(static_cast<std::size_t>(c.tokens), 0.0);
@@ -94,8 +94,8 @@ OpCase make(const Case& shape) {
   return c;
 }
 
-// All sequences in parts of the given lengths, each part attending to all before it through a cache. Sequence b is `late * b`
-// tokens behind sequence 0: its row of the first part has been seen by a run of its own.
+// Computes all sequences in parts of the given lengths; each part attends to the earlier parts through a cache. During the parts,
+// sequence b is `late * b` tokens behind sequence 0. Separate runs compute the tokens of a sequence before and after the parts.
 OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, std::int64_t late = 0) {
   OpCase c = make(shape);
   c.name = concat_text("cached, ", parts.size(), " parts, ", late, " late, ", c.name);
@@ -108,7 +108,7 @@ OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, st
     Tensor y = empty(in[0].shape().with(-1, width), in[0].dtype(), device);
     Tensor k = zeros(cache_shape, in[0].dtype(), device), v = zeros(cache_shape, in[0].dtype(), device);
     std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), 0);
-    // Tokens [begin_b, begin_b + count) of sequences [first, last) with their own begins.
+    // Computes the next `count` tokens of sequences [first, last), starting at lengths[b].
     const auto advance = [&](std::int64_t first, std::int64_t last, std::int64_t count) {
       if (count == 0 || first == last) return;
       Tensor x = empty(Shape{last - first, count, 3 * width}, in[0].dtype(), device);
@@ -152,16 +152,16 @@ std::vector<OpCase> cases() {
     }
     all.push_back(make({0, 9, 2, 4, causal}));
     all.push_back(make({2, 0, 2, 4, causal}));
-    OpCase steep = make({1, 70, 1, 4, causal});  // scores up to thousands: one key takes all
+    OpCase steep = make({1, 70, 1, 4, causal});  // scores up to thousands: one key has nearly all the weight
     steep.name += " steep";
     steep.inputs[0].scale = 32;
-    steep.float32_bound = 1e-5;  // the rounding of a score is an error of its weight
+    steep.float32_bound = 1e-5;  // the rounding error of a score is an error of its weight
     steep.gradient = false;
     all.push_back(steep);
   }
   all.push_back(make_cached({2, 9, 2, 4}, {1, 1, 1, 1, 1, 1, 1, 1, 1}));
   all.push_back(make_cached({2, 150, 2, 20}, {60, 3, 1, 1, 1, 64, 20}));
-  all.push_back(make_cached({3, 70, 2, 8}, {1, 1, 20, 1, 1, 6}, 20));  // rows on both sides of the short way's bound
+  all.push_back(make_cached({3, 70, 2, 8}, {1, 1, 20, 1, 1, 6}, 20));  // rows above and below the limit of the short kernel
   all.push_back(make_cached({2, 140, 1, 16}, {70, 1}, 69));
   for (const Case& shape : {Case{512, 9, 4, 64}, Case{4, 513, 4, 64}}) {
     OpCase measured = make(shape);

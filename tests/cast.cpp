@@ -13,7 +13,7 @@ OpCase make_cast(const Shape& shape, DType dtype, double scale = 1.0) {
   c.run = [dtype](std::span<const Tensor> in) -> std::vector<Tensor> { return {cast(in[0], dtype)}; };
   c.oracle = [](std::span<const HostArray> in) -> std::vector<HostArray> { return {in[0]}; };
   c.float32_bound = 0;
-  c.gradient = dtype == DType::Float64;  // the others round the points of the differences
+  c.gradient = dtype == DType::Float64;  // other types would round the points of the differences
   return c;
 }
 

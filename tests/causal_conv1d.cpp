@@ -9,10 +9,10 @@ namespace {
 
 struct Form {
   std::int64_t batch, tokens, channels, width;
-  bool window = false;  // an input that stands before the sequence
+  bool window = false;  // with an input window before the sequence
 };
 
-// Inputs x, weight, bias and, if there is one, window. Outputs y and the last window.
+// Inputs x, weight, bias and optionally the window; outputs y and the last window.
 std::vector<HostArray> oracle(std::span<const HostArray> in, const Form& f) {
   const auto at = [&](std::int64_t b, std::int64_t t, std::int64_t c) -> double {
     if (t >= 0) return in[0].v[static_cast<std::size_t>((b * f.tokens + t) * f.channels + c)];
@@ -48,7 +48,7 @@ OpCase make(const std::string& name, const Form& f, double scale = 1.0) {
   return c;
 }
 
-// Only one of the two outputs is used.
+// Uses only one of the two outputs.
 OpCase one_output(const Form& f, std::size_t output) {
   OpCase c = make(output == 0 ? "only y" : "only the last window", f);
   c.run = [run = c.run, output](std::span<const Tensor> in) -> std::vector<Tensor> { return {run(in)[output]}; };
@@ -63,7 +63,7 @@ OpCase without_last_window(const Form& f) {
   return c;
 }
 
-// One sequence in two parts: y of both, and the last window, are those of one run.
+// One sequence in two calls gives the same y and last window as one call.
 OpCase in_two_parts(const Form& f, std::int64_t first) {
   OpCase c = make(concat_text("two parts, first ", first), f);
   c.run = [f, first](std::span<const Tensor> in) -> std::vector<Tensor> {
@@ -111,7 +111,7 @@ std::vector<OpCase> cases() {
   all.push_back(without_last_window({2, 6, 3, 4}));
   for (const std::int64_t first : {1, 2, 5, 70}) all.push_back(in_two_parts({1, 80, 3, 4, first == 2}, first));
   OpCase row = make("long row", {1, 20000, 3, 4});
-  row.gradient = false;  // differences would run the whole row for each of its elements
+  row.gradient = false;  // finite differences would run the whole row for each element
   all.push_back(row);
   OpCase measured = make("measured", {4, 513, 512, 4});
   measured.benchmark = true;

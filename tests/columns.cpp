@@ -35,7 +35,7 @@ OpCase make_split(const Shape& shape, const Widths& widths) {
   return c;
 }
 
-// Only the second part is used: the gradient of the others is zero.
+// Uses only the second part: the gradient of the other parts is zero.
 OpCase make_second(const Shape& shape, const Widths& widths) {
   OpCase c = make_split(shape, widths);
   c.name += ", the second used";

@@ -7,7 +7,7 @@
 namespace mblm::testing {
 namespace {
 
-// loss, elements, count. Weights are in[2] where there are any.
+// Returns loss, elements and count. in[2] holds the weights, if any.
 std::vector<HostArray> oracle(std::span<const HostArray> in, std::int64_t ignored_id) {
   const HostArray &logits = in[0], &targets = in[1];
   HostArray loss(Shape{}), elements(targets.shape), count(Shape{});
@@ -27,7 +27,7 @@ std::vector<HostArray> oracle(std::span<const HostArray> in, std::int64_t ignore
   return {loss, elements, count};
 }
 
-// The loss alone, which has a gradient.
+// Only the loss, the output with a gradient.
 OpCase make(const std::string& name, const Shape& shape, std::int64_t ignored_id = -100, double scale = 1.0) {
   OpCase c;
   c.name = concat_text(name, " ", shape);
@@ -39,7 +39,7 @@ OpCase make(const std::string& name, const Shape& shape, std::int64_t ignored_id
   return c;
 }
 
-// With a weight per row, some of them zero.
+// With a weight per row; some weights are zero.
 OpCase weighted(OpCase c) {
   c.name += " weighted";
   CaseInput weights = constant(c.inputs[1].shape);
@@ -48,7 +48,7 @@ OpCase weighted(OpCase c) {
   return c;
 }
 
-// Loss, elements and count, as they come without recording.
+// All outputs: loss, elements and count, without gradients.
 OpCase all_outputs(OpCase c, std::int64_t ignored_id = -100) {
   c.name += " all outputs";
   c.gradient = false;

@@ -26,7 +26,7 @@ TEST_CASE("cross_entropy: float32 gradients of logits far from zero keep their d
   CHECK(relative_error(gradient_of(logits, targets, DType::Float32), gradient_of(logits, targets, DType::Float64)) < 1e-6);
 }
 
-TEST_CASE("cross_entropy: forbidden classes have zero gradients, NaN is not hidden") {
+TEST_CASE("cross_entropy: logits of -inf have zero gradients, NaN propagates to the loss") {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor targets = zeros(Shape{1}, DType::Int64);
   const Tensor x = from_values<float>(Shape{1, 3}, {0, -inf, 0}).as_leaf();
@@ -37,7 +37,7 @@ TEST_CASE("cross_entropy: forbidden classes have zero gradients, NaN is not hidd
   CHECK(cross_entropy(from_values<float>(Shape{1, 3}, {-inf, 0, 0}), targets, -100).loss.item() == static_cast<double>(inf));
 }
 
-TEST_CASE("cross_entropy: refuses what does not fit") {
+TEST_CASE("cross_entropy: refuses wrong shapes and dtypes, and weights that require a gradient") {
   const Tensor logits = zeros(Shape{2, 3}, DType::Float32), targets = zeros(Shape{2}, DType::Int64);
   CHECK_THROWS_WITH_AS(cross_entropy(logits, zeros(Shape{3}, DType::Int64), 0), "cross_entropy: expected targets of shape (2), got (3)", ShapeError);
   CHECK_THROWS_AS(cross_entropy(logits, zeros(Shape{2}, DType::Float32), 0), DTypeError);

@@ -27,7 +27,7 @@ double kept(const Tensor& y) {
 
 }  // namespace
 
-TEST_CASE("dropout: keeps 1 - p of the elements, another choice for each key") {
+TEST_CASE("dropout: keeps 1 - p of the elements, and keys give independent masks") {
   const double n = 1 << 20;
   const Tensor x = ones(Shape{1 << 20});
   for (const double p : {0.05, 0.5, 0.9}) {
@@ -41,14 +41,14 @@ TEST_CASE("dropout: keeps 1 - p of the elements, another choice for each key") {
   }
 }
 
-TEST_CASE("dropout: backward draws the mask of forward") {
+TEST_CASE("dropout: backward draws the same mask as forward") {
   const Tensor x = ones(Shape{3, 1001}).as_leaf();
   const Tensor y = dropout(x, 0.3, stream_of(key), 5), dy = ones(x.shape());
   const Tensor dx = backward(std::span(&y, 1), std::span(&dy, 1), std::span(&x, 1)).at(0);
   CHECK(dx.to_vector<float>() == y.to_vector<float>());
 }
 
-TEST_CASE("dropout: a slice with its first element has the mask of the whole") {
+TEST_CASE("dropout: a slice with its first_element has the mask of the whole tensor") {
   const Tensor x = ones(Shape{40000});
   const std::vector<float> whole = dropout(x, 0.5, stream_of(key)).to_vector<float>();
   for (const std::int64_t first : {0, 1, 2, 3, 511, 16383, 39999}) {
@@ -57,7 +57,7 @@ TEST_CASE("dropout: a slice with its first element has the mask of the whole") {
   }
 }
 
-TEST_CASE("dropout: p = 0 gives the tensor itself, p outside [0, 1) is refused") {
+TEST_CASE("dropout: p = 0 returns the tensor itself, p outside [0, 1) is refused") {
   const Tensor x = ones(Shape{3});
   CHECK(dropout(x, 0, stream_of(key)).same_storage(x));
   CHECK_THROWS_WITH_AS(dropout(x, 1.0, stream_of(key)), "dropout: expected a probability in [0, 1), got 1", ValueError);

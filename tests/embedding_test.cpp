@@ -4,7 +4,7 @@
 
 namespace mblm::testing {
 
-TEST_CASE("embedding: the frozen row is read and gets no gradient") {
+TEST_CASE("embedding: the frozen row is read and receives no gradient") {
   const Tensor ids = from_values<std::int64_t>(Shape{5}, {2, 0, 2, 1, 0});
   const Tensor table = from_values<float>(Shape{3, 2}, {1, 2, 3, 4, 5, 6}).as_leaf();
   const Tensor y = embedding(ids, table, 2);
@@ -14,7 +14,7 @@ TEST_CASE("embedding: the frozen row is read and gets no gradient") {
   CHECK(dtable.to_vector<float>() == std::vector<float>{12, 14, 7, 8, 0, 0});
 }
 
-TEST_CASE("embedding: refuses a table that is none") {
+TEST_CASE("embedding: refuses a table of the wrong rank, and wrong dtypes") {
   const Tensor ids = zeros(Shape{3}, DType::Int64);
   CHECK_THROWS_WITH_AS(embedding(ids, zeros(Shape{3}, DType::Float32)), "embedding: expected a table of rank 2, got shape (3)", ShapeError);
   CHECK_THROWS_AS(embedding(ids, zeros(Shape{3, 2}, DType::Int64)), DTypeError);

@@ -38,7 +38,7 @@ std::vector<OpCase> cases() {
   all.push_back(make("large", Shape{4, 16}, 1024.0));
   all.push_back(make("small", Shape{4, 16}, 1.0 / 16));
   all.push_back(make("far from zero", Shape{4, 64}, 1.0, 1024.0));
-  all.back().float32_bound = 2e-4;  // an input of 1024 has 2^-13 left for its distance from the mean, and the mean as many
+  all.back().float32_bound = 2e-4;  // near 1024, float32 rounds the input and the mean by up to 2^-13
   all.push_back(make("measured", Shape{4, 513, 256}));
   all.back().benchmark = true;
   return all;

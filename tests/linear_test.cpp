@@ -21,7 +21,7 @@ Tensor random_tensor(const Shape& shape, unsigned seed) {
   return from_values<float>(shape, values);
 }
 
-// The values that bfloat16 keeps of x, in float64.
+// x rounded to bfloat16, in float64.
 Tensor rounded(const Tensor& x) {
   const NoGradScope no_grad;
   return cast(cast(x, DType::BFloat16), DType::Float64);
@@ -42,7 +42,7 @@ double error(const Tensor& ours, const Tensor& truth) { return relative_error(to
 
 }  // namespace
 
-TEST_CASE("linear: with a bfloat16 weight the products are those of rounded factors, summed in float32") {
+TEST_CASE("linear: a bfloat16 weight rounds the other factor to bfloat16 and sums in float32") {
   struct {
     std::int64_t rows, in, out;
   } sizes[] = {{1, 1, 1}, {3, 5, 7}, {33, 31, 65}, {1025, 96, 40}, {300, 1023, 33}};
@@ -57,7 +57,7 @@ TEST_CASE("linear: with a bfloat16 weight the products are those of rounded fact
     CHECK(error(ours.y, truth.y) <= 2e-6);
     CHECK(error(ours.dx, truth.dx) <= 2e-6);
     CHECK(error(ours.dweight, truth.dweight) <= 0x1p-8);
-    const Tensor exact_dy = cast(dy, DType::Float64);  // no factor of a product: not rounded
+    const Tensor exact_dy = cast(dy, DType::Float64);  // dbias has no product, so dy is not rounded
     CHECK(error(ours.dbias, differentiated(rounded(x), rounded(weight), cast(bias, DType::Float64), exact_dy).dbias) <= 2e-6);
   }
 }
@@ -98,7 +98,7 @@ TEST_CASE("linear: mixed products have the same bits with 1, 2, 3 and 8 threads"
   set_thread_count(before);
 }
 
-TEST_CASE("linear: other mixtures of element types are refused") {
+TEST_CASE("linear: other combinations of dtypes are refused") {
   const Tensor x = random_tensor(Shape{2, 3}, 1), weight = random_tensor(Shape{4, 3}, 2);
   CHECK_THROWS_AS(linear(cast(x, DType::Float64), weight), DTypeError);
   CHECK_THROWS_AS(linear(cast(x, DType::Float64), cast(weight, DType::BFloat16)), DTypeError);
@@ -106,7 +106,7 @@ TEST_CASE("linear: other mixtures of element types are refused") {
   CHECK_THROWS_AS(linear(x, cast(weight, DType::BFloat16), cast(random_tensor(Shape{4}, 3), DType::BFloat16)), DTypeError);
 }
 
-TEST_CASE("gemm_bfloat16: the way through float32 copies gives the same product") {
+TEST_CASE("gemm_bfloat16: the fallback with float32 copies gives the same product") {
   const std::int64_t M = 17, N = 19;
   for (int kind = 0; kind < 16; ++kind) {
     const bool transpose_a = (kind & 1) != 0, transpose_b = (kind & 2) != 0, add = (kind & 4) != 0;

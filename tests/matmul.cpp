@@ -7,7 +7,7 @@
 namespace mblm::testing {
 namespace {
 
-// Plain loops over (batch, M, N, K); a side of rank 2 is shared by the batch.
+// Plain loops over (batch, M, N, K); an input of rank 2 is shared by the batch.
 HostArray product(const HostArray& a, const HostArray& b, bool transpose_a, bool transpose_b, const Shape& shape) {
   HostArray c(shape);
   const std::size_t M = static_cast<std::size_t>(shape[-2]), N = static_cast<std::size_t>(shape[-1]);
@@ -44,8 +44,8 @@ Tensor as_bfloat16(const Tensor& x) {
   return from_values<bfloat16>(x.shape(), values, x.device());
 }
 
-// The kernel with a bias and what c held before. Whole numbers, so that every sum is exact; for a bfloat16 c the bound allows
-// nothing but the same rounding. With beta = 0 c held NaN, which must not be read.
+// The kernel with a bias and the previous content of c. The values are integers, so that every sum is exact and the bound is 0: a
+// bfloat16 c must be the exact sum, rounded once. With beta = 0, c holds NaN before, which the kernel must not read.
 OpCase make_kernel(std::int64_t M, std::int64_t K, std::int64_t N, bool transposed, bool narrow_inputs, bool narrow_result, float beta) {
   OpCase c;
   c.name = concat_text("kernel M=", M, " K=", K, " N=", N, transposed ? " transposed" : "", narrow_inputs ? " bfloat16" : "",

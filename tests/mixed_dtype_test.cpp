@@ -1,4 +1,4 @@
-// Ops whose inputs and outputs are float32 and bfloat16 in one call: dtypes, values, gradients, and what they refuse.
+// Ops with float32 and bfloat16 inputs and outputs in one call: dtypes, values, gradients and refused combinations.
 #include <doctest/doctest.h>
 
 #include <functional>
@@ -34,7 +34,7 @@ Tensor random_tensor(const Shape& shape, DType dtype, unsigned seed) {
   return cast(from_host(x, f32), dtype);
 }
 
-// Norm of the error relative to the truth's, which float32 arithmetic and the rounding of the result explain.
+// Bound of the relative error that float32 arithmetic and the rounding of the result allow.
 double bound_of(DType dtype) { return dtype == bf16 ? 0x1p-8 : 2e-6; }
 
 using Op = std::function<Tensor(std::span<const Tensor> inputs, std::optional<DType> y_dtype)>;
@@ -50,7 +50,7 @@ Result run(const Op& op, std::span<const Tensor> inputs, std::optional<DType> y_
   return {y, backward(std::span(&y, 1), std::span(&dy, 1), leaves)};
 }
 
-// Against the same op in float64 on the same numbers; an output of y_dtype, gradients of the inputs' dtypes.
+// Compares with the same op in float64 on the same values. Checks that y has `expected_dtype` and each gradient the dtype of its input.
 void check_op(const Op& op, const std::vector<Tensor>& inputs, std::optional<DType> y_dtype, DType expected_dtype) {
   std::vector<Tensor> wide;
   for (const Tensor& x : inputs) wide.push_back(cast(x, f64));
@@ -83,7 +83,7 @@ std::vector<Tensor> norm_inputs(const Norm& norm, const Shape& shape, DType dtyp
 
 }  // namespace
 
-TEST_CASE("add: float32 and bfloat16 mix, the sum has the wider dtype, each gradient its input's") {
+TEST_CASE("add: takes float32 and bfloat16; the sum has the wider dtype, each gradient the dtype of its input") {
   const Op op = [](std::span<const Tensor> in, std::optional<DType>) { return add(in[0], in[1]); };
   for (const Shape& shape : {Shape{}, Shape{31}, Shape{0, 4}, Shape{1025, 17}}) {
     CAPTURE(shape.numel());
@@ -93,7 +93,7 @@ TEST_CASE("add: float32 and bfloat16 mix, the sum has the wider dtype, each grad
   }
 }
 
-TEST_CASE("norms: inputs and outputs of float32 and bfloat16 with float32 weights") {
+TEST_CASE("norms: float32 and bfloat16 inputs and outputs with float32 weights") {
   for (const Norm& norm : norms) {
     CAPTURE(norm.name);
     for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 31}, Shape{0, 8}, Shape{1025, 17}, Shape{2, 1023}}) {
@@ -135,14 +135,14 @@ TEST_CASE("norms: bfloat16 gradients have the same bits with 1, 2, 3 and 8 threa
   set_thread_count(before);
 }
 
-TEST_CASE("embedding: a bfloat16 output of a float32 table and back") {
+TEST_CASE("embedding: float32 and bfloat16 tables and outputs in any combination") {
   const Tensor ids = from_values<std::int64_t>(Shape{2, 3}, {4, 0, 4, 1, 2, 4});
   const Op op = [&](std::span<const Tensor> in, std::optional<DType> y) { return embedding(ids, in[0], 1, y); };
   for (const DType table : {f32, bf16})
     for (const DType y : {f32, bf16}) check_op(op, {random_tensor(Shape{5, 33}, table, 1)}, y, y);
 }
 
-TEST_CASE("linear: bfloat16 inputs, and an output dtype of the caller's choice") {
+TEST_CASE("linear: bfloat16 weights, and an output dtype that the caller chooses") {
   const Op op = [](std::span<const Tensor> in, std::optional<DType> y) { return linear(in[0], in[1], {}, y); };
   const Tensor x = random_tensor(Shape{33, 31}, bf16, 1), weight = random_tensor(Shape{17, 31}, bf16, 2);
   check_op(op, {x, weight}, {}, bf16);
@@ -156,7 +156,7 @@ TEST_CASE("accumulate, fill and convert take bfloat16") {
       Tensor sum = random_tensor(Shape{1025, 17}, s, 1);
       const Tensor added = random_tensor(Shape{1025, 17}, x, 2), expected = cast(add(cast(sum, f64), cast(added, f64)), s);
       accumulate(sum, added);
-      CHECK(relative_error(to_host(sum), to_host(expected)) <= (s == bf16 ? 0x1p-16 : 1e-7));  // bfloat16: but for double rounding
+      CHECK(relative_error(to_host(sum), to_host(expected)) <= (s == bf16 ? 0x1p-16 : 1e-7));  // bfloat16: equal except for double rounding
     }
   }
   Tensor x = zeros(Shape{1025}, bf16);
@@ -175,7 +175,7 @@ TEST_CASE("float64 does not mix with float32 or bfloat16") {
   CHECK(error_text<DTypeError>([&] { add(x, wide); }) == "add: expected b of float32 or bfloat16, got float64");
   CHECK(error_text<DTypeError>([&] { add(wide, cast(x, bf16)); }) == "add: expected b of float64, got bfloat16");
   CHECK(error_text<DTypeError>([&] { accumulate(sum, wide); }) ==
-        "accumulate: expected float64 for both tensors or for none, got float32 and float64");
+        "accumulate: expected float64 for both tensors or for neither, got float32 and float64");
   CHECK(error_text<DTypeError>([&] { rms_norm(x, wide_row, RmsForm::MeanSquare, 1e-5); }) == "rms_norm: expected weight of float32, got float64");
   CHECK(error_text<DTypeError>([&] { rms_norm(x, row, RmsForm::MeanSquare, 1e-5, f64); }) ==
         "rms_norm: expected an output of float32 or bfloat16, got float64");
@@ -189,7 +189,7 @@ TEST_CASE("float64 does not mix with float32 or bfloat16") {
   CHECK_THROWS_AS(causal_conv1d_silu(zeros(Shape{1, 2, 3}, f32), zeros(Shape{3, 1, 4}, f64), wide_row), DTypeError);
 }
 
-TEST_CASE("dtypes that an op or a kernel does not take are refused") {
+TEST_CASE("an op or a kernel refuses dtypes that it does not take") {
   const Tensor x = zeros(Shape{2, 3}, bf16), row = zeros(Shape{3}, bf16);
   CHECK(error_text<DTypeError>([&] { layer_norm(x, row, row); }) == "layer_norm: expected weight of float32, got bfloat16");
   CHECK_THROWS_AS(rms_norm(x, row, RmsForm::MeanSquare, 1e-5), DTypeError);
@@ -201,7 +201,7 @@ TEST_CASE("dtypes that an op or a kernel does not take are refused") {
   CHECK_THROWS_AS(linear(x, cast(x, f32)), DTypeError);
 }
 
-TEST_CASE("scans: dt, A_log and D are float32 beside bfloat16 x, b and c") {
+TEST_CASE("scans: dt, A_log and D must be float32 with bfloat16 x, b and c") {
   const Tensor x = zeros(Shape{1, 2, 3}, bf16), b = zeros(Shape{1, 2, 4}, bf16), dt = zeros(Shape{1, 2, 3}, f32), d = zeros(Shape{3}, f32);
   const Tensor a_log = zeros(Shape{3, 4}, f32);
   CHECK(error_text<DTypeError>([&] { ssd_scan(x, dt, d, b, b, d); }) == "ssd_scan_forward: expected float32 or float64, got bfloat16");

@@ -18,7 +18,7 @@ OpCase make(const Shape& shape, double scale = 1.0) {
   return c;
 }
 
-// The same tensor on both sides: its gradient is 2 x dy.
+// The same tensor as both inputs: its gradient is 2 x dy.
 OpCase make_twice() {
   OpCase c = make(Shape{3, 5});
   c.name = "x * x";

@@ -29,7 +29,7 @@ std::vector<HostArray> host_inputs(const OpCase& c) {
     } else {
       for (double& v : x.v)
         v = input.ids_below > 0 ? static_cast<double>(random() % static_cast<std::uint64_t>(input.ids_below))
-                                : static_cast<float>(normal(random) * input.scale + input.offset);  // the same in every floating type
+                                : static_cast<float>(normal(random) * input.scale + input.offset);  // the same value in float32 and float64
     }
     all.push_back(std::move(x));
   }

@@ -12,7 +12,7 @@
 
 namespace mblm::testing {
 
-// A tensor on the host, in double.
+// A tensor on the host, in float64.
 struct HostArray {
   Shape shape;
   std::vector<double> v;
@@ -21,42 +21,43 @@ struct HostArray {
 
 struct CaseInput {
   Shape shape;
-  double scale = 1.0;                  // N(0, scale^2) + offset
+  double scale = 1.0;                  // values are random: N(0, scale^2) + offset
   double offset = 0.0;
-  std::int64_t ids_below = 0;          // > 0: int64, uniform in [0, ids_below)
-  bool gradient = true;                // floating inputs: whether it is differentiated
-  std::vector<double> values = {};     // given: these instead
+  std::int64_t ids_below = 0;          // > 0: int64 values, uniform in [0, ids_below)
+  bool gradient = true;                // floating inputs: checks the gradient
+  std::vector<double> values = {};     // not empty: the values of the input, in place of random ones
 };
 inline CaseInput ids(const Shape& shape, std::int64_t below) { return {shape, 0, 0, below, false, {}}; }
 inline CaseInput constant(const Shape& shape, double scale = 1.0) { return {shape, scale, 0, 0, false, {}}; }
 
 struct OpCase {
-  std::string name = {};           // the shape in words: "rows=33 D=1023"
-  std::vector<CaseInput> inputs;   // one per tensor that the op takes
-  // The op: outputs, all floating. Works for float32, float64 and any device.
+  std::string name = {};           // describes the case: "rows=33 D=1023"; also the seed of its random inputs
+  std::vector<CaseInput> inputs;   // one per input tensor of the op
+  // Runs the op; the outputs are floating. Works for float32, float64 and any device.
   std::function<std::vector<Tensor>(std::span<const Tensor> inputs)> run = {};
-  // The formula in plain loops. Empty where a case is only measured.
+  // The formula in plain loops. Empty if the case is only measured.
   std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle = {};
   double float32_bound = 2e-6;     // ||ours - oracle|| / ||oracle|| in float32, per output
   bool gradient = true;            // central differences in float64 (small shapes only)
   bool benchmark = false;          // measured by the benchmark programs
-  double flops = 0;                // of one forward, for the benchmarks
+  double flops = 0;                // floating-point operations of one forward pass, for the benchmarks
 };
 
 struct OpCases {
   const char* op;
   std::vector<OpCase> (*cases)();
 };
-// Every list in the program, by name of the op; a file tests/OP.cpp adds its own: `const bool added = add_cases("softmax", cases);`
+// All lists in the program, ordered by the name of the op. A file tests/OP.cpp adds its list:
+// `const bool added = add_cases("softmax", cases);`
 std::vector<OpCases>& all_op_cases();
 bool add_cases(const char* op, std::vector<OpCase> (*cases)());
 
-// The inputs of a case in an element type and on a device, the same numbers each time.
+// The inputs of a case on the host, or in an element type on a device. They have the same values each time.
 std::vector<HostArray> host_inputs(const OpCase& c);
 std::vector<Tensor> device_inputs(const OpCase& c, DType dtype, Device device = {});
 Tensor from_host(const HostArray& x, DType dtype, Device device = {});
 HostArray to_host(const Tensor& x);
-// ||a - b|| / ||b||; the absolute norm of a where b is zero.
+// ||a - b|| / ||b||; ||a|| if b is zero.
 double relative_error(const HostArray& a, const HostArray& b);
 
 }  // namespace mblm::testing

@@ -1,4 +1,4 @@
-// Every op on every case: against its formula, against finite differences, and with other numbers of threads.
+// Every op on every case: against its formula, against finite differences, and with several thread counts.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -20,12 +20,12 @@ void for_each_case(const std::function<void(const OpCase&)>& check) {
   }
 }
 
-// NaN and the sign of zero included.
+// Compares bits, including NaN and the sign of zero.
 bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
-// A random direction in the space of an output: the gradient is tested under <weights, y>, which no symmetry of an op cancels.
+// Random weights for an output. The gradient of <weights, y> is tested, which no symmetry of an op cancels.
 HostArray random_weights(const Shape& shape, std::uint64_t seed) {
   HostArray w(shape);
   std::mt19937_64 random(seed);
@@ -43,7 +43,7 @@ double weighted_sum(const std::vector<Tensor>& outputs, const std::vector<HostAr
   return sum;
 }
 
-// Gradients of the differentiated inputs (undefined for the others), with the outputs.
+// Outputs, and the gradients of the differentiated inputs in their order.
 struct Differentiated {
   std::vector<Tensor> outputs, gradients;
 };
@@ -79,9 +79,9 @@ void check_gradient(const OpCase& c) {
     const HostArray gradient = to_host(ours.gradients[leaf++]);
     double largest = 1;
     for (const double g : gradient.v) largest = std::max(largest, std::abs(g));
-    const std::size_t stride = std::max<std::size_t>(1, host[i].v.size() / 64);  // at most about 64 directions per input
+    const std::size_t stride = std::max<std::size_t>(1, host[i].v.size() / 64);  // about 64 elements per input at most
     for (std::size_t j = 0; j < host[i].v.size(); j += stride) {
-      // Fourth order, so that neither rounding nor curvature reaches the bound of 1e-8.
+      // Fourth-order differences, so that neither rounding nor curvature reaches the bound of 1e-8.
       const double x = host[i].v[j], h = 1e-3 * (c.inputs[i].scale > 0 ? c.inputs[i].scale : 1.0);
       const auto at = [&](double offset) {
         host[i].v[j] = x + offset;
@@ -97,7 +97,7 @@ void check_gradient(const OpCase& c) {
 
 }  // namespace
 
-TEST_CASE("ops follow their formulas") {
+TEST_CASE("ops match their formulas") {
   for_each_case([](const OpCase& c) {
     if (!c.oracle) return;
     const NoGradScope no_grad;
@@ -114,9 +114,9 @@ TEST_CASE("ops follow their formulas") {
   });
 }
 
-TEST_CASE("gradients follow finite differences") {
+TEST_CASE("gradients match finite differences") {
   const int before = thread_count();
-  set_thread_count(1);  // thousands of tiny runs: waiting for threads would take most of the time
+  set_thread_count(1);  // thousands of tiny runs: starting threads would take most of the time
   for_each_case([](const OpCase& c) {
     if (c.gradient && !c.benchmark) check_gradient(c);
   });

@@ -44,7 +44,7 @@ std::vector<OpCase> cases() {
   }
   OpCase clamped = make("clamped", Shape{2, 4}, RmsForm::ClampedL2);  // rows at and below the bound
   clamped.inputs[0].values = {0, 0, 0, 0, 1e-9, -2e-9, 3e-9, 0};
-  clamped.gradient = false;  // a step of finite differences would leave the clamped region
+  clamped.gradient = false;  // the steps of finite differences would leave the clamped region
   all.push_back(clamped);
   return all;
 }

@@ -1,4 +1,4 @@
-// The scalar formulas, and the vector functions of the CPU kernels, against the standard library, over all of their ranges.
+// The scalar formulas and the vector functions of the CPU kernels against the standard library, over their whole ranges.
 #include "ops/scalar.h"
 
 #include <doctest/doctest.h>
@@ -26,7 +26,7 @@ constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::nu
 
 }  // namespace
 
-TEST_CASE("scalar::exp is e^x to two units in the last place") {
+TEST_CASE("scalar::exp is e^x within two units of 2^-24") {
   CHECK(largest_error(
             -86.6f, 88.722f, [](float x) { return scalar::exp(x); }, [](double x) { return std::exp(x); }) < 2.0);
   CHECK(largest_error(
@@ -37,7 +37,7 @@ TEST_CASE("scalar::exp is e^x to two units in the last place") {
   CHECK(std::isnan(scalar::exp(nan)));
 }
 
-TEST_CASE("fast_exp2 is 2^x to three halves of a unit in the last place") {
+TEST_CASE("fast_exp2 is 2^x within three units of 2^-24") {
   CHECK(largest_error(-125.9f, 126.0f, exp2_of, [](double x) { return std::exp2(x); }) < 3.0);
   CHECK(largest_error(-0.01f, 0.01f, exp2_of, [](double x) { return std::exp2(x); }) < 1.2);
   CHECK(exp2_of(0.0f) == 1.0f);
@@ -45,14 +45,14 @@ TEST_CASE("fast_exp2 is 2^x to three halves of a unit in the last place") {
   CHECK(std::isnan(exp2_of(nan)));
 }
 
-TEST_CASE("scalar::sigmoid is right on both sides") {
+TEST_CASE("scalar::sigmoid is accurate within four units of 2^-24, for negative and positive x") {
   CHECK(largest_error(
             -86.0f, 40.0f, [](float x) { return scalar::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) < 4.0);
   CHECK(scalar::sigmoid(-1e30f) == 0.0f);
   CHECK(scalar::sigmoid(1e30f) == 1.0f);
 }
 
-TEST_CASE("scalar::tanh is tanh to four units in the last place") {
+TEST_CASE("scalar::tanh is tanh x within four units of 2^-24") {
   const auto ours = [](float x) { return scalar::tanh(x); };
   const auto expected = [](double x) { return std::tanh(x); };
   CHECK(largest_error(1e-3f, 0.999f, ours, expected) < 4.0);

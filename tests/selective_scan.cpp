@@ -9,11 +9,11 @@ namespace {
 
 struct Form {
   std::int64_t batch, tokens, channels, states;
-  bool initial = false;  // an input: the state before the sequence
-  double dt = 0.1;       // about the largest step
+  bool initial = false;  // with an input for the state before the sequence
+  double dt = 0.1;       // the largest step
 };
 
-// Inputs x, dt, A_log, b, c, d and, if there is one, the initial state. Outputs y and the final state.
+// Inputs x, dt, A_log, b, c, d and optionally the initial state; outputs y and the final state.
 std::vector<HostArray> oracle(std::span<const HostArray> in, const Form& f) {
   HostArray y(Shape{f.batch, f.tokens, f.channels}), final_state(Shape{f.batch, f.channels, f.states});
   for (std::int64_t bi = 0; bi < f.batch; ++bi) {
@@ -58,7 +58,7 @@ OpCase make(const std::string& name, const Form& f, double scale = 1.0) {
   return c;
 }
 
-// Only one of the two outputs is used.
+// Uses only one of the two outputs.
 OpCase one_output(const Form& f, std::size_t output) {
   OpCase c = make(output == 0 ? "only y" : "only the final state", f);
   c.run = [run = c.run, output](std::span<const Tensor> in) -> std::vector<Tensor> { return {run(in)[output]}; };
@@ -73,7 +73,7 @@ OpCase without_final_state(const Form& f) {
   return c;
 }
 
-// One sequence in two parts: y of both, and the final state, are those of one run.
+// One sequence in two calls gives the same y and final state as one call.
 OpCase in_two_parts(const Form& f, std::int64_t first) {
   OpCase c = make(concat_text("two parts, first ", first), f);
   c.run = [f, first](std::span<const Tensor> in) -> std::vector<Tensor> {
@@ -119,7 +119,7 @@ std::vector<OpCase> cases() {
   all.push_back(without_final_state({2, 66, 3, 4}));
   for (const std::int64_t first : {1, 40, 64, 70}) all.push_back(in_two_parts({1, 80, 3, 4, first == 40}, first));
   OpCase row = make("long row", {1, 5000, 17, 5, true, 0.01});
-  row.gradient = false;  // differences would run the whole row for each of its elements
+  row.gradient = false;  // finite differences would run the whole row for each element
   all.push_back(row);
   OpCase measured = make("measured", {4, 513, 512, 16});
   measured.benchmark = true;

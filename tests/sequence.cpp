@@ -9,7 +9,7 @@ namespace {
 
 std::size_t size(const Shape& shape, int axis) { return static_cast<std::size_t>(shape[axis]); }
 
-// Which of the optional inputs of stage_input are given.
+// The optional inputs of stage_input that a case uses.
 struct Given {
   bool start = false, positions = false, above = false;
 };
@@ -76,7 +76,7 @@ OpCase make_stage_at(std::int64_t tokens, const std::vector<std::int64_t>& offse
   return c;
 }
 
-// The formula of the header, a row of the whole flat sequence at a time.
+// The formula of the header, row by row of the flattened sequence.
 std::vector<HostArray> flatten_oracle(const HostArray& x, std::int64_t first, std::int64_t count) {
   const std::int64_t patches = x.shape[1], bytes = x.shape[2] - 1, width = x.shape[3];
   HostArray y(Shape{x.shape[0], count, width});
@@ -100,7 +100,7 @@ OpCase make_flatten(const Shape& shape, std::int64_t first, std::int64_t count) 
   return c;
 }
 
-// y[b, t] = x[b, t + shift], zero where there is no such row: slices and pads.
+// y[b, t] = x[b, t + shift], zero if x has no such row: the oracle of slices and pads.
 HostArray shifted(const HostArray& x, std::int64_t shift, std::int64_t rows) {
   HostArray y(x.shape.with(1, rows));
   const std::int64_t from_rows = x.shape[1], width = x.shape.numel() == 0 ? 0 : x.shape.numel() / (x.shape[0] * from_rows);
@@ -142,8 +142,8 @@ std::vector<OpCase> stage_cases() {
   all.push_back(make_stage(Shape{0, 4, 8}, {true, true, true}));
   all.push_back(make_stage(Shape{2, 0, 8}, {true, true, false}, 3));
   all.push_back(make_stage(Shape{2, 33, 1}, {true, true, true}));
-  all.push_back(make_stage(Shape{2, 3, 4099}, {true, true, true}));   // wide: positions are summed by columns
-  all.push_back(make_stage(Shape{1025, 2, 31}, {true, true, true}));  // many sequences: summed by blocks of them
+  all.push_back(make_stage(Shape{2, 3, 4099}, {true, true, true}));   // wide: dpositions is summed by blocks of columns
+  all.push_back(make_stage(Shape{1025, 2, 31}, {true, true, true}));  // many sequences: dpositions is summed by blocks of sequences
   all.push_back(make_stage(Shape{4, 513, 256}, {true, true, true}));
   all.back().benchmark = true;
   return all;
@@ -151,8 +151,8 @@ std::vector<OpCase> stage_cases() {
 
 std::vector<OpCase> cases() {
   std::vector<OpCase> all = stage_cases();
-  all.push_back(make_flatten(Shape{2, 3, 5, 7}, 0, 13));  // all
-  all.push_back(make_flatten(Shape{2, 3, 5, 7}, 0, 12));  // what predicts each byte
+  all.push_back(make_flatten(Shape{2, 3, 5, 7}, 0, 13));  // all rows
+  all.push_back(make_flatten(Shape{2, 3, 5, 7}, 0, 12));  // the outputs that predict each byte
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 1, 12));  // the outputs at each byte
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 6, 2));
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 13, 0));

@@ -19,7 +19,7 @@ OpCase make(const Shape& shape, double scale = 1.0) {
     for (std::size_t i = 0; i < y.v.size(); ++i) y.v[i] = silu_of(in[0].v[i]);
     return {y};
   };
-  c.gradient = scale < 100;  // a step of finite differences of a large scale would leave the curve
+  c.gradient = scale < 100;  // the steps of finite differences are too large at a large scale
   return c;
 }
 

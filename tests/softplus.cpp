@@ -29,9 +29,9 @@ std::vector<OpCase> cases() {
        {Shape{1}, Shape{3, 1}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{4001, 3}, Shape{1, 20001}, Shape{2, 1023}})
     all.push_back(make(shape));
   all.push_back(make(Shape{4, 16}, 1024.0));
-  all.back().gradient = false;  // a step of finite differences of this size would leave the curve
+  all.back().gradient = false;  // the steps of finite differences are too large at this scale
   all.push_back(make(Shape{4, 16}, 1.0 / 1024));
-  all.push_back(make(Shape{6, 1}));  // far out: the tail on the left is e^x, on the right x
+  all.push_back(make(Shape{6, 1}));  // far from zero: the left tail is e^x, the right tail is x
   all.back().inputs[0].values = {-80, -20, -10, 20, 80, 200};
   all.back().inputs[1].values = {0};
   all.push_back(make(Shape{4, 513, 512}));

@@ -7,12 +7,11 @@
 namespace mblm::testing {
 namespace {
 
-// One head's width p, states S, and so on, of a case.
 struct Sizes {
   std::int64_t batch = 1, tokens = 1, heads = 1, width = 1, states = 1;
 };
 
-// The recurrence, token by token. Inputs x, dt, A_log, b, c, d and perhaps the initial state; outputs y and the final state.
+// The recurrence, token by token. Inputs x, dt, A_log, b, c, d and optionally the initial state; outputs y and the final state.
 std::vector<HostArray> oracle(const Sizes& n, std::span<const HostArray> in) {
   const HostArray &x = in[0], &dt = in[1], &a_log = in[2], &b = in[3], &c = in[4], &d = in[5];
   HostArray y(x.shape), h(Shape{n.batch, n.heads, n.width, n.states});
@@ -67,7 +66,8 @@ OpCase make(const Sizes& n, double dt, double dt_scale, bool with_state) {
   return c;
 }
 
-// Tokens in two calls, the state handed over: the same as one call. Inputs are those of the first call, then x, dt, b, c of the second.
+// A sequence in two calls, the final state of the first as the initial state of the second. The inputs are all inputs of the first
+// call, then x, dt, b and c of the second.
 OpCase make_continued(const Sizes& first, std::int64_t more) {
   Sizes second = first, all = first;
   second.tokens = more;
@@ -112,13 +112,13 @@ std::vector<OpCase> cases() {
     for (const Sizes& n :
          {Sizes{1, tokens, 1, 1, 1}, Sizes{1, tokens, 1, 24, 16}, Sizes{3, tokens, 3, 1, 16}, Sizes{1, tokens, 1, 72, 1}, Sizes{0, tokens, 3, 8, 12}})
       all.push_back(make(n, 0.1, 0.02, true));
-    all.push_back(make({2, tokens, 3, 8, 12}, 1e-3, 5e-3, true));  // some negative: states that grow
+    all.push_back(make({2, tokens, 3, 8, 12}, 1e-3, 5e-3, true));  // some dt are negative, so states grow
     all.push_back(make({2, tokens, 3, 8, 12}, 6, 0.5, true));
     all.push_back(make({2, tokens, 3, 8, 12}, 50, 1, true));  // a_t underflows
   }
   all.push_back(make({1, 1100, 2, 3, 4}, 0.1, 0.02, true));  // more chunks than one sweep
   for (const double dt : {1e-3, 0.1, 6.0}) {
-    OpCase accurate = make({1, 512, 4, 16, 16}, dt, 0, true);  // constant dt: the same rounding of a_t in each token
+    OpCase accurate = make({1, 512, 4, 16, 16}, dt, 0, true);  // constant dt: every token has the same rounding error of a_t
     accurate.gradient = false;
     all.push_back(accurate);
   }

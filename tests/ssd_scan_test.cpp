@@ -1,4 +1,4 @@
-// What the case list of ssd_scan cannot say: float32 gradients against float64, outputs that nobody uses, bad shapes.
+// Tests that the case list of ssd_scan does not cover: float32 gradients against float64, unused outputs, wrong shapes and dtypes.
 #include "ops/ssd_scan.h"
 
 #include <doctest/doctest.h>
@@ -25,7 +25,7 @@ OpCase long_sequence(double dt, double dt_scale) {
   return c;
 }
 
-// Gradients of <1, y> or of <1, final state>, or of both.
+// Gradients of <1, y>, of <1, final state>, or of their sum.
 std::vector<Tensor> gradients(const OpCase& c, DType dtype, bool use_y, bool use_final) {
   std::vector<Tensor> leaves;
   for (const Tensor& x : device_inputs(c, dtype)) leaves.push_back(x.as_leaf());
@@ -66,7 +66,7 @@ TEST_CASE("ssd_scan: an unused output adds nothing to the gradients") {
   }
 }
 
-TEST_CASE("ssd_scan: bad inputs are refused") {
+TEST_CASE("ssd_scan: refuses wrong shapes and dtypes") {
   std::vector<Tensor> in = device_inputs(long_sequence(0.05, 0.01), DType::Float32);
   const auto run = [&] { return ssd_scan(in[0], in[1], in[2], in[3], in[4], in[5], in[6]); };
   for (std::size_t i = 0; i < in.size(); ++i) {

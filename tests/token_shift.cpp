@@ -5,7 +5,7 @@
 namespace mblm::testing {
 namespace {
 
-// What each token hands to the next one: outputs y and the last token's second half.
+// Carries the second half of each token to the next one; outputs y and the second half of the last token.
 std::vector<HostArray> oracle(const HostArray& x, const HostArray* previous, bool with_last) {
   const std::size_t batch = static_cast<std::size_t>(x.shape[0]), tokens = static_cast<std::size_t>(x.shape[1]),
                     width = static_cast<std::size_t>(x.shape[2]);
@@ -39,7 +39,7 @@ OpCase make(const Shape& shape, bool previous, bool with_last) {
   return c;
 }
 
-// Only the carried half is used further: y has no gradient then.
+// Uses only `last`, so y has no gradient.
 OpCase make_last_only() {
   OpCase c = make(Shape{2, 3, 5}, true, true);
   c.name = "last only";
@@ -52,7 +52,7 @@ OpCase make_last_only() {
   return c;
 }
 
-// Two parts of a sequence, the second going on where the first ended, are the whole.
+// A sequence in two calls; `last` of the first is `previous` of the second.
 OpCase make_in_parts() {
   OpCase c;
   c.name = "in parts";
