@@ -1,5 +1,8 @@
 #include "ops/sequence.h"
 
+#include <optional>
+
+#include "ops/cast.h"
 #include "ops/check.h"
 
 namespace mblm {
@@ -18,16 +21,16 @@ void check_stage_input(const Tensor& start, const Tensor& x, const Tensor& posit
   require<ShapeError>(x.rank() == 3, "stage_input: expected x of shape (B, T, D), got ", x.shape());
   if (start.defined()) {
     require_shape("stage_input", "start", start, Shape{x.size(2)});
-    require_dtype("stage_input", "start", start, x.dtype());
+    require_weight("stage_input", "start", start, x);
   }
   if (positions.defined()) {
     require<ShapeError>(positions.rank() == 2 && positions.size(0) >= least_positions && positions.size(1) == x.size(2),
                         "stage_input: expected at least ", least_positions, " positions of width ", x.size(2), ", got shape ", positions.shape());
-    require_dtype("stage_input", "positions", positions, x.dtype());
+    require_weight("stage_input", "positions", positions, x);
   }
   if (above.defined()) {
     require_shape("stage_input", "above", above, x.shape());
-    require_dtype("stage_input", "above", above, x.dtype());
+    require_weight("stage_input", "above", above, x);
   }
 }
 
@@ -57,19 +60,20 @@ Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions
   check_stage_input(start, x, positions, above, x.size(1));
   const bool has_start = start.defined();
   const std::int64_t first = has_start ? 1 : 0;
-  Tensor y = empty(x.shape().with(1, first + x.size(1)), x.dtype(), x.device());
+  Tensor y = empty(x.shape().with(1, first + x.size(1)), wide_dtype(x), x.device());
   stage_input_forward(start, x, positions, above, {}, y);
-  const bool wants_x = x.wants_grad() || above.wants_grad();
+  const std::optional<DType> dx_dtype = x.wants_grad() ? std::optional(x.dtype()) : std::nullopt,
+                             dabove_dtype = above.wants_grad() ? std::optional(above.dtype()) : std::nullopt;
   return record("stage_input", {start, x, positions, above}, y,
-                [start, positions, wants_x, has_start, shape = x.shape()](const Tensor& dy) -> std::vector<Tensor> {
-                  Tensor dstart, dpositions, dx = has_start ? Tensor{} : dy;
-                  if (has_start && wants_x) {
-                    dx = empty(shape, dy.dtype(), dy.device());
-                    stage_input_backward(dy, has_start, dx);
+                [start, positions, dx_dtype, dabove_dtype, has_start, shape = x.shape()](const Tensor& dy) -> std::vector<Tensor> {
+                  Tensor dstart, dpositions, rows = has_start ? Tensor{} : dy;
+                  if (has_start && (dx_dtype || dabove_dtype)) {
+                    rows = empty(shape, dy.dtype(), dy.device());
+                    stage_input_backward(dy, has_start, rows);
                   }
                   if (start.wants_grad()) dstart = batch_gradient(start, dy, 0, 1);
                   if (positions.wants_grad()) dpositions = batch_gradient(positions, dy, has_start ? 1 : 0, shape[1]);
-                  return {dstart, dx, dpositions, dx};
+                  return {dstart, dx_dtype ? cast(rows, *dx_dtype) : Tensor{}, dpositions, dabove_dtype ? cast(rows, *dabove_dtype) : Tensor{}};
                 });
 }
 
@@ -78,7 +82,7 @@ Tensor stage_input_at(const Tensor& start, const Tensor& x, const Tensor& positi
   refuse_gradient("stage_input_at", {start, x, positions, above});
   require_dtype("stage_input_at", "offsets", offsets, DType::Int64);
   require_shape("stage_input_at", "offsets", offsets, Shape{x.size(0)});
-  Tensor y = empty_like(x);
+  Tensor y = empty(x.shape(), wide_dtype(x), x.device());
   stage_input_forward(start, x, positions, above, offsets, y);
   return y;
 }

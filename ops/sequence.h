@@ -5,9 +5,10 @@ namespace mblm {
 
 // y[b, 0] = start, y[b, 1 + t] = x[b, t] + positions[t] + above[b, t]: the input of a stage.
 // x (B, T, D); start (D), positions (at least T, D) and above (B, T, D) may be undefined; y (B, 1 + T, D), or (B, T, D) without
-// `start`. All tensors have one floating dtype, that of the residual stream.
-// Keeps nothing; dx = dabove = dy without its start row, dstart and dpositions are sums of dy over the batch.
-// Throws ShapeError, DTypeError.
+// `start`. y is the residual stream: float32, or float64 for float64 inputs; the inputs mix float32 and bfloat16 freely (the CPU
+// kernel takes one dtype, float32 or float64, for all).
+// Keeps nothing; dx and dabove are dy without its start row, each in the dtype of its input; dstart and dpositions are sums of dy over
+// the batch. Throws ShapeError, DTypeError.
 Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above);
 // y[b, t] = start at index i = 0 with a start token, else x[b, t] + positions[i - s] + above[b, t]; i = offsets[b] + t, s = 1 with a
 // start token, else 0. The same for T tokens inside sequences, for inference; x[b, t] and above[b, t] are not read for the start token.
