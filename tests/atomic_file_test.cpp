@@ -66,7 +66,7 @@ TEST_CASE("a disk that is full gives an error and leaves the old file") {
     const FileSizeLimit limit(65536);
     write_file_atomically(path, std::string(100000, 'x'));
   });
-  CHECK(message == path.string() + ": expected room for 34464 bytes after the first 65536, found: File too large");
+  CHECK(message == path.string() + ": cannot write 34464 bytes after the first 65536: File too large");
   CHECK(read_file(path) == "old");
   CHECK(folder.count() == 1);
 }
@@ -75,10 +75,10 @@ TEST_CASE("places that take no file") {
   const TemporaryFolder folder;
   const std::filesystem::path missing = folder / "missing/file";
   CHECK(error_text<FileError>([&] { write_file_atomically(missing, "x"); }) ==
-        missing.string() + ": expected a folder that takes a new file, found: No such file or directory");
+        missing.string() + ": cannot create the file: No such file or directory");
   std::filesystem::create_directory(folder / "folder");
   CHECK(error_text<FileError>([&] { write_file_atomically(folder / "folder", "x"); }) ==
-        (folder / "folder").string() + ": expected a place for a file, found a folder");
+        (folder / "folder").string() + ": expected a file, found a folder");
   CHECK_THROWS_AS(write_file_atomically("/dev/null", "x"), FileError);  // it is not replaced
   CHECK(std::filesystem::is_character_file("/dev/null"));
   CHECK_THROWS_AS(write_file_atomically(folder / std::string(300, 'n'), "x"), FileError);
@@ -123,7 +123,7 @@ TEST_CASE("mapped files") {
   write_file(folder / "empty", "");
   CHECK(MappedFile(folder / "empty").size() == 0);
   const auto message = [&](const std::string& name) { return error_text<FileError>([&] { MappedFile(folder / name); }); };
-  CHECK(message("missing") == (folder / "missing").string() + ": expected a file that can be read, found: No such file or directory");
+  CHECK(message("missing") == (folder / "missing").string() + ": cannot read the file: No such file or directory");
   std::filesystem::create_directory(folder / "folder");
   CHECK(message("folder") == (folder / "folder").string() + ": expected a file, found a folder");
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // refused, not waited for

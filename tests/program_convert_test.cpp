@@ -116,7 +116,7 @@ TEST_CASE("invalid conversions") {
   check_refused(1, {"convert", files.folder / "none.pth", files.back, "--config", files.config}, {"none.pth"});
   const std::string whole = read_file(files.package);
   files.folder.write("cut.pth", whole.substr(0, whole.size() / 2));
-  check_refused(1, {"convert", files.folder / "cut.pth", files.back, "--config", files.config}, {"cut.pth", "expected a whole zip file"});
+  check_refused(1, {"convert", files.folder / "cut.pth", files.back, "--config", files.config}, {"cut.pth", "expected a complete zip file"});
   check_refused(2, {"convert", files.model}, {"TO"});
   check_refused(2, {"convert", files.model, files.folder / "x.bin"}, {"x.bin"});
   check_refused(2, {"convert", files.model, files.package, "--layout", "0.3"}, {"--layout"});

@@ -88,7 +88,7 @@ TEST_CASE("embed of invalid input") {
   CHECK(beyond.status == 1);
   CHECK(beyond.err.find("255") != std::string::npos);
   check_refused({"embed", model, "-o", folder / "no/such/folder.npy"}, "a",
-                (folder / "no/such/folder.npy").string() + ": expected a folder that takes a new file, found: No such file or directory");
+                (folder / "no/such/folder.npy").string() + ": cannot create the file: No such file or directory");
   CHECK(folder.count() == 1);
 }
 

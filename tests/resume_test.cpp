@@ -120,7 +120,7 @@ void interrupt(const Reference& reference, std::vector<std::string> arguments, i
     const ProgramResult result = run_program(arguments);
     INFO(result.err);
     CHECK(result.status == 1);
-    CHECK(contains(result.err, "expected room for"));
+    CHECK(contains(result.err, "cannot write"));
     CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
     return;
   }

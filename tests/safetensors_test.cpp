@@ -83,7 +83,7 @@ TEST_CASE("what is written is read") {
   CHECK(file.tensor("none").shape() == Shape{0, 4});
   CHECK(file.tensor("half").item() == 1.5);
   CHECK(file.tensor("int").item() == -7);
-  CHECK(error_text<FileError>([&] { (void)file.tensor("y"); }) == path.string() + ": expected a tensor y, found none");
+  CHECK(error_text<FileError>([&] { (void)file.tensor("y"); }) == path.string() + ": there is no tensor y");
 }
 
 TEST_CASE("tensors are views of the file, and copies where they would be misaligned") {
@@ -147,7 +147,7 @@ TEST_CASE("lengths of the header that cannot be") {
   const std::string rest(100, ' ');
   CHECK(refusal(folder, "") == "expected a safetensors file, found only 0 bytes");
   CHECK(refusal(folder, "1234567") == "expected a safetensors file, found only 7 bytes");
-  CHECK(refusal(folder, little_endian(0) + rest) == "expected a header that begins with {, found an empty one");
+  CHECK(refusal(folder, little_endian(0) + rest) == "expected a header that begins with {, found an empty header");
   CHECK(refusal(folder, little_endian(101) + rest) == "expected a header of 101 bytes, found 100 bytes until the end of the file");
   CHECK(refusal(folder, little_endian(109) + rest) == "expected a header of 109 bytes, found 100 bytes until the end of the file");
   for (const std::uint64_t length : {std::uint64_t{100'000'001}, std::uint64_t{1} << 63, UINT64_MAX, UINT64_MAX - 7})
@@ -166,31 +166,31 @@ TEST_CASE("headers of another form") {
   const auto header = [&](const std::string& text) { return refusal(folder, file_with(text, 4)); };
   REQUIRE(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})") == "no error");
 
-  CHECK(header("{") == "expected a header in JSON, found a mistake at its byte 2");
-  CHECK(header("{} x").starts_with("expected a header in JSON, found a mistake"));
-  CHECK(header("{}{}").starts_with("expected a header in JSON, found a mistake"));
-  CHECK(header("{'t':1}").starts_with("expected a header in JSON, found a mistake"));
-  CHECK(header("{\"\xff\":{}}").starts_with("expected a header in JSON, found a mistake"));
-  CHECK(header(std::string("{}\0 garbage", 11)) == "expected a header in JSON, found a zero byte at its byte 3");
-  CHECK(header(std::string(100000, '{')).starts_with("expected a header in JSON, found a mistake"));
+  CHECK(header("{") == "expected a JSON header, found a syntax error at byte 2 of the header");
+  CHECK(header("{} x").starts_with("expected a JSON header, found a syntax error"));
+  CHECK(header("{}{}").starts_with("expected a JSON header, found a syntax error"));
+  CHECK(header("{'t':1}").starts_with("expected a JSON header, found a syntax error"));
+  CHECK(header("{\"\xff\":{}}").starts_with("expected a JSON header, found a syntax error"));
+  CHECK(header(std::string("{}\0 garbage", 11)) == "expected a JSON header, found a zero byte at byte 3 of the header");
+  CHECK(header(std::string(100000, '{')).starts_with("expected a JSON header, found a syntax error"));
   CHECK(header("{\"t\":" + std::string(100000, '[')) == "expected an object for \"t\", found a list");
   CHECK(header("{\"__metadata__\":{\"k\":" + std::string(100000, '[')) == "expected a string as metadata \"k\", found a list");
   CHECK(header(R"({"__metadata__":[]})") == "expected an object for \"__metadata__\", found a list");
   CHECK(header(R"({"__metadata__":{"k":1}})") == "expected a string as metadata \"k\", found a number");
   CHECK(header(R"({"__metadata__":{"k":{}}})") == "expected a string as metadata \"k\", found an object");
-  CHECK(header(R"({"__metadata__":{"k":"v","k":"w"}})") == "expected each key once, found \"k\" twice");
-  CHECK(header(R"({"__metadata__":{},"__metadata__":{}})") == "expected each key once, found \"__metadata__\" twice");
+  CHECK(header(R"({"__metadata__":{"k":"v","k":"w"}})") == "expected unique keys, found duplicate key \"k\"");
+  CHECK(header(R"({"__metadata__":{},"__metadata__":{}})") == "expected unique keys, found duplicate key \"__metadata__\"");
 
   CHECK(tensor("null") == "expected an object for \"t\", found null");
   CHECK(tensor("3") == "expected an object for \"t\", found a number");
   CHECK(tensor("\"x\"") == "expected an object for \"t\", found a string");
-  CHECK(tensor("{}") == "expected dtype, shape and data_offsets of tensor \"t\", found some missing");
-  CHECK(tensor(R"({"dtype":"F32","shape":[1]})") == "expected dtype, shape and data_offsets of tensor \"t\", found some missing");
+  CHECK(tensor("{}") == "expected dtype, shape and data_offsets of tensor \"t\", found missing fields");
+  CHECK(tensor(R"({"dtype":"F32","shape":[1]})") == "expected dtype, shape and data_offsets of tensor \"t\", found missing fields");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4],"extra":1})") ==
         "expected dtype, shape and data_offsets of tensor \"t\", found \"extra\"");
-  CHECK(tensor(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})") == "expected each key once, found \"dtype\" twice");
+  CHECK(tensor(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})") == "expected unique keys, found duplicate key \"dtype\"");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]},"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]})") ==
-        "expected each key once, found \"t\" twice");
+        "expected unique keys, found duplicate key \"t\"");
   CHECK(tensor(R"({"dtype":5,"shape":[1],"data_offsets":[0,4]})") == "expected a string as dtype of tensor \"t\", found a number");
   CHECK(tensor(R"({"dtype":{},"shape":[1],"data_offsets":[0,4]})") == "expected a string as dtype of tensor \"t\", found an object");
   CHECK(tensor(R"({"dtype":"F32","shape":4,"data_offsets":[0,4]})") == "expected a list as shape of tensor \"t\", found a number");
@@ -200,7 +200,7 @@ TEST_CASE("headers of another form") {
   CHECK(tensor(R"({"dtype":"F32","shape":[true],"data_offsets":[0,4]})") == "expected sizes of 0 or more as shape of tensor \"t\", found a boolean");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":{}})") == "expected a list as data_offsets of tensor \"t\", found an object");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":["0",4]})") ==
-        "expected numbers of bytes as data_offsets of tensor \"t\", found a string");
+        "expected byte offsets as data_offsets of tensor \"t\", found a string");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})") == "expected two data_offsets of tensor \"t\", found 1");
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4,8]})") == "expected two data_offsets of tensor \"t\", found more");
 }
@@ -231,19 +231,19 @@ TEST_CASE("shapes and ranges that do not fit") {
   CHECK(one("2", "8,0") == "expected data_offsets of tensor \"t\" within 8 bytes, found 8 to 0");
   CHECK(one("2", "4,12") == "expected data_offsets of tensor \"t\" within 8 bytes, found 4 to 12");
   CHECK(one("2", "18446744073709551608,18446744073709551615").starts_with("expected data_offsets of tensor \"t\" within 8 bytes"));
-  CHECK(one("2", "0,18446744073709551616").starts_with("expected numbers of bytes as data_offsets of tensor \"t\", found 18446744073709551616"));
-  CHECK(one("1", "4,8") == "expected tensor \"t\" to begin at byte 0 where the one before it ends, found a hole, it begins at byte 4");
+  CHECK(one("2", "0,18446744073709551616").starts_with("expected byte offsets as data_offsets of tensor \"t\", found 18446744073709551616"));
+  CHECK(one("1", "4,8") == "expected tensor \"t\" to begin at byte 0, the end of the previous tensor, found a gap: it begins at byte 4");
   CHECK(one("1", "0,4") == "expected 4 bytes of elements after the header, found 8");
   CHECK(one("0", "4,4").starts_with("expected tensor \"t\" to begin at byte 0"));
-  CHECK(one("4294967296,4294967296", "0,8").starts_with("expected a shape of tensor \"t\" that can be had, found shape: (4294967296, 4294967296)"));
-  CHECK(one("4611686018427387904,4611686018427387904,0", "0,0", 0).starts_with("expected a shape of tensor \"t\" that can be had"));
+  CHECK(one("4294967296,4294967296", "0,8").starts_with("expected a valid shape of tensor \"t\", found shape: (4294967296, 4294967296)"));
+  CHECK(one("4611686018427387904,4611686018427387904,0", "0,0", 0).starts_with("expected a valid shape of tensor \"t\""));
   CHECK(one("4611686018427387904", "0,0") == "expected sizes of tensor \"t\" that fit in memory, found (4611686018427387904)");  // 2^64 bytes
   CHECK(one("9223372036854775808", "0,8") == "expected sizes below 2^63 of tensor \"t\", found 9223372036854775808");
   CHECK(one("18446744073709551616", "0,8").starts_with("expected sizes of 0 or more as shape of tensor \"t\", found 18446744073709551616"));
   CHECK(one("1,1,1,1,1,1,1,1,2", "0,8") == "expected at most 8 axes of tensor \"t\", found more");
   CHECK(one("1,1,1,1,1,1,1,2", "0,8") == "no error");
-  CHECK(two("0,4", "0,4") == "expected tensor \"b\" to begin at byte 4 where the one before it ends, found an overlap, it begins at byte 0");
-  CHECK(two("0,4", "3,7") == "expected tensor \"b\" to begin at byte 4 where the one before it ends, found an overlap, it begins at byte 3");
+  CHECK(two("0,4", "0,4") == "expected tensor \"b\" to begin at byte 4, the end of the previous tensor, found an overlap: it begins at byte 0");
+  CHECK(two("0,4", "3,7") == "expected tensor \"b\" to begin at byte 4, the end of the previous tensor, found an overlap: it begins at byte 3");
 }
 
 TEST_CASE("names that are long or strange make short messages of one line") {
@@ -280,10 +280,10 @@ TEST_CASE("what the format cannot hold is not written") {
     return text.substr(path.string().size() + 2);
   };
   CHECK(message({{"x", Tensor{}}}) == "expected a tensor x, found an undefined one");
-  CHECK(message({{"x", x}, {"x", x}}) == "expected a new name for each tensor, found x taken");
-  CHECK(message({{"__metadata__", x}}) == "expected a new name for each tensor, found __metadata__ taken");
-  CHECK(message({{"\xff", x}}) == "expected names and metadata in UTF-8, found other bytes");
-  CHECK(message({{"x", x}}, {{"k", "\xff"}}) == "expected names and metadata in UTF-8, found other bytes");
+  CHECK(message({{"x", x}, {"x", x}}) == "duplicate tensor name x");
+  CHECK(message({{"__metadata__", x}}) == "duplicate tensor name __metadata__");
+  CHECK(message({{"\xff", x}}) == "expected names and metadata in UTF-8, found invalid bytes");
+  CHECK(message({{"x", x}}, {{"k", "\xff"}}) == "expected names and metadata in UTF-8, found invalid bytes");
   CHECK(read_file(path) == "old");
   CHECK(folder.count() == 1);
 }

@@ -208,7 +208,7 @@ TEST_CASE("a file of the package that is cut anywhere is refused") {
     REQUIRE(refusal(folder, whole) == "no error");
     for (std::size_t percent = 0; percent < 100; ++percent) {
       CAPTURE(percent);
-      CHECK(refusal(folder, whole.substr(0, whole.size() * percent / 100)).starts_with("expected a whole zip file, as torch.save writes it"));
+      CHECK(refusal(folder, whole.substr(0, whole.size() * percent / 100)).starts_with("expected a complete zip file, as torch.save writes it"));
     }
     for (std::size_t missing = 1; missing < 200; ++missing) CHECK(refusal(folder, whole.substr(0, whole.size() - missing)) != "no error");
   }
@@ -219,7 +219,7 @@ TEST_CASE("a pickle that asks for more than tensors is refused") {
   const std::filesystem::path trace = folder / "trace";
   const std::string call = pickle_global("os", "system") + pickle_tuple(pickle_text("touch " + trace.string())) + "R";
   CHECK(refusal(folder, torch_bytes(pickle_file(call), {})) ==
-        "expected nothing but what torch.save writes of tensors, found the global \"os.system\"");
+        "expected only globals that torch.save writes for tensors, found \"os.system\"");
   CHECK(refusal(folder, torch_bytes(pickle_file("}" + pickle_text("MODEL") + call + "s"), {})).ends_with("\"os.system\""));
   CHECK_FALSE(std::filesystem::exists(trace));
 }
@@ -234,26 +234,26 @@ TEST_CASE("storages and shapes that cannot be") {
   };
   constexpr std::int64_t huge = std::int64_t{1} << 62, large = std::int64_t{1} << 32;
   CHECK(message({}) == "no error");
-  CHECK(message({.elements = 5}) == "a storage of no more bytes than there are, found 5 elements of 4 bytes in a record of 16");
-  CHECK(message({.storage = "DoubleStorage"}) == "a storage of no more bytes than there are, found 4 elements of 8 bytes in a record of 16");
-  CHECK(message({.elements = huge}).starts_with("a storage of no more bytes than there are, found 4611686018427387904 elements"));
+  CHECK(message({.elements = 5}) == "a storage that fits in its record, found 5 elements of 4 bytes in a record of 16 bytes");
+  CHECK(message({.storage = "DoubleStorage"}) == "a storage that fits in its record, found 4 elements of 8 bytes in a record of 16 bytes");
+  CHECK(message({.elements = huge}).starts_with("a storage that fits in its record, found 4611686018427387904 elements"));
   CHECK(message({.elements = -1}) == "a storage of 0 or more elements, found -1");
-  CHECK(message({.key = "1"}) == "the record of its storage, found no record \"1\"");
-  CHECK(message({.key = "../data.pkl"}).starts_with("the record of its storage, found no record"));
+  CHECK(message({.key = "1"}) == "a record for its storage, found no record \"1\"");
+  CHECK(message({.key = "../data.pkl"}).starts_with("a record for its storage, found no record"));
   CHECK(message({.offset = 1}) == "elements within the storage, found element 4 of 4");
   CHECK(message({.offset = -1}) == "an offset of 0 or more, found -1");
-  CHECK(message({.offset = INT64_MAX}) == "strides that can be had, found some that overflow");
+  CHECK(message({.offset = INT64_MAX}) == "strides below 2^63, found an overflow");
   CHECK(message({.sizes = {2, 3}}) == "elements within the storage, found element 4 of 4");
   CHECK(message({.sizes = {2, -2}}) == "sizes of 0 or more, found -2");
   CHECK(message({.strides = {2, -1}}) == "strides of 0 or more, found -1");
-  CHECK(message({.strides = {2}}) == "a stride for each size, found 1 of them for shape (2, 2)");
+  CHECK(message({.strides = {2}}) == "one stride per axis, found 1 for shape (2, 2)");
   CHECK(message({.strides = {huge, 1}}) == "elements within the storage, found element 4611686018427387905 of 4");
-  CHECK(message({.sizes = {4, 2}, .strides = {huge, 1}}) == "strides that can be had, found some that overflow");
-  CHECK(message({.sizes = {large, large}}).starts_with("a shape that can be had, found "));
-  CHECK(message({.sizes = {large, large}, .strides = {0, 0}}).starts_with("a shape that can be had, found "));
-  CHECK(message({.sizes = {0, large, large}, .strides = {0, 0, 0}}).starts_with("a shape that can be had, found "));
-  CHECK(message({.sizes = {large, 1024}, .strides = {0, 0}}) == "a tensor that its storage can fill, found shape (4294967296, 1024) over 4 elements");
-  CHECK(message({.sizes = std::vector<std::int64_t>(9, 1), .strides = std::vector<std::int64_t>(9, 1)}).starts_with("a shape that can be had, found "));
+  CHECK(message({.sizes = {4, 2}, .strides = {huge, 1}}) == "strides below 2^63, found an overflow");
+  CHECK(message({.sizes = {large, large}}).starts_with("a valid shape, found "));
+  CHECK(message({.sizes = {large, large}, .strides = {0, 0}}).starts_with("a valid shape, found "));
+  CHECK(message({.sizes = {0, large, large}, .strides = {0, 0, 0}}).starts_with("a valid shape, found "));
+  CHECK(message({.sizes = {large, 1024}, .strides = {0, 0}}) == "at most 4096 elements per element of the storage, found shape (4294967296, 1024) over 4 elements");
+  CHECK(message({.sizes = std::vector<std::int64_t>(9, 1), .strides = std::vector<std::int64_t>(9, 1)}).starts_with("a valid shape, found "));
   const TensorBytes smuggled{.storage = "FloatStorage\n_rebuild_tensor_v2"};
   CHECK(refusal(folder, torch_bytes(pickle_of(smuggled), {std::string(16, '\1')})) != "no error");
 }
@@ -269,16 +269,16 @@ TEST_CASE("descriptions of another form") {
   CHECK(message(rebuild + pickle_tuple("NNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("NQNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("(NNNNNtQNNN") + "R") == "tensor \"x\": expected a storage with a key, found something else");
-  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a parameter made of a tensor, found something else");
+  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a parameter with a tensor, found something else");
   CHECK(message(pickle_global("torch", "FloatStorage") + ")R") == "tensor \"x\": expected a tensor, found something else");
   const auto root = [&](const std::string& value) { return refusal(folder, torch_bytes(pickle_file(value), {})); };
   CHECK(root("N") == "expected a dict, found something else");
   CHECK(root("}") == "expected a dict of tensors under \"MODEL\", found none");
   CHECK(root("}" + pickle_text("MODEL") + "Ns") == "expected a dict of tensors under \"MODEL\", found something else");
-  CHECK(root("}" + pickle_text("MODEL") + "}NNss") == "expected texts as names of tensors, found something else");
+  CHECK(root("}" + pickle_text("MODEL") + "}NNss") == "expected strings as tensor names, found something else");
   const std::string pair = pickle_text("x") + TensorBytes{}.pickle();
   CHECK(refusal(folder, torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}(" + pair + pair + "us"), {std::string(16, '\0')})) ==
-        "expected each tensor once, found \"x\" twice");
+        "expected unique tensor names, found duplicate name \"x\"");
 }
 
 TEST_CASE("zip files of another form") {
@@ -287,22 +287,22 @@ TEST_CASE("zip files of another form") {
   const auto message = [&](const std::vector<ZipEntry>& entries) { return refusal(folder, zip_bytes(entries)); };
   CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage}}) == "no error");
   CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage, 8}}) ==
-        "tensor \"x\": expected a storage that is stored as it is, found a compressed or encrypted one");
+        "tensor \"x\": expected an uncompressed storage, found a compressed or encrypted one");
   CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage, 0, 1}}) ==
-        "tensor \"x\": expected a storage that is stored as it is, found a compressed or encrypted one");
+        "tensor \"x\": expected an uncompressed storage, found a compressed or encrypted one");
   CHECK(message({{"a/data.pkl", pickle, 8}, {"a/data/0", storage}}) ==
-        "expected record data.pkl stored as it is, found it compressed or encrypted");
-  CHECK(message({{"a/data.pkl", pickle}, {"b/data/0", storage}}) == "tensor \"x\": expected the record of its storage, found no record \"0\"");
+        "expected record data.pkl to be uncompressed, found it compressed or encrypted");
+  CHECK(message({{"a/data.pkl", pickle}, {"b/data/0", storage}}) == "tensor \"x\": expected a record for its storage, found no record \"0\"");
   CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage}, {"a/data/0", storage}}) ==
-        "expected each record of the zip file once, found \"a/data/0\" twice");
-  CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage}, {"a/byteorder", "big"}}) == "expected the byte order little, found \"big\"");
-  CHECK(message({}) == "expected a zip file with a record data.pkl, as torch.save writes it, found none");
-  CHECK(message({{"data.pkl", pickle}}) == "expected a zip file with a record data.pkl, as torch.save writes it, found none");
-  CHECK(refusal(folder, "\x80\x02}.").starts_with("expected a whole zip file"));
+        "expected unique record names in the zip file, found duplicate name \"a/data/0\"");
+  CHECK(message({{"a/data.pkl", pickle}, {"a/data/0", storage}, {"a/byteorder", "big"}}) == "expected byte order little, found \"big\"");
+  CHECK(message({}) == "expected a zip file with a record data.pkl, as torch.save writes it, found no such record");
+  CHECK(message({{"data.pkl", pickle}}) == "expected a zip file with a record data.pkl, as torch.save writes it, found no such record");
+  CHECK(refusal(folder, "\x80\x02}.").starts_with("expected a complete zip file"));
   const std::string legacy("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q", 25);  // as torch.save wrote before version 1.6
-  CHECK(refusal(folder, legacy).starts_with("expected a zip file, as torch.save writes it since PyTorch 1.6, found its older format"));
-  CHECK(refusal(folder, legacy.substr(0, 14)).starts_with("expected a whole zip file"));
-  CHECK(refusal(folder, "").starts_with("expected a whole zip file"));
+  CHECK(refusal(folder, legacy).starts_with("expected a zip file, as torch.save writes it since PyTorch 1.6, found the older format"));
+  CHECK(refusal(folder, legacy.substr(0, 14)).starts_with("expected a complete zip file"));
+  CHECK(refusal(folder, "").starts_with("expected a complete zip file"));
   std::string beyond = zip_bytes({{"a/data.pkl", pickle}, {"a/data/0", storage}});
   const std::string size = little_endian(16, 4) + little_endian(16, 4), larger = little_endian(1 << 20, 4) + little_endian(1 << 20, 4);
   for (std::size_t at = beyond.find(size); at != beyond.npos; at = beyond.find(size)) beyond.replace(at, 8, larger);
@@ -328,7 +328,7 @@ TEST_CASE("what the file cannot hold is not written") {
   const Tensor x = zeros(Shape{1}, DType::Float32);
   const auto message = [&](const std::vector<NamedTensor>& tensors) { return error_text<FileError>([&] { write_torch_file(path, {{"MODEL", tensors}}); }); };
   CHECK(message({{"x", Tensor{}}}) == path.string() + ": expected a tensor x, found an undefined one");
-  CHECK(message({{"x", x}, {"x", x}}) == path.string() + ": expected a new name for each tensor, found x taken");
+  CHECK(message({{"x", x}, {"x", x}}) == path.string() + ": duplicate tensor name x");
   CHECK(read_file(path) == "old");
   CHECK(folder.count() == 1);
 }

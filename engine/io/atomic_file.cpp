@@ -12,14 +12,14 @@
 namespace mblm {
 namespace {
 
-constexpr std::string_view unfinished = ".tmp";  // and who writes it; behind the file's name
+constexpr std::string_view unfinished = ".tmp";  // follows the file's name; the process id and a counter follow it
 
-// Where a chain of links ends, so that renaming replaces the file and not the link.
+// Resolves links, so that renaming replaces the file and not the link.
 std::filesystem::path place_of(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_symlink(path, error)) return path;
   const std::filesystem::path target = std::filesystem::canonical(path, error);
-  require<FileError>(!error, path.string(), ": expected a link to a file, found a broken one: ", error.message());
+  require<FileError>(!error, path.string(), ": expected a link to a file, found a broken link: ", error.message());
   return target;
 }
 
@@ -29,7 +29,7 @@ AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(place_of(path)
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path_, error);
   require<FileError>(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), path_.string(),
-                     ": expected a place for a file, found ", std::filesystem::is_directory(status) ? "a folder" : "a device or pipe");
+                     ": expected a file, found ", std::filesystem::is_directory(status) ? "a folder" : "a device or pipe");
   open_temporary();
 }
 
@@ -37,7 +37,7 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-// The name is new in this process and tried again where another one took it, or left it behind.
+// Names are unique within the process; a name that exists, in use or left by a killed process, is skipped.
 void AtomicFile::open_temporary() {
   static std::atomic<unsigned> last{0};
   do {
@@ -48,34 +48,34 @@ void AtomicFile::open_temporary() {
   if (file_.is_open()) return;
   const int error = errno;
   temporary_.clear();
-  fail("a folder that takes a new file", error);
+  fail("cannot create the file", error);
 }
 
 void AtomicFile::write(const void* data, std::size_t bytes) {
   const std::size_t done = write_all(file_.number(), data, bytes);
   const int error = errno;
   written_ += done;
-  if (done < bytes) fail(concat_text("room for ", bytes - done, " bytes after the first ", written_), error);
+  if (done < bytes) fail(concat_text("cannot write ", bytes - done, " bytes after the first ", written_), error);
 }
 
 void AtomicFile::commit() {
-  if (::fsync(file_.number()) != 0) fail("to flush the file to disk", errno);
-  if (!file_.close()) fail("to close the file", errno);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("to put the file in its place", errno);
+  if (::fsync(file_.number()) != 0) fail("cannot flush the file to disk", errno);
+  if (!file_.close()) fail("cannot close the file", errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the temporary file", errno);
   temporary_.clear();
   flush_folder();
 }
 
-// The rename itself is on disk once the folder is.
+// Makes the rename durable: it is on disk once the folder is flushed.
 void AtomicFile::flush_folder() const {
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
   const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!descriptor.is_open()) fail("to open the folder", errno);
+  if (!descriptor.is_open()) fail("cannot open the folder", errno);
   const int error = ::fsync(descriptor.number()) == 0 ? 0 : errno;
-  if (error != 0 && error != EINVAL && error != ENOTSUP) fail("to flush the folder to disk", error);  // some file systems cannot
+  if (error != 0 && error != EINVAL && error != ENOTSUP) fail("cannot flush the folder to disk", error);  // some file systems do not support it
 }
 
-void AtomicFile::fail(const std::string& wish, int error) const { throw_file_error(path_, concat_text("expected ", wish, ", found"), error); }
+void AtomicFile::fail(const std::string& what, int error) const { throw_file_error(path_, what, error); }
 
 void write_file_atomically(const std::filesystem::path& path, const std::string& content) {
   AtomicFile file(path);
@@ -91,7 +91,7 @@ void remove_unfinished_files(const std::filesystem::path& folder) {
     const std::size_t at = name.rfind(unfinished);
     if (at != std::string::npos && name.find_first_not_of("0123456789-", at + unfinished.size()) == std::string::npos) found.push_back(entry.path());
   }
-  for (const std::filesystem::path& file : found) std::filesystem::remove(file, error);  // one that stays only takes room
+  for (const std::filesystem::path& file : found) std::filesystem::remove(file, error);  // a file that remains only uses disk space
 }
 
 }  // namespace mblm

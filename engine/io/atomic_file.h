@@ -1,4 +1,4 @@
-// Files that appear whole or not at all.
+// Files that are written completely or not at all.
 #pragma once
 
 #include <cstddef>
@@ -9,35 +9,35 @@
 
 namespace mblm {
 
-// A file that is written beside its place, flushed to disk and renamed: a reader sees the old file or the whole new one.
-// Without commit() the destructor removes what was written. Where `path` is a link, the file that it points to is replaced.
+// Writes to a temporary file in the same folder, flushes it to disk and renames it: a reader sees the old file or the complete
+// new one. Without commit() the destructor removes the temporary file. If `path` is a link, its target is replaced.
 class AtomicFile {
  public:
-  // Throws FileError when the folder takes no new file, or when `path` is there and is no ordinary file.
+  // Throws FileError when no file can be created in the folder, or when `path` exists and is not a regular file.
   explicit AtomicFile(const std::filesystem::path& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  // Appends. Throws FileError, naming `path`, when not all bytes can be written.
+  // Appends. Throws FileError, which names `path`, when not all bytes can be written.
   void write(const void* data, std::size_t bytes);
-  // Puts the file in its place. Throws FileError; `path` is as it was then, unless only the flush of the folder failed.
+  // Replaces `path` with the written file. Throws FileError; `path` is then unchanged, unless only the flush of the folder failed.
   void commit();
 
  private:
   void open_temporary();
   void flush_folder() const;
-  [[noreturn]] void fail(const std::string& wish, int error) const;
+  [[noreturn]] void fail(const std::string& what, int error) const;
 
   std::filesystem::path path_, temporary_;
   FileDescriptor file_;
   std::size_t written_ = 0;
 };
 
-// Writes a whole small file this way.
+// Writes a small file atomically in one call.
 void write_file_atomically(const std::filesystem::path& path, const std::string& content);
 
-// Removes what programs that were killed left beside such files. Nobody may be writing in the folder meanwhile.
+// Removes temporary files that killed programs left in the folder. No program may write files there at the same time.
 void remove_unfinished_files(const std::filesystem::path& folder);
 
 }  // namespace mblm

@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::size_t lanes = 4;  // independent chains, so that the multiplications overlap
 
-// A bijection in each argument: what differs once stays different.
+// A bijection in each argument, so a difference is never lost.
 std::uint64_t mix(std::uint64_t value, std::uint64_t word) {
   const std::uint64_t product = (value ^ word) * 0x9E3779B97F4A7C15u;
   return product ^ product >> 32;

@@ -1,4 +1,4 @@
-// Checksums that tell a damaged file from a whole one. They are no protection against intent.
+// Checksums that detect damaged files. They do not protect against deliberate changes.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace mblm {
 
-// 64 bits over blocks of bytes, their lengths and their order. A change within any one 8-byte word always changes them.
+// A 64-bit checksum of blocks of bytes, their lengths and their order. A change within one 8-byte word always changes it.
 class Checksum {
  public:
   void add(const void* data, std::size_t bytes);

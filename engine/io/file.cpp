@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::size_t largest_call = std::size_t{1} << 30;  // Linux moves at most 2^31 bytes per call
 
-// Calls `move` with the bytes that are done and those of the next call, until all are done or it moves none: its last result.
+// Calls `move` with the number of finished bytes and the size of the next part, until all bytes are finished or it moves none.
+// Returns its last result.
 template <class F>
 ssize_t move_all(std::size_t bytes, std::size_t& done, const F& move) {
   ssize_t moved = 0;

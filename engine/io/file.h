@@ -1,4 +1,4 @@
-// Files by their descriptors: closed by themselves, read and written whole, and the messages of system calls that fail.
+// File descriptors that close themselves, complete reads and writes, and the messages of failed system calls.
 #pragma once
 
 #include <cerrno>
@@ -24,20 +24,21 @@ class FileDescriptor {
 
   bool is_open() const { return number_ >= 0; }
   int number() const { return number_; }
-  // False, with errno, where the system tells only now that a write failed.
+  // Returns false and sets errno when the system reports a failed write only now.
   bool close();
 
  private:
   int number_ = -1;
 };
 
-// Throws FileError `PATH: WHAT: reason`, with the reason of `error` (errno).
+// Throws FileError `PATH: WHAT: reason`, where the reason is the text of `error` (errno).
 [[noreturn]] void throw_file_error(const std::filesystem::path& path, std::string_view what, int error = errno);
 
-// Both repeat a call that a signal interrupts, or that does only a part. `file` is the number of a descriptor.
-// Writes all bytes. Gives how many were written: fewer only where a call failed, and errno says why.
+// Both functions repeat system calls that a signal interrupts or that finish only a part. `file` is a descriptor number.
+// Writes all bytes and returns the number of bytes written; it is smaller only after an error, which errno reports.
 std::size_t write_all(int file, const void* data, std::size_t bytes);
-// Reads the bytes from `offset` on. Gives how many were read: fewer only at the end of the file; -1, with errno, where a call failed.
+// Reads bytes from `offset` on and returns the number of bytes read; it is smaller only at the end of the file. Returns -1 and
+// sets errno after an error.
 std::int64_t read_at(int file, void* data, std::size_t bytes, std::int64_t offset);
 
 }  // namespace mblm

@@ -10,12 +10,12 @@
 namespace mblm {
 namespace {
 
-[[noreturn]] void fail(const std::filesystem::path& path) { throw_file_error(path, "expected a file that can be read, found"); }
+[[noreturn]] void fail(const std::filesystem::path& path) { throw_file_error(path, "cannot read the file"); }
 
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  // Not blocking: a pipe without a writer is refused below instead of waited for.
+  // Nonblocking, so that a pipe without a writer is rejected below instead of blocking.
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   struct stat status {};
   if (!file.is_open() || ::fstat(file.number(), &status) != 0) fail(path);

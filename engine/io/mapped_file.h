@@ -6,11 +6,11 @@
 
 namespace mblm {
 
-// The bytes of a file, read from disk as they are touched. The file must not shrink while it is mapped: the system ends a
-// program that touches bytes that are gone.
+// The bytes of a file, read from disk on access. The file must not shrink while it is mapped: the system kills a program
+// that accesses bytes beyond the end.
 class MappedFile {
  public:
-  // Throws FileError when there is no ordinary file that can be read. An empty file maps to zero bytes.
+  // Throws FileError unless `path` is a readable regular file. An empty file maps to zero bytes.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

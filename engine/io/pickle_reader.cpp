@@ -12,7 +12,7 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-// Opcodes that other pickles have, for messages.
+// Names of unsupported opcodes, for messages.
 constexpr std::pair<char, std::string_view> other_opcodes[] = {
     {'0', "POP"},           {'1', "POP_MARK"},       {'2', "DUP"},           {'F', "FLOAT"},         {'I', "INT"},
     {'L', "LONG"},          {'P', "PERSID"},         {'S', "STRING"},        {'T', "BINSTRING"},     {'U', "SHORT_BINSTRING"},
@@ -24,7 +24,7 @@ constexpr std::pair<char, std::string_view> other_opcodes[] = {
     {'\x97', "NEXT_BUFFER"}, {'\x98', "READONLY_BUFFER"}};
 
 const char* name_of(Kind kind) {
-  constexpr const char* names[] = {"None", "a boolean", "an integer", "a real number", "a text", "a tuple", "a list", "a dict", "a global", "a call",
+  constexpr const char* names[] = {"None", "a boolean", "an integer", "a real number", "a string", "a tuple", "a list", "a dict", "a global", "a call",
                                    "a persistent id"};
   return names[static_cast<int>(kind)];
 }
@@ -37,7 +37,7 @@ class Reader {
   PickleDocument run() {
     check(bytes_.size() <= pickle_limit, "expected a pickle of at most ", pickle_limit, " bytes, found ", bytes_.size());
     for (char opcode = take(1)[0]; opcode != '.'; opcode = take(1)[0]) step(opcode);
-    check(marks_.empty() && stack_.size() == 1, "expected one value at the end, found ", stack_.size(), " and ", marks_.size(), " open marks");
+    check(marks_.empty() && stack_.size() == 1, "expected one value at the end, found ", stack_.size(), " values and ", marks_.size(), " open marks");
     document_.root = stack_.back();
     return std::move(document_);
   }
@@ -53,7 +53,7 @@ class Reader {
     at_ += count;
     return bytes_.substr(at_ - count, count);
   }
-  // An integer of that many bytes, little-endian.
+  // A little-endian integer of `count` bytes.
   std::uint64_t take_number(std::size_t count) {
     std::uint64_t number = 0;
     const std::string_view bytes = take(count);
@@ -76,7 +76,7 @@ class Reader {
   }
   void push_integer(Kind kind, std::int64_t integer) { push(kind).integer = integer; }
 
-  // What stands on the stack above the last mark may be taken, not what is below it.
+  // Only values above the last mark may be taken.
   PickleValue* top(std::size_t depth = 0) const {
     check(stack_.size() - (marks_.empty() ? 0 : marks_.back()) > depth, "expected a value on the stack at byte ", at_, " of the pickle, found none");
     return stack_[stack_.size() - 1 - depth];
@@ -104,25 +104,26 @@ class Reader {
   void extend(Kind kind, const std::vector<const PickleValue*>& items) {
     PickleValue& target = *top();
     check(target.kind == kind, "expected ", name_of(kind), " to add to before byte ", at_, " of the pickle, found ", name_of(target.kind));
-    check(kind == Kind::List || items.size() % 2 == 0, "expected pairs to add before byte ", at_, " of the pickle, found an odd number of values");
+    check(kind == Kind::List || items.size() % 2 == 0, "expected key-value pairs before byte ", at_, " of the pickle, found an odd number of values");
     target.items.insert(target.items.end(), items.begin(), items.end());
   }
 
-  // Python numbers what it keeps from zero on, with an opcode of two bytes or more for each.
+  // Python numbers memo entries from zero and stores each with an opcode of at least two bytes, so the number of bytes is a
+  // bound of the index.
   void put(std::uint64_t index) {
-    check(index < bytes_.size(), "expected an index of the memo below ", bytes_.size(), " at byte ", at_, " of the pickle, found ", index);
+    check(index < bytes_.size(), "expected a memo index below ", bytes_.size(), " at byte ", at_, " of the pickle, found ", index);
     if (memo_.size() <= index) memo_.resize(static_cast<std::size_t>(index) + 1);
     memo_[static_cast<std::size_t>(index)] = top();
   }
   void get(std::uint64_t index) {
     PickleValue* const value = index < memo_.size() ? memo_[static_cast<std::size_t>(index)] : nullptr;
-    check(value != nullptr, "expected a value in place ", index, " of the memo at byte ", at_, " of the pickle, found none");
+    check(value != nullptr, "expected a value at memo index ", index, " at byte ", at_, " of the pickle, found none");
     stack_.push_back(value);
   }
 
   void push_long() {
     const std::size_t count = static_cast<std::size_t>(take_number(1));
-    check(count <= 8, "expected integers of at most 8 bytes, found one of ", count);
+    check(count <= 8, "expected an integer of at most 8 bytes, found ", count, " bytes");
     const std::uint64_t bits = take_number(count);
     const int unused = 64 - 8 * static_cast<int>(count);
     push_integer(Kind::Integer, count == 0 ? 0 : static_cast<std::int64_t>(bits << unused) >> unused);
@@ -136,7 +137,7 @@ class Reader {
     const std::string_view module = take_line(), name = take_line();
     std::string text = concat_text(module, ' ', name);
     check(text == ordered_dict || std::find(globals_.begin(), globals_.end(), text) != globals_.end(),
-          "expected nothing but what torch.save writes of tensors, found the global ", shown_text(concat_text(module, '.', name)));
+          "expected only globals that torch.save writes for tensors, found ", shown_text(concat_text(module, '.', name)));
     push(Kind::Global).text = std::move(text);
   }
 
@@ -149,10 +150,10 @@ class Reader {
       push(Kind::Call).items = {function, arguments};
       return;
     }
-    check(arguments->items.empty(), "expected an OrderedDict that begins empty, found arguments");
+    check(arguments->items.empty(), "expected an OrderedDict without arguments, found arguments");
     push(Kind::Dict);
   }
-  // Attributes of a dict: torch keeps versions of modules there, which nothing here needs.
+  // Ignores the attributes of a dict: torch stores module versions there, which are not needed.
   void set_attributes() {
     pop();
     check(top()->kind == Kind::Dict, "expected attributes of a dict before byte ", at_, " of the pickle, found ", name_of(top()->kind));
@@ -162,7 +163,7 @@ class Reader {
     const auto known = std::find_if(std::begin(other_opcodes), std::end(other_opcodes), [&](const auto& other) { return other.first == opcode; });
     constexpr const char* digits = "0123456789abcdef";
     const auto code = static_cast<unsigned char>(opcode);
-    throw FileError(concat_text(origin_, ": expected opcodes that torch.save writes, found ", known == std::end(other_opcodes) ? "none" : known->second,
+    throw FileError(concat_text(origin_, ": expected opcodes that torch.save writes, found ", known == std::end(other_opcodes) ? "an unknown opcode" : known->second,
                                 " (0x", digits[code >> 4], digits[code & 15], ") at byte ", at_ - 1, " of the pickle"));
   }
 

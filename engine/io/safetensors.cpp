@@ -10,11 +10,11 @@
 namespace mblm {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "elements are used as they lie in the file, which is little-endian");
+static_assert(std::endian::native == std::endian::little, "elements are used without conversion, and the file is little-endian");
 
-constexpr std::size_t length_bytes = sizeof(std::uint64_t);  // before the header: its length
+constexpr std::size_t length_bytes = sizeof(std::uint64_t);  // of the length, which precedes the header
 
-// The header's text, after checking its length against the file.
+// Returns the text of the header after checking its length against the file.
 std::string_view header_text(const std::string& path, const MappedFile& file) {
   require<FileError>(file.size() >= length_bytes, path, ": expected a safetensors file, found only ", file.size(), " bytes");
   std::uint64_t length = 0;
@@ -26,12 +26,12 @@ std::string_view header_text(const std::string& path, const MappedFile& file) {
   return {reinterpret_cast<const char*>(file.data()) + length_bytes, static_cast<std::size_t>(length)};
 }
 
-// In quotes, with escapes. Throws FileError for text that is not UTF-8.
+// Quotes and escapes text for JSON. Throws FileError for text that is not UTF-8.
 std::string json_text(const std::string& path, const std::string& text) {
   try {
     return nlohmann::json(text).dump();
   } catch (const nlohmann::json::exception&) {
-    throw FileError(concat_text(path, ": expected names and metadata in UTF-8, found other bytes"));
+    throw FileError(concat_text(path, ": expected names and metadata in UTF-8, found invalid bytes"));
   }
 }
 
@@ -41,7 +41,7 @@ std::string metadata_text(const std::string& path, const std::map<std::string, s
   return text.empty() ? "{}" : text + "}";
 }
 
-// The header with spaces up to a multiple of eight bytes, so that the elements begin aligned.
+// The header, padded with spaces to a multiple of eight bytes, so that the elements are aligned.
 std::string make_header(const std::string& path, const std::vector<NamedTensor>& tensors, const std::map<std::string, std::string>& metadata) {
   std::string text = "{";
   if (!metadata.empty()) text += concat_text('"', safetensors_metadata_key, "\":", metadata_text(path, metadata));
@@ -49,7 +49,7 @@ std::string make_header(const std::string& path, const std::vector<NamedTensor>&
   std::size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     require<FileError>(tensor.defined(), path, ": expected a tensor ", name, ", found an undefined one");
-    require<FileError>(names.insert(name).second, path, ": expected a new name for each tensor, found ", name, " taken");
+    require<FileError>(names.insert(name).second, path, ": duplicate tensor name ", name);
     const std::size_t end = offset + tensor.bytes();
     const std::vector<std::int64_t> sizes(tensor.shape().begin(), tensor.shape().end());
     const nlohmann::ordered_json entry = {{"dtype", safetensors_dtype(tensor.dtype())}, {"shape", sizes}, {"data_offsets", {offset, end}}};
@@ -76,13 +76,13 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   data_begin_ = length_bytes + text.size();
   header_ = parse_safetensors_header(path.string(), text, file->size() - data_begin_);
   for (const auto& [name, entry] : header_.tensors) names_.push_back(name);
-  // The mapping is read only; a Storage does not know such memory.
+  // The mapping is read-only, which Storage cannot express.
   contents_ = std::make_shared<Storage>(const_cast<std::byte*>(file->data()), file->size(), file);
 }
 
 const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = header_.tensors.find(name);
-  require<FileError>(found != header_.tensors.end(), path_.string(), ": expected a tensor ", name, ", found none");
+  require<FileError>(found != header_.tensors.end(), path_.string(), ": there is no tensor ", name);
   return found->second;
 }
 

@@ -1,5 +1,5 @@
 // Files of named tensors in the safetensors format (https://github.com/huggingface/safetensors): eight bytes with the
-// length of a JSON header, the header, and the elements of all tensors one after the other.
+// length of a JSON header, the header, and the concatenated elements of all tensors.
 #pragma once
 
 #include <filesystem>
@@ -18,8 +18,8 @@ namespace mblm {
 
 class SafetensorsFile {
  public:
-  // Maps the file and checks its header. Throws FileError, naming the file, for anything that the format does not allow
-  // (engine/io/safetensors_header.h says what) and for element types that there are no tensors of.
+  // Maps the file and checks its header. Throws FileError, which names the file, for violations of the format
+  // (engine/io/safetensors_header.h lists them) and for unsupported element types.
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
@@ -27,8 +27,8 @@ class SafetensorsFile {
   bool has(const std::string& name) const { return header_.tensors.count(name) != 0; }
   // Throws FileError when there is no such tensor.
   const Shape& shape(const std::string& name) const { return entry(name).shape; }
-  // The elements on the CPU. They are those of the file, not copied and read only, unless they lie at an address that is
-  // no multiple of their size: then they are a copy. Throws FileError when there is no such tensor.
+  // The elements on the CPU: a read-only view of the file, or a copy if they are misaligned. Throws FileError when there is
+  // no such tensor.
   Tensor tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
@@ -38,13 +38,13 @@ class SafetensorsFile {
   std::filesystem::path path_;
   std::vector<std::string> names_;
   SafetensorsHeader header_;
-  std::size_t data_begin_ = 0;         // where the elements begin in the file
+  std::size_t data_begin_ = 0;         // byte of the file where the elements begin
   std::shared_ptr<Storage> contents_;  // the whole file
 };
 
-// Writes tensors (copied from their device) in the order given, as AtomicFile does (engine/io/atomic_file.h): a reader sees the
-// old file or the whole new one. Throws FileError, naming the file, also for tensors that the format cannot hold:
-// undefined ones, a name twice, the name "__metadata__", names that are not UTF-8.
+// Writes tensors (copied from their device) in the given order, atomically (engine/io/atomic_file.h): a reader sees the old
+// file or the complete new one. Throws FileError, which names the file, also for tensors that the format cannot store:
+// undefined tensors, duplicate names, the name "__metadata__", and names that are not UTF-8.
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

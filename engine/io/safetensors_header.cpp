@@ -13,20 +13,20 @@
 namespace mblm {
 namespace {
 
-// Read by name; the first name of a type is the one that is written.
+// The first name of a type is the one that is written.
 constexpr std::pair<std::string_view, DType> dtype_names[] = {{"F32", DType::Float32}, {"F64", DType::Float64}, {"BF16", DType::BFloat16},
                                                               {"I32", DType::Int32},   {"I64", DType::Int64},   {"U8", DType::UInt8},
                                                               {"BOOL", DType::UInt8}};
 
-// One tensor as its object says, before it is checked.
+// The fields of one tensor before the checks.
 struct RawEntry {
   std::optional<std::string> dtype;
   std::optional<std::vector<std::int64_t>> shape;
   std::optional<std::vector<std::size_t>> offsets;
 };
 
-// Follows the parser through the header and refuses whatever has no place in it, so that neither depth nor size of other
-// JSON matters. Each function answers one event; `place_` is the bracket that is open.
+// Handles the events of the JSON parser and rejects unexpected values at once, so that deep or large JSON is harmless.
+// `place_` is the innermost open bracket.
 class Reader final : public nlohmann::json_sax<nlohmann::json> {
  public:
   Reader(const std::string& path, std::size_t data_bytes) : path_(path), data_bytes_(data_bytes) {}
@@ -107,7 +107,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   bool boolean(bool) override { unexpected("a boolean"); }
   bool binary(binary_t&) override { unexpected("binary data"); }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    throw FileError(concat_text(path_, ": expected a header in JSON, found a mistake at its byte ", position));
+    throw FileError(concat_text(path_, ": expected a JSON header, found a syntax error at byte ", position, " of the header"));
   }
 
  private:
@@ -121,7 +121,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   void check(bool ok, const Parts&... parts) const {
     require<FileError>(ok, path_, ": ", parts...);
   }
-  void require_new(bool is_new, const std::string& text) const { check(is_new, "expected each key once, found ", shown_text(text), " twice"); }
+  void require_new(bool is_new, const std::string& text) const { check(is_new, "expected unique keys, found duplicate key ", shown_text(text)); }
 
   bool enter(Place place) {
     place_ = place;
@@ -132,7 +132,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     const auto wish = [&]() -> std::string {
       switch (place_) {
         case Place::Outside:
-          return "an object as header";
+          return "an object as the header";
         case Place::Header:
           return "an object for " + shown_text(name_);
         case Place::Metadata:
@@ -142,17 +142,17 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
         case Place::Shape:
           return "sizes of 0 or more as shape of tensor " + shown_text(name_);
         case Place::Offsets:
-          return "numbers of bytes as data_offsets of tensor " + shown_text(name_);
+          return "byte offsets as data_offsets of tensor " + shown_text(name_);
       }
       return {};
     };
     throw FileError(concat_text(path_, ": expected ", wish(), ", found ", found));
   }
 
-  // Checks one tensor by itself.
+  // Checks one tensor, independently of the other tensors.
   void add_tensor() {
     const std::string name = shown_text(name_);
-    check(raw_.dtype && raw_.shape && raw_.offsets, "expected dtype, shape and data_offsets of tensor ", name, ", found some missing");
+    check(raw_.dtype && raw_.shape && raw_.offsets, "expected dtype, shape and data_offsets of tensor ", name, ", found missing fields");
     check(raw_.offsets->size() == 2, "expected two data_offsets of tensor ", name, ", found ", raw_.offsets->size());
     const auto dtype = std::find_if(std::begin(dtype_names), std::end(dtype_names), [&](const auto& known) { return known.first == *raw_.dtype; });
     check(dtype != std::end(dtype_names), "expected F32, F64, BF16, I32, I64, U8 or BOOL elements of tensor ", name, ", found ", shown_text(*raw_.dtype));
@@ -172,17 +172,17 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     try {
       return Shape(std::span<const std::int64_t>(*raw_.shape));
     } catch (const ShapeError& error) {
-      throw FileError(concat_text(path_, ": expected a shape of tensor ", shown_text(name_), " that can be had, found ", error.what()));
+      throw FileError(concat_text(path_, ": expected a valid shape of tensor ", shown_text(name_), ", found ", error.what()));
     }
   }
 
-  // Checks that the tensors cover all bytes once.
+  // Checks that the tensors cover all bytes exactly once.
   void check_layout() {
     std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
     std::size_t covered = 0;
     for (const Range& range : ranges_) {
-      check(range.begin == covered, "expected tensor ", shown_text(range.name), " to begin at byte ", covered, " where the one before it ends, found ",
-            range.begin < covered ? "an overlap" : "a hole", ", it begins at byte ", range.begin);
+      check(range.begin == covered, "expected tensor ", shown_text(range.name), " to begin at byte ", covered, ", the end of the previous tensor, found ",
+            range.begin < covered ? "an overlap" : "a gap", ": it begins at byte ", range.begin);
       covered = range.end;
     }
     check(covered == data_bytes_, "expected ", covered, " bytes of elements after the header, found ", data_bytes_);
@@ -191,7 +191,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   const std::string& path_;
   const std::size_t data_bytes_;
   Place place_ = Place::Outside;
-  std::string name_, key_;  // of the tensor, and within its object or the metadata
+  std::string name_, key_;  // of the tensor; of the field in its object or in the metadata
   bool has_metadata_ = false;
   RawEntry raw_;
   std::vector<Range> ranges_;
@@ -206,9 +206,9 @@ std::string_view safetensors_dtype(DType dtype) {
 
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes) {
   require<FileError>(text.starts_with('{'), path, ": expected a header that begins with {, found ",
-                     text.empty() ? "an empty one" : shown_text(text.substr(0, 8)));
-  // The parser takes a zero byte for the end of its input.
-  require<FileError>(text.find('\0') == text.npos, path, ": expected a header in JSON, found a zero byte at its byte ", text.find('\0') + 1);
+                     text.empty() ? "an empty header" : shown_text(text.substr(0, 8)));
+  // The parser treats a zero byte as the end of its input.
+  require<FileError>(text.find('\0') == text.npos, path, ": expected a JSON header, found a zero byte at byte ", text.find('\0') + 1, " of the header");
   Reader reader(path, data_bytes);
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
   return reader.finish();

@@ -1,6 +1,6 @@
 // The header of a safetensors file:
 //   {"__metadata__": {"key": "value", ...}, "name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
-// Offsets count from the end of the header; the ranges of all tensors cover the rest of the file once, without holes.
+// Offsets count from the end of the header; the ranges of the tensors cover the rest of the file exactly once.
 #pragma once
 
 #include <cstddef>
@@ -31,9 +31,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-// Reads F32, F64, BF16, I32, I64, U8, and BOOL as uint8. Throws FileError, naming `path`, for JSON of another form than
-// the above, a key that stands twice, an element type that is not listed, more axes than a Shape has, sizes whose product
-// overflows, and ranges that do not fit their shape, overlap, leave a hole, or do not end where the file does.
+// Reads F32, F64, BF16, I32, I64, U8, and BOOL as uint8. Throws FileError, which names `path`, for JSON of any other form,
+// duplicate keys, other element types, more axes than a Shape supports, sizes whose product overflows, and ranges that do
+// not match their shape, overlap, leave a gap, or do not end at the end of the file.
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes);
 
 }  // namespace mblm

@@ -14,26 +14,26 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-static_assert(std::endian::native == std::endian::little, "elements are used as they lie in the file, which is little-endian");
+static_assert(std::endian::native == std::endian::little, "elements are used without conversion, and the file is little-endian");
 
 constexpr const char* pickle_record = "data.pkl";
 constexpr const char* order_record = "byteorder";
-constexpr std::string_view legacy_start = "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";  // a pickled number
+constexpr std::string_view legacy_start = "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";  // a pickled magic number
 
-// The folder in the zip file that everything is in, its name being free.
+// Returns the folder that contains all records of the zip file. Its name is arbitrary.
 std::string find_prefix(const std::string& path, const std::map<std::string, ZipRecord>& records) {
   for (const auto& [name, record] : records) {
     const std::size_t folder = name.find('/');
     if (folder != name.npos && name.substr(folder + 1) == pickle_record) return name.substr(0, folder + 1);
   }
-  throw FileError(concat_text(path, ": expected a zip file with a record ", pickle_record, ", as torch.save writes it, found none"));
+  throw FileError(concat_text(path, ": expected a zip file with a record ", pickle_record, ", as torch.save writes it, found no such record"));
 }
 
 void check_entry(const std::string& path, const std::vector<NamedTensor>& tensors) {
   std::set<std::string_view> names;
   for (const auto& [name, tensor] : tensors) {
     require<FileError>(tensor.defined(), path, ": expected a tensor ", name, ", found an undefined one");
-    require<FileError>(names.insert(name).second, path, ": expected a new name for each tensor, found ", name, " taken");
+    require<FileError>(names.insert(name).second, path, ": duplicate tensor name ", name);
   }
 }
 
@@ -41,16 +41,16 @@ void check_entry(const std::string& path, const std::vector<NamedTensor>& tensor
 
 TorchFile::TorchFile(const std::filesystem::path& path) : path_(path) {
   const auto file = std::make_shared<const MappedFile>(path);
-  // The mapping is read only; a Storage does not know such memory.
+  // The mapping is read-only, which Storage cannot express.
   contents_ = std::make_shared<Storage>(const_cast<std::byte*>(file->data()), file->size(), file);
   const std::string_view start{reinterpret_cast<const char*>(file->data()), std::min(file->size(), legacy_start.size())};
-  require<FileError>(start != legacy_start, path.string(), ": expected a zip file, as torch.save writes it since PyTorch 1.6, found its older format; ",
-                     "torch.load and torch.save in a newer PyTorch turn it into one");
+  require<FileError>(start != legacy_start, path.string(), ": expected a zip file, as torch.save writes it since PyTorch 1.6, found the older format; ",
+                     "convert it with torch.load and torch.save of a newer PyTorch");
   records_ = list_zip_records(path.string(), {file->data(), file->size()});
   prefix_ = find_prefix(path.string(), records_);
   if (records_.count(prefix_ + order_record) != 0) {
     const std::string_view order = record_text(order_record);
-    require<FileError>(order == "little", path.string(), ": expected the byte order little, found ", shown_text(order));
+    require<FileError>(order == "little", path.string(), ": expected byte order little, found ", shown_text(order));
   }
   document_ = parse_pickle(path.string(), record_text(pickle_record), torch_globals());
   require<FileError>(document_.root->kind == Kind::Dict, path.string(), ": expected a dict, found something else");
@@ -58,11 +58,11 @@ TorchFile::TorchFile(const std::filesystem::path& path) : path_(path) {
 
 std::string_view TorchFile::record_text(const std::string& name) const {
   const ZipRecord& record = records_.at(prefix_ + name);
-  require<FileError>(record.stored, path_.string(), ": expected record ", name, " stored as it is, found it compressed or encrypted");
+  require<FileError>(record.stored, path_.string(), ": expected record ", name, " to be uncompressed, found it compressed or encrypted");
   return {static_cast<const char*>(contents_->data()) + record.begin, record.bytes};
 }
 
-// Of two equal keys the last one counts, as in Python.
+// Returns the last of equal keys, as Python does.
 const PickleValue* TorchFile::find(const std::string& key) const {
   const auto& items = document_.root->items;
   for (std::size_t i = items.size(); i >= 2; i -= 2)
@@ -85,8 +85,8 @@ std::vector<TorchTensor> TorchFile::tensors(const std::string& key) const {
   std::set<std::string_view> names;
   for (std::size_t i = 0; i < dict->items.size(); i += 2) {
     const PickleValue& name = *dict->items[i];
-    require<FileError>(name.kind == Kind::Text, path_.string(), ": expected texts as names of tensors, found something else");
-    require<FileError>(names.insert(name.text).second, path_.string(), ": expected each tensor once, found ", shown_text(name.text), " twice");
+    require<FileError>(name.kind == Kind::Text, path_.string(), ": expected strings as tensor names, found something else");
+    require<FileError>(names.insert(name.text).second, path_.string(), ": expected unique tensor names, found duplicate name ", shown_text(name.text));
     tensors.push_back(describe_torch_tensor(path_.string(), name.text, *dict->items[i + 1], records_, prefix_));
   }
   return tensors;
@@ -94,7 +94,7 @@ std::vector<TorchTensor> TorchFile::tensors(const std::string& key) const {
 
 void write_torch_file(const std::filesystem::path& path, const std::vector<TorchEntry>& entries) {
   const std::string folder = "archive/";
-  std::vector<Tensor> storages;  // the n-th is record data/n
+  std::vector<Tensor> storages;  // storage n is record data/n
   PickleWriter pickle;
   for (const TorchEntry& entry : entries) {
     if (const double* number = std::get_if<double>(&entry.value)) {

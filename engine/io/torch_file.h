@@ -1,5 +1,5 @@
-// Checkpoints of PyTorch: what torch.save writes of a dict of numbers and of dicts of tensors, {"MODEL": {...}, "LOSS": 1.5}.
-// Such a file is a zip of a pickle, which describes the tensors, and of their storages. Reading it runs nothing.
+// PyTorch checkpoints: files that torch.save writes for a dict of numbers and dicts of tensors, {"MODEL": {...}, "LOSS": 1.5}.
+// Such a file is a zip with a pickle, which describes the tensors, and their storages. Reading executes no code of the pickle.
 #pragma once
 
 #include <filesystem>
@@ -17,17 +17,17 @@ namespace mblm {
 
 class TorchFile {
  public:
-  // Maps the file and reads its pickle. Throws FileError, naming the file, for a file of another form or byte order, and for
-  // whatever the readers of the zip and the pickle refuse.
+  // Maps the file and reads its pickle. Throws FileError, which names the file, for a file of another form or byte order and
+  // for errors in the zip and the pickle.
   explicit TorchFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
-  // The number under a key of the dict, if there is one.
+  // The number stored under a key of the dict, if there is one.
   std::optional<double> number(const std::string& key) const;
-  // The tensors of the dict under a key, in their order. Throws FileError, naming the file and the tensor, where there is no
-  // such dict, where something else is in it, and for a tensor that does not fit its storage.
+  // The tensors of the dict stored under a key, in order. Throws FileError, which names the file and the tensor, for a missing
+  // dict, for values other than tensors, and for a tensor that does not fit its storage.
   std::vector<TorchTensor> tensors(const std::string& key) const;
-  // The elements on the CPU; they keep the mapping alive.
+  // The elements on the CPU; the result keeps the mapping alive.
   Tensor read(const TorchTensor& tensor) const { return read_torch_tensor(tensor, contents_); }
 
  private:
@@ -35,7 +35,7 @@ class TorchFile {
   const PickleValue* find(const std::string& key) const;
 
   std::filesystem::path path_;
-  std::string prefix_;  // of the names of the records: a folder
+  std::string prefix_;  // folder in the names of the records
   std::map<std::string, ZipRecord> records_;
   PickleDocument document_;
   std::shared_ptr<Storage> contents_;  // the whole file
@@ -46,8 +46,8 @@ struct TorchEntry {
   std::variant<double, std::vector<NamedTensor>> value;
 };
 
-// Writes a dict whose tensors are in OrderedDicts, as AtomicFile does (engine/io/atomic_file.h); torch.load reads it, also with
-// weights_only. Throws FileError, naming the file, for undefined tensors and for a name that stands twice in a dict.
+// Writes a dict whose tensors are in OrderedDicts, atomically (engine/io/atomic_file.h); torch.load reads it, also with
+// weights_only. Throws FileError, which names the file, for undefined tensors and for duplicate names in a dict.
 void write_torch_file(const std::filesystem::path& path, const std::vector<TorchEntry>& entries);
 
 }  // namespace mblm

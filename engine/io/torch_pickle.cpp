@@ -68,7 +68,7 @@ void PickleWriter::add(const std::string& key, const std::vector<NamedTensor>& t
   out_ += 'u';
 }
 
-// _rebuild_tensor_v2(storage, offset, sizes, strides, wants a gradient, hooks), the storage being an id outside of the pickle.
+// _rebuild_tensor_v2(storage, offset, sizes, strides, requires_grad, hooks), where the storage is a persistent id.
 void PickleWriter::tensor(const Tensor& value, std::size_t storage) {
   global(rebuild_tensor_global);
   out_ += "((";

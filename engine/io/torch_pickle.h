@@ -1,4 +1,4 @@
-// The pickle of a file of named tensors, as torch.load reads it.
+// Writes the pickle of a file of named tensors, in the form that torch.load reads.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,12 @@
 
 namespace mblm {
 
-// A dict, entry by entry.
+// Writes a dict, one entry at a time.
 class PickleWriter {
  public:
   PickleWriter();
   void add(const std::string& key, double number);
-  // An OrderedDict of tensors, whose storages are first_storage, first_storage + 1, ...
+  // Adds an OrderedDict of tensors with the storages first_storage, first_storage + 1, ...
   void add(const std::string& key, const std::vector<NamedTensor>& tensors, std::size_t first_storage);
   std::string finish();
 

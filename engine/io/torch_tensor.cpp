@@ -41,7 +41,7 @@ class Describer {
     const PickleValue* call = &value;
     if (is_call_of(value, rebuild_parameter_global)) {
       const auto& arguments = value.items[1]->items;
-      check(!arguments.empty() && is_call_of(*arguments[0], rebuild_tensor_global), "a parameter made of a tensor", "something else");
+      check(!arguments.empty() && is_call_of(*arguments[0], rebuild_tensor_global), "a parameter with a tensor", "something else");
       call = arguments[0];
     }
     return rebuild(call->items[1]->items);
@@ -53,18 +53,18 @@ class Describer {
     require<FileError>(ok, origin_, ": tensor ", ok ? "" : shown_text(name_), ": expected ", wish, ", found ", found...);
   }
 
-  // (storage, offset, sizes, strides, wants a gradient, hooks, what else there is to know)
+  // (storage, offset, sizes, strides, requires_grad, hooks, metadata)
   TorchTensor rebuild(const std::vector<const PickleValue*>& arguments) const {
     check(arguments.size() >= 4 && arguments.size() <= 7, "a storage, an offset, sizes and strides", arguments.size(), " arguments");
-    check(arguments.size() < 7 || arguments[6]->items.empty(), "plain elements", "conjugated or negated ones");
+    check(arguments.size() < 7 || arguments[6]->items.empty(), "plain elements", "conjugated or negated elements");
     const TorchStorage storage = read_storage(*arguments[0]);
     const std::int64_t offset = read_count(*arguments[1], "an offset of 0 or more");
     TorchTensor tensor{.name = name_, .element = storage.element, .shape = read_shape(*arguments[2]), .strides = {}, .begin = storage.begin};
     tensor.strides = read_counts(*arguments[3], "strides of 0 or more");
-    check(tensor.strides.size() == static_cast<std::size_t>(tensor.shape.rank()), "a stride for each size", tensor.strides.size(), " of them for shape ",
+    check(tensor.strides.size() == static_cast<std::size_t>(tensor.shape.rank()), "one stride per axis", tensor.strides.size(), " for shape ",
           tensor.shape);
     check_extent(tensor, storage, offset);
-    for (int axis = 0; axis < tensor.shape.rank(); ++axis)  // nothing moves along an axis of one element, whose stride can be anything
+    for (int axis = 0; axis < tensor.shape.rank(); ++axis)  // the stride of an axis of size 1 is arbitrary and unused
       if (tensor.shape[axis] == 1) tensor.strides[static_cast<std::size_t>(axis)] = 0;
     if (tensor.shape.numel() > 0) tensor.begin += static_cast<std::size_t>(offset) * storage.element->bytes;
     return tensor;
@@ -80,10 +80,10 @@ class Describer {
     check(element != nullptr, "a known kind of storage", id[1]->kind == Kind::Global ? shown_text(id[1]->text) : "something else");
     const auto count = static_cast<std::uint64_t>(read_count(*id[4], "a storage of 0 or more elements"));
     const auto record = records_.find(prefix_ + "data/" + id[2]->text);
-    check(record != records_.end(), "the record of its storage", "no record ", shown_text(id[2]->text));
-    check(record->second.stored, "a storage that is stored as it is", "a compressed or encrypted one");
-    check(count <= record->second.bytes / element->bytes, "a storage of no more bytes than there are", count, " elements of ", element->bytes,
-          " bytes in a record of ", record->second.bytes);
+    check(record != records_.end(), "a record for its storage", "no record ", shown_text(id[2]->text));
+    check(record->second.stored, "an uncompressed storage", "a compressed or encrypted one");
+    check(count <= record->second.bytes / element->bytes, "a storage that fits in its record", count, " elements of ", element->bytes,
+          " bytes in a record of ", record->second.bytes, " bytes");
     return {element, count, record->second.begin};
   }
 
@@ -110,12 +110,13 @@ class Describer {
     try {
       return Shape(std::span<const std::int64_t>(sizes));
     } catch (const ShapeError& error) {
-      check(false, "a shape that can be had", error.what());
+      check(false, "a valid shape", error.what());
       throw;
     }
   }
 
-  // The last element lies within the storage. Strides of 0 repeat elements, which a small file must not use to fill the memory.
+  // Checks that the last element is within the storage, and limits repeated elements (strides of 0), so that a small file cannot
+  // fill the memory.
   void check_extent(const TorchTensor& tensor, const TorchStorage& storage, std::int64_t offset) const {
     if (tensor.shape.numel() == 0) return;
     std::int64_t last = offset;
@@ -123,11 +124,11 @@ class Describer {
       std::int64_t reach = 0;
       const bool fits = !__builtin_mul_overflow(tensor.shape[axis] - 1, tensor.strides[static_cast<std::size_t>(axis)], &reach) &&
                         !__builtin_add_overflow(last, reach, &last);
-      check(fits, "strides that can be had", "some that overflow");
+      check(fits, "strides below 2^63", "an overflow");
     }
     check(static_cast<std::uint64_t>(last) < storage.elements, "elements within the storage", "element ", last, " of ", storage.elements);
     constexpr std::int64_t most_repeats = 4096;
-    check(tensor.shape.numel() / most_repeats <= static_cast<std::int64_t>(storage.elements), "a tensor that its storage can fill", "shape ",
+    check(tensor.shape.numel() / most_repeats <= static_cast<std::int64_t>(storage.elements), "at most 4096 elements per element of the storage", "shape ",
           tensor.shape, " over ", storage.elements, " elements");
   }
 
@@ -156,7 +157,7 @@ float float_of_half(std::uint16_t half) {
   return std::bit_cast<float>(sign | high << 23 | fraction << 13);
 }
 
-// Copies all elements in row-major order. From is how they are stored; they may be misaligned.
+// Copies all elements in row-major order. From is the stored type; stored elements may be misaligned.
 template <class From, class To, class Convert>
 void copy_elements(const TorchTensor& tensor, const std::byte* first, To* out, Convert convert) {
   const int rank = tensor.shape.rank();
@@ -166,7 +167,7 @@ void copy_elements(const TorchTensor& tensor, const std::byte* first, To* out, C
     From value;
     std::memcpy(&value, first + static_cast<std::size_t>(at) * sizeof(From), sizeof value);
     out[i] = convert(value);
-    for (int axis = rank - 1; axis >= 0; --axis) {  // the next element; past the last one of an axis back to its first
+    for (int axis = rank - 1; axis >= 0; --axis) {  // steps to the next element; at the end of an axis, returns to its start
       const auto a = static_cast<std::size_t>(axis);
       at += tensor.strides[a];
       if (++index[a] < tensor.shape[axis]) break;
@@ -201,7 +202,7 @@ std::vector<std::string_view> torch_globals() {
 const TorchElement& torch_element(DType dtype) {
   for (const TorchElement& element : elements)
     if (element.dtype == dtype && element.stored == Stored::Same) return element;
-  throw DTypeError(concat_text("torch_element: expected an element type of tensors, got ", dtype));
+  throw DTypeError(concat_text("torch_element: expected an element type with a storage type, got ", dtype));
 }
 
 bool is_torch_tensor(const PickleValue& value) { return is_call_of(value, rebuild_tensor_global) || is_call_of(value, rebuild_parameter_global); }

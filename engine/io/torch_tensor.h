@@ -1,4 +1,4 @@
-// Tensors as torch.save describes them: a storage, which is a record of a zip file, and a view of it.
+// Tensors as torch.save describes them: a storage, which is a record of the zip file, and a view of it.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,12 @@
 
 namespace mblm {
 
-// A kind of storage. float16 becomes float32, int16 and int8 become int32, bool becomes uint8.
+// The element type of a storage. float16 is read as float32, int16 and int8 as int32, bool as uint8.
 struct TorchElement {
   enum class Stored { Same, Float16, Int16, Int8 };
-  std::string_view global;  // what the pickle calls it
+  std::string_view global;  // its name in the pickle
   std::size_t bytes;        // of one element in the file
-  DType dtype;              // of the tensor that is made of it
+  DType dtype;              // of the tensor that is read
   Stored stored;
 };
 
@@ -27,25 +27,24 @@ struct TorchTensor {
   std::string name;
   const TorchElement* element = nullptr;
   Shape shape;
-  std::vector<std::int64_t> strides;  // elements; one per axis, none is negative
-  std::size_t begin = 0;              // the first element's byte in the file
+  std::vector<std::int64_t> strides;  // in elements; one per axis, 0 or more
+  std::size_t begin = 0;              // byte of the first element in the file
 };
 
 inline constexpr std::string_view rebuild_tensor_global = "torch._utils _rebuild_tensor_v2";
 
-// The globals that pickles with tensors have.
+// The globals in pickles of tensors.
 std::vector<std::string_view> torch_globals();
-// The storage that holds such elements as they are.
+// The storage type that holds elements of `dtype` without conversion.
 const TorchElement& torch_element(DType dtype);
 
 bool is_torch_tensor(const PickleValue& value);
-// Checks a description against the records, so that reading the tensor touches nothing else. `origin` begins the message of
-// the FileError, which names the tensor. `prefix` is what the names of the file's records begin with.
+// Checks a description against the records, so that reading the tensor stays within its record. Throws FileError, whose message
+// begins with `origin` and names the tensor. `prefix` is the common prefix of the record names.
 TorchTensor describe_torch_tensor(const std::string& origin, const std::string& name, const PickleValue& value,
                                   const std::map<std::string, ZipRecord>& records, const std::string& prefix);
 
-// The elements on the CPU: those of the file, not copied and read only, where they are row-major, aligned and of an element
-// type of tensors, else a copy.
+// The elements on the CPU: a read-only view of the file if they are row-major, aligned and need no conversion, else a copy.
 Tensor read_torch_tensor(const TorchTensor& tensor, const std::shared_ptr<Storage>& file);
 
 }  // namespace mblm

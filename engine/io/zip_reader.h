@@ -1,5 +1,5 @@
-// The records of a zip file, zip64 too, where they lie. Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
-// (Debian's minizip takes the sizes and places in zip64 fields for 2^32 - 1.)
+// Locates the records of a zip or zip64 file. Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+// (Debian's minizip is not used: it reads the sizes and offsets in zip64 fields as 2^32 - 1.)
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@
 namespace mblm {
 
 struct ZipRecord {
-  bool stored = false;    // as it is; else compressed or encrypted, and the rest says nothing
+  bool stored = false;    // uncompressed; else compressed or encrypted, and the other fields are not set
   std::size_t begin = 0;  // its first byte in the file
   std::size_t bytes = 0;
 };
 
-// Every record by its name. Throws FileError, its message beginning with `origin`, for bytes that are no whole zip file, for a
-// name that stands twice, and for a stored record that does not lie within `file`.
+// Returns all records by name. Throws FileError, whose message begins with `origin`, for bytes that are not a complete zip file,
+// for duplicate names, and for a stored record that is not within `file`.
 std::map<std::string, ZipRecord> list_zip_records(const std::string& origin, std::span<const std::byte> file);
 
 }  // namespace mblm

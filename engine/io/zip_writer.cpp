@@ -7,22 +7,22 @@
 namespace mblm {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "numbers are written as they lie in memory");
+static_assert(std::endian::native == std::endian::little, "numbers are written without conversion");
 
 constexpr std::uint64_t alignment = 64;
-constexpr std::uint32_t in_zip64 = 0xffffffff;     // stands for a number that the zip64 field has
-constexpr std::uint16_t zip64_field = 0x0001;      // of the extra fields: the 64-bit numbers
-constexpr std::uint16_t padding_field = 0x4246;    // of the extra fields: nothing
-constexpr std::uint16_t version = 45;              // of the format, the first with zip64
+constexpr std::uint32_t in_zip64 = 0xffffffff;     // means that the zip64 field holds the number
+constexpr std::uint16_t zip64_field = 0x0001;      // the extra field with the 64-bit numbers
+constexpr std::uint16_t padding_field = 0x4246;    // an extra field that readers ignore
+constexpr std::uint16_t version = 45;              // of the format: 4.5, the first with zip64
 constexpr std::uint16_t utf8_names = 1 << 11;
-constexpr std::uint16_t first_day = 1 << 5 | 1;    // 1980-01-01: the same tensors give the same file
+constexpr std::uint16_t first_day = 1 << 5 | 1;    // 1980-01-01, so that equal tensors give equal files
 
 template <class T>
 void append(std::string& out, T number) {
   out.append(reinterpret_cast<const char*>(&number), sizeof number);
 }
 
-// From the version on, what the header of a record and its entry in the directory have in common.
+// The common fields of a record header and its directory entry, from the version on.
 std::string common_fields(std::uint32_t checksum, std::uint32_t size, std::size_t name_bytes, std::size_t extra_bytes) {
   std::string out;
   append(out, version);
@@ -38,7 +38,7 @@ std::string common_fields(std::uint32_t checksum, std::uint32_t size, std::size_
   return out;
 }
 
-// The padding after `used` bytes; a field of it has four bytes at least.
+// The padding after `used` bytes. A padding field has at least four bytes.
 std::string padding_after(std::uint64_t used) {
   if (used % alignment == 0) return {};
   std::uint64_t bytes = alignment - used % alignment;
@@ -61,7 +61,7 @@ void ZipWriter::add(const std::string& name, const void* data, std::size_t bytes
   const bool large = bytes >= zip64_from_, far = at_ >= zip64_from_;
   const std::uint32_t size = large ? in_zip64 : static_cast<std::uint32_t>(bytes);
 
-  std::string sizes;  // in the zip64 field
+  std::string sizes;  // of the zip64 field
   if (large) {
     append<std::uint64_t>(sizes, bytes);
     append<std::uint64_t>(sizes, bytes);
@@ -105,7 +105,7 @@ void ZipWriter::finish() {
   std::string out;
   if (large) {
     out = "PK\6\6";
-    append<std::uint64_t>(out, 44);  // bytes that follow in this record
+    append<std::uint64_t>(out, 44);  // remaining bytes of this record
     append(out, version);
     append(out, version);
     append<std::uint32_t>(out, 0);  // disk
@@ -120,7 +120,7 @@ void ZipWriter::finish() {
     append<std::uint32_t>(out, 1);  // disks
   }
   out += "PK\5\6";
-  append<std::uint32_t>(out, 0);  // two numbers of disks
+  append<std::uint32_t>(out, 0);  // two disk numbers
   append(out, static_cast<std::uint16_t>(large ? many : records_));
   append(out, static_cast<std::uint16_t>(large ? many : records_));
   append(out, large ? in_zip64 : static_cast<std::uint32_t>(size));

@@ -1,4 +1,4 @@
-// Zip files of records that are stored as they are, which is what torch.load reads.
+// Zip files of uncompressed records, as torch.load reads them.
 #pragma once
 
 #include <cstddef>
@@ -9,16 +9,16 @@
 
 namespace mblm {
 
-// Writes records one after the other, without going back: sizes and checksums (CRC-32) are known beforehand. Format:
+// Writes records in sequence without seeking, since sizes and checksums (CRC-32) are known in advance. Format:
 // https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 class ZipWriter {
  public:
-  // Sizes and places from `zip64_from` on are written as 64-bit numbers; below it, in 32 bits.
+  // Sizes and offsets of at least `zip64_from` are written as 64-bit numbers, smaller ones as 32-bit numbers.
   explicit ZipWriter(AtomicFile& file, std::uint64_t zip64_from = 0xffffffff) : file_(file), zip64_from_(zip64_from) {}
 
-  // Bytes begin at a multiple of 64 in the file, so that they can be used where they lie. `name` has less than 2^16 bytes.
+  // The data begins at a multiple of 64 bytes in the file, so that it can be used without a copy. `name` has less than 2^16 bytes.
   void add(const std::string& name, const void* data, std::size_t bytes);
-  // The list of the records. Call once, after the last of them.
+  // Writes the directory. Call once, after the last record.
   void finish();
 
  private:
