@@ -14,7 +14,7 @@ namespace {
 
 thread_local bool recording = true;
 
-// Turns recording on on this thread during its lifetime, also within a backward pass.
+// Enables recording on this thread during its lifetime, also within a backward pass.
 class RecordScope {
  public:
   RecordScope() : before_(std::exchange(recording, true)) {}

@@ -1,4 +1,4 @@
-// Files that appear whole or not at all, and mapped files.
+// Atomically written files, and mapped files.
 #include "engine/io/atomic_file.h"
 
 #include <doctest/doctest.h>
@@ -14,7 +14,7 @@
 namespace mblm::testing {
 namespace {
 
-// While it lives, no file of this program grows beyond `bytes`: a disk that is full.
+// Limits the size of files of this process to `bytes` during its lifetime, which simulates a full disk.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) : handler_(::signal(SIGXFSZ, SIG_IGN)) {
@@ -34,7 +34,7 @@ class FileSizeLimit {
 
 }  // namespace
 
-TEST_CASE("a file is written whole and replaces the one before") {
+TEST_CASE("a file is written completely and replaces the previous one") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file";
   for (const std::string& content : {std::string("first"), std::string("second, longer"), std::string(), std::string(3'000'000, 'x')}) {
@@ -58,7 +58,7 @@ TEST_CASE("a file that is not committed leaves nothing") {
   CHECK(read_file(path) == "old");
 }
 
-TEST_CASE("a disk that is full gives an error and leaves the old file") {
+TEST_CASE("a full disk is an error and leaves the old file") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file";
   write_file(path, "old");
@@ -71,7 +71,7 @@ TEST_CASE("a disk that is full gives an error and leaves the old file") {
   CHECK(folder.count() == 1);
 }
 
-TEST_CASE("places that take no file") {
+TEST_CASE("paths that cannot be written") {
   const TemporaryFolder folder;
   const std::filesystem::path missing = folder / "missing/file";
   CHECK(error_text<FileError>([&] { write_file_atomically(missing, "x"); }) ==
@@ -86,7 +86,7 @@ TEST_CASE("places that take no file") {
   CHECK(folder.count() == 1);
 }
 
-TEST_CASE("through a link, the file behind it is replaced") {
+TEST_CASE("writing through a link replaces its target") {
   const TemporaryFolder folder;
   write_file(folder / "target", "old");
   std::filesystem::create_symlink("target", folder / "link");
@@ -97,7 +97,7 @@ TEST_CASE("through a link, the file behind it is replaced") {
   CHECK_THROWS_AS(write_file_atomically(folder / "link", "new"), FileError);
 }
 
-TEST_CASE("files left behind by other programs are in nobody's way") {
+TEST_CASE("temporary files of other programs are not overwritten") {
   const TemporaryFolder folder;
   const auto next_name = [&] {
     AtomicFile probe(folder / "file");
@@ -126,7 +126,7 @@ TEST_CASE("mapped files") {
   CHECK(message("missing") == (folder / "missing").string() + ": cannot read the file: No such file or directory");
   std::filesystem::create_directory(folder / "folder");
   CHECK(message("folder") == (folder / "folder").string() + ": expected a file, found a folder");
-  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // refused, not waited for
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);  // rejected without blocking
   CHECK(message("pipe") == (folder / "pipe").string() + ": expected a file, found a device or pipe");
 }
 

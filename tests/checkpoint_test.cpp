@@ -1,4 +1,4 @@
-// Recomputation, and graphs that are long.
+// Recomputation, and long graphs.
 #include <doctest/doctest.h>
 
 #include "engine/autograd.h"
@@ -20,7 +20,7 @@ Tensor chain(Tensor x, int length) {
   return x;
 }
 
-// A store with one scalar weight, 3.
+// A store with one scalar weight of value 3.
 struct Weighted {
   ParameterStore store;
   const Parameter* weight = &store.add("weight", Shape{}, Init::constant(3));
@@ -33,30 +33,30 @@ struct Weighted {
 
 }  // namespace
 
-TEST_CASE("a graph of a million nodes is run and dropped") {
+TEST_CASE("backward and release of a graph of a million nodes") {
   Tensor x = scalar_of(1).as_leaf();
   SUBCASE("backward") {
     const Tensor y = chain(x, many_nodes);
     CHECK(backward(y, std::span(&x, 1))[0].item() == 1);
   }
-  SUBCASE("dropped without backward") {
+  SUBCASE("released without backward") {
     Tensor y = chain(x, many_nodes);
     y = {};
     CHECK(x.node().use_count() == 1);
   }
-  SUBCASE("dropped where the lambdas hold the nodes too") {
+  SUBCASE("released when the lambdas also hold the nodes") {
     Tensor y = x;
     for (int i = 0; i < many_nodes; ++i) y = record("holds", {y}, y.detach(), [y](const Tensor& dy) -> std::vector<Tensor> { return {dy}; });
     y = {};
     CHECK(x.node().use_count() == 1);
   }
-  SUBCASE("dropped where only the lambdas hold the nodes") {
+  SUBCASE("released when only the lambdas hold the nodes") {
     Tensor y = x;
     for (int i = 0; i < many_nodes; ++i) y = record("captures", {x}, y.detach(), [y](const Tensor& dy) -> std::vector<Tensor> { return {dy}; });
     y = {};
     CHECK(x.node().use_count() == 1);
   }
-  SUBCASE("dropped after an error half way") {
+  SUBCASE("released after an error in the middle") {
     const Tensor broken =
         record("broken", {chain(x, many_nodes / 2)}, scalar_of(0), [](const Tensor&) -> std::vector<Tensor> { throw ValueError("broken"); });
     Tensor y = chain(broken, many_nodes / 2);
@@ -65,7 +65,7 @@ TEST_CASE("a graph of a million nodes is run and dropped") {
   }
 }
 
-TEST_CASE("a checkpoint has the values and gradients of what it stands for") {
+TEST_CASE("a checkpoint has the values and gradients of its function") {
   const auto f = [](std::span<const Tensor> in) { return tiny_add(tiny_multiply(in[0], in[1]), in[0]); };
   const Tensor a = vector_of({1, 2}), b = vector_of({3, 4}), dy = vector_of({1, 10});
   const auto run = [&](bool checkpointed, std::vector<Tensor> in, const std::vector<Tensor>& wrt) {
@@ -76,11 +76,11 @@ TEST_CASE("a checkpoint has the values and gradients of what it stands for") {
   };
   const Tensor la = a.as_leaf(), lb = b.as_leaf();
   CHECK(run(true, {la, lb}, {la, lb}) == run(false, {la, lb}, {la, lb}));
-  CHECK(run(true, {a, lb}, {lb}) == run(false, {a, lb}, {lb}));  // an input that wants none
+  CHECK(run(true, {a, lb}, {lb}) == run(false, {a, lb}, {lb}));  // an input that requires no gradient
   CHECK(run(true, {la, la}, {la}) == run(false, {la, la}, {la}));
 }
 
-TEST_CASE("a checkpoint keeps its inputs only") {
+TEST_CASE("a checkpoint keeps only its inputs") {
   const auto pool = std::make_shared<MemoryPool>(Device{});
   const PoolScope scope(pool);
   const Tensor x = zeros(Shape{1000}, DType::Float64).as_leaf();
@@ -94,7 +94,7 @@ TEST_CASE("a checkpoint keeps its inputs only") {
   CHECK(pool->statistics().used_bytes == 2 * before);  // x and y
 }
 
-TEST_CASE("checkpoints within checkpoints") {
+TEST_CASE("nested checkpoints") {
   int runs = 0;
   const auto inner = [&](std::span<const Tensor> in) {
     ++runs;
@@ -109,23 +109,23 @@ TEST_CASE("checkpoints within checkpoints") {
   CHECK(y.item() == 16);
   CHECK(runs == 2);
   CHECK(backward(y, std::span(&x, 1))[0].item() == 32);
-  CHECK(runs == 6);  // once more by the outer one, and once more by each inner one
+  CHECK(runs == 6);  // two more runs by the outer checkpoint, one by each inner one
 }
 
-TEST_CASE("parameters within a checkpoint get their gradients") {
+TEST_CASE("parameters inside a checkpoint receive their gradients") {
   Weighted w;
   const auto f = [&](std::span<const Tensor> in) { return tiny_weigh(in.empty() ? scalar_of(7) : in[0], w.weight->tensor()); };
-  SUBCASE("with an input that wants one") {
+  SUBCASE("with an input that requires a gradient") {
     const Tensor x = scalar_of(5).as_leaf();
     CHECK(backward(checkpoint("f", std::span(&x, 1), f), std::span(&x, 1))[0].item() == 3);
     CHECK(w.gradient() == 5);
   }
-  SUBCASE("without an input that wants one") {
+  SUBCASE("without an input that requires a gradient") {
     const Tensor x = scalar_of(5);
     backward(checkpoint("f", std::span(&x, 1), f));
     CHECK(w.gradient() == 5);
   }
-  SUBCASE("where the input is of integers") {
+  SUBCASE("with an integer input") {
     const Tensor ids = from_values<std::int64_t>(Shape{}, {2});
     const auto embed = [&](std::span<const Tensor> in) { return tiny_weigh(scalar_of(in[0].item()), w.weight->tensor()); };
     backward(checkpoint("embed", std::span(&ids, 1), embed));
@@ -157,7 +157,7 @@ TEST_CASE("a checkpoint does not lose a gradient") {
   CHECK(error_text<GradientError>([&] { backward(with_other); }) == lost);
 }
 
-TEST_CASE("a checkpoint records nothing where nothing is recorded") {
+TEST_CASE("a checkpoint records nothing when recording is off") {
   const Tensor x = scalar_of(2).as_leaf();
   const auto f = [](std::span<const Tensor> in) { return tiny_multiply(in[0], in[0]); };
   const NoGradScope no_grad;

@@ -1,4 +1,4 @@
-// Checksums see what happens to files.
+// Checksums detect changes.
 #include <doctest/doctest.h>
 
 #include <set>
@@ -32,7 +32,7 @@ TEST_CASE("a checksum differs for each flipped bit, each length and each order")
   CHECK(sums.size() == 801);
   for (std::size_t size = 0; size < text.size(); ++size) sums.insert(sum_of(text.substr(0, size)));
   CHECK(sums.size() == 901);
-  sums.insert(sum_of(std::string(64, '\0')));  // a tail of zeros is not the padding
+  sums.insert(sum_of(std::string(64, '\0')));  // trailing zeros differ from padding
   sums.insert(sum_of(std::string(65, '\0')));
   sums.insert(sum_of(text.substr(32, 32) + text.substr(0, 32)));
   CHECK(sums.size() == 904);

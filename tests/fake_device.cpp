@@ -36,7 +36,7 @@ class FakeRuntime final : public Runtime {
 };
 
 FakeRuntime& runtime() {
-  static FakeRuntime* const fake = new FakeRuntime;  // never destroyed: pools give memory back to it when the program ends
+  static FakeRuntime* const fake = new FakeRuntime;  // never destroyed: pools release memory to it at program exit
   return *fake;
 }
 

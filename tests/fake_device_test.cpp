@@ -1,4 +1,4 @@
-// Training on a device that host code cannot reach: same numbers as the CPU, and no read but that of the step scalars.
+// Training on a device that host code cannot access: the same results as on the CPU, and no reads but the step scalars.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -19,7 +19,7 @@ const char* const models[] = {
     "train_checkpoint_chunks: null, block: {block_type: transformerEncoder, attn_head_dims: 4, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: "
     "fixed}}}"};
 
-// Batches of rows that are shorter than the model's patches and have padding at their ends.
+// Rows that are shorter than the model's context and end with padding.
 class Rows final : public Dataset {
  public:
   explicit Rows(bool masked) : masked_(masked) {}
@@ -45,7 +45,7 @@ struct Numbers {
   std::vector<float> values;
 };
 
-// Two optimizer steps of two micro-batches to warm up, then two that are counted.
+// Runs two optimizer steps of two micro-batches as warm-up, then two steps whose runtime calls are checked.
 Numbers train(const char* yaml, Device device) {
   Model model(parse_model_config(yaml, "test", BlockRegistry()));
   model.allocate(device);
@@ -91,7 +91,7 @@ RunConfig config_for(const std::filesystem::path& folder, std::int64_t logged) {
 
 }  // namespace
 
-TEST_CASE("a training step reads back nothing but an asynchronous copy of the step scalars") {
+TEST_CASE("a training step reads back only an asynchronous copy of the step scalars") {
   for (const char* yaml : models) {
     CAPTURE(yaml);
     const Numbers device = train(yaml, fake_device), cpu = train(yaml, {});
@@ -101,7 +101,7 @@ TEST_CASE("a training step reads back nothing but an asynchronous copy of the st
   }
 }
 
-TEST_CASE("a run reads other values only where it logs a number") {
+TEST_CASE("a run reads other values only to log them") {
   const TemporaryFolder folder;
   std::string text;
   for (int i = 0; i < 400; ++i) text += "word " + std::to_string(i * i) + " ";
@@ -124,14 +124,14 @@ TEST_CASE("a run reads other values only where it logs a number") {
   }
 }
 
-TEST_CASE("tensors of the device are out of the reach of host code") {
+TEST_CASE("host code cannot access tensors of the device") {
   Tensor x = zeros(Shape{3}, DType::Float32, fake_device);
   CHECK_THROWS_WITH_AS(x.host_data<float>(), "tensor: expected elements on the CPU, got elements on cuda:0", DeviceError);
   CHECK_THROWS_AS(x.host_bytes(), DeviceError);
   CHECK(x.to_vector<float>() == std::vector<float>(3, 0.0f));
 }
 
-TEST_CASE("a tensor of another device in a struct of arguments is found") {
+TEST_CASE("a tensor on another device in a struct argument is detected") {
   const Tensor qkv = zeros(Shape{1, 4, 6}, DType::Float32, fake_device);
   AttentionOptions options;
   options.key_mask = from_values<std::uint8_t>(Shape{1, 4}, std::vector<std::uint8_t>{1, 1, 1, 0});

@@ -1,4 +1,4 @@
-// Files by their descriptors.
+// File descriptors.
 #include "engine/io/file.h"
 
 #include <doctest/doctest.h>
@@ -16,7 +16,7 @@
 
 namespace mblm::testing {
 
-TEST_CASE("bytes are written whole and read back from any place") {
+TEST_CASE("all bytes are written and can be read from any offset") {
   const TemporaryFolder folder;
   const FileDescriptor file(::open((folder / "x").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
   REQUIRE(file.is_open());
@@ -29,7 +29,7 @@ TEST_CASE("bytes are written whole and read back from any place") {
   CHECK(read_at(file.number(), read.data(), read.size(), 10) == 0);
 }
 
-TEST_CASE("a pipe that takes little at a time gets all") {
+TEST_CASE("a slow pipe receives all bytes") {
   std::array<int, 2> ends{};
   REQUIRE(::pipe(ends.data()) == 0);
   const FileDescriptor out(ends[0]), in(ends[1]);
@@ -44,7 +44,7 @@ TEST_CASE("a pipe that takes little at a time gets all") {
   CHECK(taken == bytes.size());
 }
 
-TEST_CASE("a failed call leaves its reason") {
+TEST_CASE("a failed call reports its reason") {
   const FileDescriptor full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
   CHECK(write_all(full.number(), "text", 4) == 0);
   CHECK(errno == ENOSPC);

@@ -1,4 +1,4 @@
-// A file in memory for the readers that fuzzing tries.
+// An in-memory file for fuzzing readers.
 #pragma once
 
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 
 namespace mblm::testing {
 
-// A file of those bytes that goes with this.
+// A file with the given bytes, removed with the object.
 class MemoryFile {
  public:
   MemoryFile(const void* data, std::size_t bytes) : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {

@@ -1,5 +1,5 @@
-// Fuzzing the reader of pickles, and of the tensors that they describe: `tools/fuzz` builds and runs it. Whatever the bytes,
-// they are read or refused with a FileError.
+// Fuzzes the reader of pickles and of the tensors that they describe; `tools/fuzz` builds and runs it. Any bytes must be read
+// or rejected with a FileError.
 #include <cstdint>
 
 #include "engine/io/torch_file.h"
@@ -11,7 +11,7 @@ using namespace mblm::testing;
 
 namespace {
 
-constexpr std::int64_t largest_tensor = 1 << 16;  // elements; more are described, not read
+constexpr std::int64_t largest_tensor = 1 << 16;  // elements; larger tensors are described but not read
 
 void read_all(const std::filesystem::path& path) {
   const TorchFile file(path);

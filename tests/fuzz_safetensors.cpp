@@ -1,5 +1,4 @@
-// Fuzzing the reader of safetensors files: `tools/fuzz` builds and runs it. Whatever the bytes, they are read or refused with
-// a FileError.
+// Fuzzes the reader of safetensors files; `tools/fuzz` builds and runs it. Any bytes must be read or rejected with a FileError.
 #include <cstdint>
 
 #include "engine/io/safetensors.h"

@@ -1,5 +1,5 @@
-// Fuzzing the reader of YAML: `tools/fuzz` builds and runs it. Whatever the bytes, they are read or refused with a ConfigError,
-// and what is read is the same after it is written and read again.
+// Fuzzes the YAML reader; `tools/fuzz` builds and runs it. Any bytes must be read or rejected with a ConfigError, and writing and
+// reading a value again must not change it.
 #include <cstdint>
 #include <cstdlib>
 

@@ -19,7 +19,7 @@
 namespace mblm::testing {
 namespace {
 
-// A second kind of device for tests, whose memory is the host's.
+// A second kind of device for tests, with host memory.
 class PretendedRuntime final : public Runtime {
  public:
   std::vector<DeviceInfo> devices() override { return {{Device{DeviceKind::Cuda, 0}, "pretended", 0}}; }
@@ -31,7 +31,7 @@ class PretendedRuntime final : public Runtime {
   void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
 };
 
-// While it lives there is a cuda device: a pretended one where no real one is loaded.
+// Provides a cuda device during its lifetime: a pretended one if no real one is loaded.
 class CudaForTests {
  public:
   CudaForTests() : pretended_(!has_runtime(DeviceKind::Cuda)) {
@@ -57,12 +57,12 @@ const bool added = test_filled.add(DeviceKind::Cpu, {DType::Float32, DType::Int6
 
 }  // namespace
 
-TEST_CASE("a slot calls the kernel of its tensors' device") {
+TEST_CASE("a slot calls the kernel for the device of its tensors") {
   REQUIRE(added);
   const Tensor x = zeros(Shape{1}, DType::Float32);
   calls = 0;
   test_filled(x, x, 3);
-  test_filled(Tensor{}, x, 4);  // an undefined tensor is nowhere
+  test_filled(Tensor{}, x, 4);  // an undefined tensor has no device
   CHECK(calls == 7);
   CHECK(test_filled.has(DeviceKind::Cpu));
   CHECK_FALSE(test_filled.has(DeviceKind::Cuda));
@@ -71,7 +71,7 @@ TEST_CASE("a slot calls the kernel of its tensors' device") {
   CHECK_FALSE(test_filled.takes(DeviceKind::Cuda, DType::Float32));
 }
 
-TEST_CASE("a missing kernel and mixed devices give errors") {
+TEST_CASE("missing kernels and mixed devices are errors") {
   CudaForTests cuda;
   const Tensor here = zeros(Shape{1}, DType::Float32), there = zeros(Shape{1}, DType::Float32, CudaForTests::device);
   Tensor y = zeros(Shape{1}, DType::Float32);
@@ -81,7 +81,7 @@ TEST_CASE("a missing kernel and mixed devices give errors") {
   CHECK_THROWS_AS(copy_into(y, there), DeviceError);
 }
 
-TEST_CASE("tensors go to a device and back") {
+TEST_CASE("tensors are copied to a device and back") {
   CudaForTests cuda;
   const Tensor x = from_values<float>(Shape{3}, {1, 2, 3});
   const Tensor there = to_device(x, CudaForTests::device);
@@ -91,7 +91,7 @@ TEST_CASE("tensors go to a device and back") {
   CHECK(to_device(x, Device{}).same_storage(x));
 }
 
-TEST_CASE("the list of kernels is by name and has each slot once") {
+TEST_CASE("the list of kernels is sorted by name and contains each slot once") {
   const std::vector<const KernelSlot*> slots = kernel_slots();
   std::vector<std::string> names;
   for (const KernelSlot* slot : slots) names.emplace_back(slot->name());
@@ -111,7 +111,7 @@ TEST_CASE("the cpu is the first device") {
   CHECK(concat_text(Device{DeviceKind::Cuda, 2}) == "cuda:2");
 }
 
-TEST_CASE("devices have names of four forms") {
+TEST_CASE("device names have four forms") {
   for (const char* wrong : {"", "gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:1234", "auto "}) {
     CAPTURE(wrong);
     CHECK_FALSE(parse_device(wrong));
@@ -126,7 +126,7 @@ TEST_CASE("devices have names of four forms") {
   CHECK(parse_device("auto")->or_cpu);
 }
 
-TEST_CASE("a device is opened by its name, or reported as missing") {
+TEST_CASE("a device is opened by name or reported as missing") {
   CHECK(open_device("cpu") == Device{});
   CHECK(error_text<DeviceError>([] { open_device("cuda:999"); }) == "--device: expected a device of this machine (see mblm info devices), got cuda:999");
   std::vector<std::string> notes;
@@ -135,7 +135,7 @@ TEST_CASE("a device is opened by its name, or reported as missing") {
   CHECK(automatic == (has_runtime(DeviceKind::Cuda) && available_devices().size() > 1 ? Device{DeviceKind::Cuda, 0} : Device{}));
 }
 
-TEST_CASE("without a module there is nothing to fail") {
+TEST_CASE("a missing backend module is not a failure") {
   Dl_info library{};
   REQUIRE(dladdr(reinterpret_cast<const void*>(&load_backends), &library) != 0);
   const bool has_module = std::filesystem::exists(std::filesystem::path(library.dli_fname).parent_path() / "libmblm_cuda.so");

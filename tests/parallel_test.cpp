@@ -1,4 +1,4 @@
-// Work in tiles on several threads.
+// Tiles on several threads.
 #include "engine/parallel.h"
 
 #include <doctest/doctest.h>
@@ -28,7 +28,7 @@ void with_each_thread_count(F check) {
 
 }  // namespace
 
-TEST_CASE("tiles cover each index once") {
+TEST_CASE("tiles cover each index exactly once") {
   with_each_thread_count([] {
     for (const std::int64_t n : {0, 1, 31, 32, 33, 1000}) {
       for (const std::int64_t size : {1, 32, 5000}) {
@@ -55,13 +55,13 @@ TEST_CASE("an exception of a tile reaches the caller") {
       });
     };
     CHECK_THROWS_WITH_AS(fail(), "tile 57", std::runtime_error);
-    std::atomic<int> sum = 0;  // and the threads are there for the next call
+    std::atomic<int> sum = 0;  // the threads still serve the next call
     parallel_tiles(100, 1, [&](std::int64_t, std::int64_t, std::int64_t) { ++sum; });
     CHECK(sum == 100);
   });
 }
 
-TEST_CASE("tiles within a tile run one after the other in its thread") {
+TEST_CASE("nested tiles run sequentially on the thread of the outer tile") {
   with_each_thread_count([] {
     std::atomic<int> wrong = 0, inner_tiles = 0;
     parallel_tiles(8, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
@@ -78,7 +78,7 @@ TEST_CASE("tiles within a tile run one after the other in its thread") {
   });
 }
 
-TEST_CASE("several threads are at work at once") {
+TEST_CASE("several threads run tiles at the same time") {
   const int before = thread_count();
   set_thread_count(2);
   std::atomic<int> arrived = 0;
@@ -90,7 +90,7 @@ TEST_CASE("several threads are at work at once") {
   set_thread_count(before);
 }
 
-TEST_CASE("threads that help run no signal handlers") {
+TEST_CASE("helper threads run no signal handlers") {
   const int before = thread_count();
   set_thread_count(2);
   const std::thread::id caller = std::this_thread::get_id();

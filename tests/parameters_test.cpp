@@ -22,7 +22,7 @@ double sum_of_squares(const std::vector<float>& values) { return std::inner_prod
 
 }  // namespace
 
-TEST_CASE("initial values depend on seed and name only") {
+TEST_CASE("initial values depend only on seed and name") {
   ParameterStore one, two;
   const Parameter& a1 = one.add("a", Shape{7, 3}, Init::normal());
   const Parameter& b1 = one.add("b", Shape{5}, Init::uniform(0.5f));
@@ -42,7 +42,7 @@ TEST_CASE("initial values depend on seed and name only") {
   CHECK(a1.value().to_vector<float>() != before);
 }
 
-TEST_CASE("initial values are those of the element type") {
+TEST_CASE("initial values agree between element types") {
   ParameterStore narrow, wide;
   for (ParameterStore* store : {&narrow, &wide}) store->add("w", Shape{9}, Init::normal());
   narrow.allocate(Device{}, DType::Float32, true);
@@ -79,7 +79,7 @@ TEST_CASE("kinds of initial values") {
   CHECK_THROWS_AS(outside.initialize(0), ValueError);
 }
 
-TEST_CASE("arenas are aligned, padded with zeros, and of one layout") {
+TEST_CASE("arenas are aligned, zero-padded, and share one layout") {
   ParameterStore store;
   store.add("scalar", Shape{}, Init::constant(1));
   store.add("odd", Shape{65}, Init::constant(1));
@@ -98,11 +98,11 @@ TEST_CASE("arenas are aligned, padded with zeros, and of one layout") {
     CHECK(parameter->gradient().same_storage(store.gradients()));
     CHECK(parameter->gradient().shape() == parameter->shape());
   }
-  CHECK(sum_of_squares(store.values().to_vector<float>()) == store.count());  // ones, and zeros between them
+  CHECK(sum_of_squares(store.values().to_vector<float>()) == store.count());  // ones, with zeros as padding
   CHECK(sum_of_squares(store.gradients().to_vector<float>()) == 0);
 }
 
-TEST_CASE("merged parts are one tensor to ops and several to files") {
+TEST_CASE("merged parts are one tensor for ops and several tensors in files") {
   ParameterStore merged, apart;
   const Parameter& both = merged.add_merged({{"q", Shape{2, 3}, Init::normal()}, {"kv", Shape{4, 3}, Init::normal().scaled(2)}});
   const Parameter& q = apart.add("q", Shape{2, 3}, Init::normal());
@@ -124,7 +124,7 @@ TEST_CASE("merged parts are one tensor to ops and several to files") {
   CHECK(merged.named_gradients()[0].tensor.same_storage(merged.gradients()));
 }
 
-TEST_CASE("constants stand in files only") {
+TEST_CASE("constants are stored in files but not trained") {
   ParameterStore store;
   store.add("w", Shape{2}, Init::normal());
   store.add_constant("table", zeros(Shape{3}, DType::Float32));
@@ -134,7 +134,7 @@ TEST_CASE("constants stand in files only") {
   CHECK(store.count() == 2);
 }
 
-TEST_CASE("a name is taken once") {
+TEST_CASE("duplicate names are rejected") {
   ParameterStore store;
   store.add("a", Shape{1}, Init::normal());
   store.add_merged({{"b", Shape{1}, Init::normal()}, {"c", Shape{1}, Init::normal()}});
@@ -148,7 +148,7 @@ TEST_CASE("a name is taken once") {
   CHECK(store.parameters().size() == 2);
 }
 
-TEST_CASE("what cannot be is refused") {
+TEST_CASE("invalid declarations and calls are rejected") {
   ParameterStore store;
   const Parameter& w = store.add("w", Shape{2}, Init::normal());
   CHECK_THROWS_AS(store.add_merged({{"p", Shape{1, 2}, Init::normal()}, {"q", Shape{1, 3}, Init::normal()}}), ShapeError);
@@ -162,7 +162,7 @@ TEST_CASE("what cannot be is refused") {
   CHECK_THROWS_AS(large.allocate(Device{}), MemoryError);
 }
 
-TEST_CASE("a parameter wants a gradient in either element type, in one place") {
+TEST_CASE("both element types of a parameter share one gradient") {
   ParameterStore store;
   const Parameter& w = store.add("w", Shape{2}, Init::normal());
   store.allocate(Device{}, DType::Float32, true);
@@ -177,7 +177,7 @@ TEST_CASE("a parameter wants a gradient in either element type, in one place") {
   }
 }
 
-TEST_CASE("the version tells when values change") {
+TEST_CASE("the version increases when values change") {
   ParameterStore store;
   store.add("w", Shape{2}, Init::normal());
   store.allocate(Device{});

@@ -1,4 +1,4 @@
-// Pickles: what torch.save writes is read, anything else is refused by name, and nothing takes more than its bytes allow.
+// Pickles: the reader accepts what torch.save writes, rejects other opcodes and globals by name, and limits time and memory.
 #include "engine/io/pickle_reader.h"
 
 #include <doctest/doctest.h>
@@ -18,7 +18,7 @@ const std::vector<std::string_view> known{"torch FloatStorage", "torch._utils _r
 
 PickleDocument parse(const std::string& value) { return parse_pickle("file", pickle_file(value), known); }
 
-// The message for bytes that are refused, without the name that it begins with.
+// The error message for the bytes, without the name at its start.
 std::string refusal_of_bytes(const std::string& bytes) {
   const std::string message = error_text<FileError>([&] { parse_pickle("file", bytes, known); });
   if (message == "no error") return message;
@@ -72,7 +72,7 @@ TEST_CASE("containers, marks and the memo") {
   CHECK(parse("Nr" + little_endian(2, 4) + "j" + little_endian(2, 4) + "\x86").root->items.size() == 2);
 }
 
-TEST_CASE("calls are told, not made") {
+TEST_CASE("calls are recorded and not executed") {
   const PickleDocument document = parse(pickle_global("torch._utils", "_rebuild_tensor_v2") + pickle_tuple("K\7") + "R");
   REQUIRE(document.root->kind == Kind::Call);
   CHECK(document.root->items[0]->text == "torch._utils _rebuild_tensor_v2");
@@ -84,7 +84,7 @@ TEST_CASE("calls are told, not made") {
   CHECK(parse("K\1Q").root->kind == Kind::Persistent);
 }
 
-TEST_CASE("globals that torch.save does not write are refused by name") {
+TEST_CASE("globals that torch.save does not write are rejected by name") {
   const auto message = [](const std::string& name) { return "expected only globals that torch.save writes for tensors, found \"" + name + "\""; };
   CHECK(refusal(pickle_global("os", "system") + pickle_tuple(pickle_text("touch /tmp/pwned")) + "R") == message("os.system"));
   CHECK(refusal(pickle_global("builtins", "eval")) == message("builtins.eval"));
@@ -95,7 +95,7 @@ TEST_CASE("globals that torch.save does not write are refused by name") {
   CHECK(refusal("cos\nsystem") == "expected the end of a line after byte 6 of the pickle, found none");
 }
 
-TEST_CASE("opcodes that torch.save does not write are refused by name") {
+TEST_CASE("opcodes that torch.save does not write are rejected by name") {
   const auto message = [](const std::string& name) { return "expected opcodes that torch.save writes, found " + name + " at byte 2 of the pickle"; };
   CHECK(refusal("(S'ls'\nios\nsystem\n") != "no error");
   CHECK(refusal("ios\nsystem\n") == message("INST (0x69)"));
@@ -115,11 +115,11 @@ TEST_CASE("opcodes that torch.save does not write are refused by name") {
     CHECK(refusal_of_bytes(protocol).starts_with("expected a pickle of protocol 2, as torch.save writes it, found protocol"));
 }
 
-TEST_CASE("stacks that run empty, marks and memos that are not there") {
+TEST_CASE("empty stacks, missing marks and missing memo entries") {
   for (const char* opcode : {"Q", "R", "b", "a", "s", "\x85", "\x86", "\x87", "q\1"})
     CHECK(refusal(opcode).starts_with("expected a value on the stack at byte"));
   for (const char* opcode : {"t", "e", "u"}) CHECK(refusal(opcode).starts_with("expected a mark before byte"));
-  CHECK(refusal("N(R").starts_with("expected a value on the stack"));  // what stands below a mark is not taken
+  CHECK(refusal("N(R").starts_with("expected a value on the stack"));  // values below a mark cannot be taken
   CHECK(refusal("NN(\x86").starts_with("expected a value on the stack"));
   CHECK(refusal("h\1") == "expected a value at memo index 1 at byte 4 of the pickle, found none");
   CHECK(refusal("j" + little_endian(0xffffffff, 4)).starts_with("expected a value at memo index 4294967295"));
@@ -142,7 +142,7 @@ TEST_CASE("values of the wrong kind") {
   CHECK(refusal("\x8a\x09" + std::string(9, '\1')) == "expected an integer of at most 8 bytes, found 9 bytes");
 }
 
-TEST_CASE("a pickle that is cut anywhere is refused") {
+TEST_CASE("truncated pickles are rejected") {
   const std::string whole = pickle_of(TensorBytes{});
   REQUIRE(refusal_of_bytes(whole) == "no error");
   for (std::size_t length = 0; length < whole.size(); ++length) {
@@ -152,7 +152,7 @@ TEST_CASE("a pickle that is cut anywhere is refused") {
   CHECK(refusal("X" + little_endian(0xffffffff, 4) + "short").starts_with("expected 4294967295 more bytes after byte 7 of the pickle, found 6"));
 }
 
-TEST_CASE("deep and circular values do no harm") {
+TEST_CASE("deep and circular values are harmless") {
   const std::size_t depth = 1'000'000;
   std::string nested = "N";
   for (std::size_t i = 0; i < depth; ++i) nested += "\x85";
@@ -164,7 +164,7 @@ TEST_CASE("deep and circular values do no harm") {
   CHECK(refusal_of_bytes(std::string(pickle_limit + 1, 'N')).starts_with("expected a pickle of at most"));
 }
 
-TEST_CASE("pickles with random damage are read or refused") {
+TEST_CASE("randomly damaged pickles are read or rejected") {
   const std::string whole = pickle_of(TensorBytes{});
   const std::string opcodes = "NKMJGX()t]}aesuqrhjcRbQ.\x80\x85\x86\x87\x88\x89\x8a";
   std::mt19937_64 random(1);

@@ -12,7 +12,7 @@
 
 namespace mblm::testing {
 
-TEST_CASE("a step that repeats its shapes asks the system for memory only once") {
+TEST_CASE("a repeated step with the same shapes allocates from the system only once") {
   const auto pool = std::make_shared<MemoryPool>(Device{});
   const PoolScope scope(pool);
   const auto step = [] {
@@ -32,7 +32,7 @@ TEST_CASE("a step that repeats its shapes asks the system for memory only once")
   CHECK(pool->statistics().held_bytes == first.held_bytes);
 }
 
-TEST_CASE("statistics follow what is handed out") {
+TEST_CASE("statistics follow allocations and releases") {
   MemoryPool pool{Device{}};
   void* small = pool.allocate(1);
   void* large = pool.allocate(10000);
@@ -48,7 +48,7 @@ TEST_CASE("statistics follow what is handed out") {
   CHECK(pool.statistics().used_bytes == 0);
 }
 
-TEST_CASE("size classes waste at most an eighth, and a block serves its class only") {
+TEST_CASE("size classes waste at most an eighth, and blocks are reused only within their class") {
   MemoryPool pool{Device{}};
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{256}, std::size_t{257}, std::size_t{4096}, std::size_t{4097},
                                   std::size_t{8192}, std::size_t{8193}, std::size_t{1000000}, (std::size_t{1} << 24) + 1}) {
@@ -71,7 +71,7 @@ TEST_CASE("size classes waste at most an eighth, and a block serves its class on
   }
 }
 
-TEST_CASE("memory that there is not gives an error, and the pool goes on") {
+TEST_CASE("running out of memory is an error, and the pool stays usable") {
   const auto pool = std::make_shared<MemoryPool>(Device{});
   const PoolScope scope(pool);
   const Tensor x = zeros(Shape{100}, DType::Float32);
@@ -83,7 +83,7 @@ TEST_CASE("memory that there is not gives an error, and the pool goes on") {
   CHECK(zeros(Shape{100}, DType::Float32).numel() == 100);
 }
 
-TEST_CASE("pool scopes are apart from each other and from other threads") {
+TEST_CASE("pool scopes are independent of each other and of other threads") {
   const auto outer = std::make_shared<MemoryPool>(Device{}), inner = std::make_shared<MemoryPool>(Device{});
   const std::shared_ptr<MemoryPool> shared = current_pool(Device{});
   Tensor outlives;
@@ -102,7 +102,7 @@ TEST_CASE("pool scopes are apart from each other and from other threads") {
     CHECK(current_pool(Device{}) == outer);
   }
   CHECK(current_pool(Device{}) == shared);
-  outlives = {};  // goes back to where it came from
+  outlives = {};  // is released to its own pool
   CHECK(inner->statistics().used_bytes == 0);
 }
 
@@ -117,7 +117,7 @@ TEST_CASE("a pool serves several threads") {
       blocks.emplace_back(data, bytes);
       if (i % 3 == 0) continue;
       const auto [oldest, size] = blocks[i % blocks.size()];
-      REQUIRE(std::all_of(oldest, oldest + size, [&](unsigned char c) { return c == mark; }));  // nobody else has this block
+      REQUIRE(std::all_of(oldest, oldest + size, [&](unsigned char c) { return c == mark; }));  // no other thread uses this block
       pool.release(oldest);
       blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i % blocks.size()));
     }

@@ -1,4 +1,4 @@
-// Random numbers without a state.
+// Stateless random numbers.
 #include "engine/random.h"
 
 #include <doctest/doctest.h>
@@ -20,14 +20,14 @@ std::vector<std::uint64_t> permutation(RandomKey key, std::uint64_t n) {
 
 }  // namespace
 
-// Vectors of the Random123 distribution: the counter is (block, site, step), the key the seed, low words first.
-TEST_CASE("philox gives the known answers") {
+// Test vectors of the Random123 distribution: the counter is (block, site, step), the key is the seed, low words first.
+TEST_CASE("philox reproduces the known answers") {
   CHECK(philox({0, 0, 0}, 0) == RandomWords{{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}});
   CHECK(philox({UINT64_MAX, UINT32_MAX, UINT32_MAX}, UINT64_MAX) == RandomWords{{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}});
   CHECK(philox({0x299f31d0a4093822, 0x13198a2e, 0x03707344}, 0x85a308d3243f6a88) == RandomWords{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}});
 }
 
-TEST_CASE("elements are the words of the blocks in order") {
+TEST_CASE("elements are the words of consecutive blocks") {
   const RandomKey key{7, 8, 9};
   for (std::uint64_t element : {std::uint64_t{0}, std::uint64_t{5}, std::uint64_t{1} << 40})
     CHECK(random_word(key, element) == philox(key, element / 4)[element % 4]);
@@ -75,7 +75,7 @@ TEST_CASE("normal numbers are normal") {
   CHECK(std::abs(moments[4] - 3) < 5 * std::sqrt(96.0 / n));
 }
 
-TEST_CASE("seed, site and step each give another stream") {
+TEST_CASE("seed, site and step each select a different stream") {
   std::set<std::uint32_t> firsts;
   for (const RandomKey& key : {RandomKey{1, 2, 3}, RandomKey{2, 2, 3}, RandomKey{1, 3, 3}, RandomKey{1, 2, 4}, RandomKey{1ull << 32 | 1, 2, 3}})
     firsts.insert(philox(key, 0)[0]);
@@ -85,7 +85,7 @@ TEST_CASE("seed, site and step each give another stream") {
   CHECK(site_of("foobar") == 0xbf9cf968u);
 }
 
-TEST_CASE("a permutation has each element once") {
+TEST_CASE("a permutation contains each element exactly once") {
   std::vector<std::uint64_t> sizes{255, 256, 257, 1000, 1023, 1024, 1025, 65537};
   for (std::uint64_t n = 1; n <= 40; ++n) sizes.push_back(n);
   for (const std::uint64_t n : sizes) {
@@ -102,7 +102,7 @@ TEST_CASE("a permutation has each element once") {
   CHECK_THROWS_AS(random_permutation({}, 0, 0), ValueError);
 }
 
-TEST_CASE("permutations are many and none is preferred") {
+TEST_CASE("permutations are uniformly distributed") {
   CHECK(permutation({1, 1, 1}, 1000) != permutation({1, 1, 2}, 1000));
   std::uint64_t fixed = 0;
   for (std::uint64_t i = 0; i < 10000; ++i) fixed += random_permutation({3, 4, 5}, 10000, i) == i ? 1 : 0;
@@ -111,7 +111,7 @@ TEST_CASE("permutations are many and none is preferred") {
   std::map<std::vector<std::uint64_t>, int> counts;
   for (std::uint32_t step = 0; step < draws; ++step) ++counts[permutation({3, 4, step}, 4)];
   CHECK(counts.size() == 24);
-  for (const auto& [order, count] : counts) CHECK(std::abs(count - draws / 24) < 200);  // six deviations
+  for (const auto& [order, count] : counts) CHECK(std::abs(count - draws / 24) < 200);  // six standard deviations
 }
 
 }  // namespace mblm::testing

@@ -1,4 +1,4 @@
-// Safetensors files: round trips, and files that somebody damaged or made up.
+// Safetensors files: round trips, and damaged or malicious files.
 #include "engine/io/safetensors.h"
 
 #include <doctest/doctest.h>
@@ -18,12 +18,12 @@ std::string little_endian(std::uint64_t value) {
   return bytes;
 }
 
-// A file with that header and so many bytes of elements.
+// A file with the given header and `data_bytes` bytes of elements.
 std::string file_with(const std::string& header, std::size_t data_bytes = 0) {
   return little_endian(header.size()) + header + std::string(data_bytes, '\1');
 }
 
-// Reads all that is in a file.
+// Reads all tensors of a file.
 void read_all(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   for (const std::string& name : file.names()) {
@@ -33,7 +33,7 @@ void read_all(const std::filesystem::path& path) {
   }
 }
 
-// The message without the path that it begins with.
+// The error message for the content, without the path at its start.
 std::string refusal(const TemporaryFolder& folder, const std::string& content) {
   const std::filesystem::path path = folder / "bad.safetensors";
   write_file(path, content);
@@ -56,7 +56,7 @@ std::string small_file(const TemporaryFolder& folder) {
 
 }  // namespace
 
-TEST_CASE("what is written is read") {
+TEST_CASE("round trip of a safetensors file") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file.safetensors";
   const std::map<std::string, std::string> metadata{{"format", "pt"}, {"quotes \" and \xc3\xa9", "line\nbreak"}};
@@ -86,7 +86,7 @@ TEST_CASE("what is written is read") {
   CHECK(error_text<FileError>([&] { (void)file.tensor("y"); }) == path.string() + ": there is no tensor y");
 }
 
-TEST_CASE("tensors are views of the file, and copies where they would be misaligned") {
+TEST_CASE("tensors are views of the file, or copies if misaligned") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file.safetensors";
   write_safetensors(path, {{"byte", from_values<std::uint8_t>(Shape{1}, {1})}, {"float", from_values<float>(Shape{2}, {2, 3})}});
@@ -103,7 +103,7 @@ TEST_CASE("tensors are views of the file, and copies where they would be misalig
   CHECK(values.host_data<float>()[1] == 3);
 }
 
-TEST_CASE("the format is that of the reference implementation") {
+TEST_CASE("the written format matches the reference implementation") {
   const TemporaryFolder folder;
   const std::string content = small_file(folder);
   const std::string header =
@@ -116,7 +116,7 @@ TEST_CASE("the format is that of the reference implementation") {
   CHECK(SafetensorsFile(folder / "empty").names().empty());
 }
 
-TEST_CASE("other writers' headers are read") {
+TEST_CASE("headers of other writers are read") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "other.safetensors";
   // White space, another order of keys and of tensors, BOOL, empty ranges between others, escapes.
@@ -131,7 +131,7 @@ TEST_CASE("other writers' headers are read") {
   CHECK(file.metadata().empty());
 }
 
-TEST_CASE("a file that is cut anywhere is refused") {
+TEST_CASE("truncated safetensors files are rejected") {
   const TemporaryFolder folder;
   const std::string content = small_file(folder);
   REQUIRE(refusal(folder, content) == "no error");
@@ -142,7 +142,7 @@ TEST_CASE("a file that is cut anywhere is refused") {
   CHECK(refusal(folder, content + "x") == "expected 19 bytes of elements after the header, found 20");
 }
 
-TEST_CASE("lengths of the header that cannot be") {
+TEST_CASE("invalid header lengths are rejected") {
   const TemporaryFolder folder;
   const std::string rest(100, ' ');
   CHECK(refusal(folder, "") == "expected a safetensors file, found only 0 bytes");
@@ -158,7 +158,7 @@ TEST_CASE("lengths of the header that cannot be") {
   CHECK(refusal(folder, file_with("\xef\xbb\xbf{}")).starts_with("expected a header that begins with {"));
 }
 
-TEST_CASE("headers of another form") {
+TEST_CASE("malformed headers are rejected") {
   const TemporaryFolder folder;
   const auto tensor = [&](const std::string& entry, std::size_t data_bytes = 4) {
     return refusal(folder, file_with("{\"t\":" + entry + "}", data_bytes));
@@ -205,7 +205,7 @@ TEST_CASE("headers of another form") {
   CHECK(tensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0,4,8]})") == "expected two data_offsets of tensor \"t\", found more");
 }
 
-TEST_CASE("element types without tensors are refused by name") {
+TEST_CASE("unsupported element types are rejected by name") {
   const TemporaryFolder folder;
   for (const char* dtype : {"F16", "I8", "I16", "U16", "U32", "U64", "F8_E4M3", "f32", "", "F32 ", "\\n"}) {
     const std::string header = concat_text(R"({"t":{"dtype":")", dtype, R"(","shape":[2],"data_offsets":[0,4]}})");
@@ -214,7 +214,7 @@ TEST_CASE("element types without tensors are refused by name") {
   }
 }
 
-TEST_CASE("shapes and ranges that do not fit") {
+TEST_CASE("shapes and ranges that do not match are rejected") {
   const TemporaryFolder folder;
   const auto one = [&](const std::string& shape, const std::string& offsets, std::size_t data_bytes = 8) {
     return refusal(folder, file_with(concat_text(R"({"t":{"dtype":"F32","shape":[)", shape, R"(],"data_offsets":[)", offsets, "]}}"), data_bytes));
@@ -246,14 +246,14 @@ TEST_CASE("shapes and ranges that do not fit") {
   CHECK(two("0,4", "3,7") == "expected tensor \"b\" to begin at byte 4, the end of the previous tensor, found an overlap: it begins at byte 3");
 }
 
-TEST_CASE("names that are long or strange make short messages of one line") {
+TEST_CASE("long names and control characters give short messages of one line") {
   const TemporaryFolder folder;
   const std::string name(1'000'000, 'n');
   CHECK(refusal(folder, file_with("{\"" + name + "\":1}")) == "expected an object for \"" + std::string(100, 'n') + "...\", found a number");
   CHECK(refusal(folder, file_with(R"({"a\n\u001b[2Jb":1})")) == "expected an object for \"a??[2Jb\", found a number");
 }
 
-TEST_CASE("files with random damage are read or refused") {
+TEST_CASE("randomly damaged safetensors files are read or rejected") {
   const TemporaryFolder folder;
   const std::string content = small_file(folder);
   std::mt19937_64 random(1);
@@ -269,7 +269,7 @@ TEST_CASE("files with random damage are read or refused") {
   }
 }
 
-TEST_CASE("what the format cannot hold is not written") {
+TEST_CASE("tensors that the format cannot store are not written") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file.safetensors";
   write_file(path, "old");

@@ -35,11 +35,11 @@ TEST_CASE("shapes print as tuples") {
   CHECK(concat_text(Shape{}) == "()");
 }
 
-TEST_CASE("shapes refuse what cannot be") {
+TEST_CASE("invalid shapes and axes are rejected") {
   constexpr std::int64_t large = std::int64_t{1} << 32;
   CHECK(error_text<ShapeError>([] { Shape{2, -1}; }) == "shape: expected sizes of 0 or more, got -1");
   CHECK(error_text<ShapeError>([] { Shape{large, large}; }) == "shape: (4294967296, 4294967296) has more than 2^63 elements");
-  CHECK_THROWS_AS((Shape{large, large, 0}), ShapeError);  // its number of rows would overflow
+  CHECK_THROWS_AS((Shape{large, large, 0}), ShapeError);  // the number of rows would overflow
   CHECK_THROWS_AS((Shape{0, large, large}), ShapeError);
   CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}), ShapeError);
   CHECK(Shape{large, large / 4}.numel() == std::int64_t{1} << 62);
@@ -51,7 +51,7 @@ TEST_CASE("shapes refuse what cannot be") {
   CHECK_THROWS_AS(Shape{}.without_first(), ShapeError);
 }
 
-TEST_CASE("tensors hold what they are given") {
+TEST_CASE("tensors hold the given values") {
   const std::vector<float> values{1, 2, 3, 4, 5, 6};
   const Tensor x = from_values<float>(Shape{2, 3}, values);
   CHECK(x.to_vector<float>() == values);
@@ -66,7 +66,7 @@ TEST_CASE("tensors hold what they are given") {
   CHECK(empty(Shape{0, 3}, DType::Float32).to_vector<float>().empty());
 }
 
-TEST_CASE("tensors refuse other element types and sizes") {
+TEST_CASE("tensors reject other element types and sizes") {
   const Tensor x = zeros(Shape{2, 3}, DType::Float32);
   CHECK(error_text<DTypeError>([&] { (void)x.host_data<double>(); }) == "tensor: expected float64 elements, got float32");
   CHECK_THROWS_AS(x.to_vector<std::int64_t>(), DTypeError);
@@ -125,7 +125,7 @@ TEST_CASE("a view keeps the elements alive") {
   CHECK(watch.expired());
 }
 
-TEST_CASE("bfloat16 rounds to nearest even and keeps what is not finite") {
+TEST_CASE("bfloat16 rounds to nearest even and preserves infinity and NaN") {
   const auto rounded = [](float value) { return static_cast<float>(bfloat16(value)); };
   CHECK(rounded(1.0f) == 1.0f);
   CHECK(rounded(1.0f + 0x1p-8f) == 1.0f);                // halfway, to the even side

@@ -1,4 +1,4 @@
-// Ops on float64 tensors of the CPU that are as small as can be, to test the engine with.
+// Minimal ops on float64 CPU tensors for tests of the engine.
 #pragma once
 
 #include <vector>
@@ -18,7 +18,7 @@ Tensor combine(const Tensor& a, const Tensor& b, F f) {
   return y;
 }
 
-// y = a + b. Hands one gradient to two inputs.
+// y = a + b. Returns the same gradient for both inputs.
 inline Tensor tiny_add(const Tensor& a, const Tensor& b) {
   return record("tiny_add", {a, b}, combine(a, b, [](double u, double v) { return u + v; }), [](const Tensor& dy) -> std::vector<Tensor> {
     return {dy, dy};
@@ -33,7 +33,7 @@ inline Tensor tiny_multiply(const Tensor& a, const Tensor& b) {
   });
 }
 
-// y = weight x elementwise, the weight's gradient going to its slot.
+// y = weight x, elementwise. The gradient of the weight goes to its slot.
 inline Tensor tiny_weigh(const Tensor& x, const Tensor& weight) {
   const auto times = [](const Tensor& u, const Tensor& v) { return combine(u, v, [](double p, double q) { return p * q; }); };
   return record("tiny_weigh", {x, weight}, times(x, weight), [times, x = x.detach(), weight](const Tensor& dy) -> std::vector<Tensor> {

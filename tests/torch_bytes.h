@@ -1,4 +1,4 @@
-// Checkpoints of PyTorch made by hand, byte by byte: what other programs, or hostile people, may have written.
+// PyTorch checkpoints built byte by byte, as other programs or attackers may write them.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace mblm::testing {
 
-// The number as so many bytes, the lowest first.
+// The number as `bytes` little-endian bytes.
 inline std::string little_endian(std::uint64_t value, std::size_t bytes) {
   std::string out;
   for (std::size_t i = 0; i < bytes; ++i) out += static_cast<char>(i < 8 ? value >> (8 * i) : 0);
@@ -26,7 +26,7 @@ inline std::string pickle_integers(const std::vector<std::int64_t>& values) {
 }
 inline std::string pickle_file(const std::string& value) { return "\x80\x02" + value + "."; }
 
-// A tensor as torch.save describes it, each part being free.
+// A tensor as torch.save describes it, with all parts variable.
 struct TensorBytes {
   std::string storage = "FloatStorage", key = "0";
   std::int64_t elements = 4, offset = 0;
@@ -41,7 +41,7 @@ struct TensorBytes {
   }
 };
 
-// {"MODEL": {"x": the tensor}}
+// The pickle of {"MODEL": {"x": tensor}}.
 inline std::string pickle_of(const TensorBytes& tensor) {
   return pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + tensor.pickle() + "ss");
 }
@@ -52,7 +52,7 @@ struct ZipEntry {
   int flags = 0;
 };
 
-// A zip file without checksums, which nobody compares.
+// A zip file without checksums, which readers ignore.
 inline std::string zip_bytes(const std::vector<ZipEntry>& entries) {
   std::string out, directory;
   for (const ZipEntry& entry : entries) {
@@ -68,7 +68,7 @@ inline std::string zip_bytes(const std::vector<ZipEntry>& entries) {
          little_endian(0, 2);
 }
 
-// The file that torch.load would read: a pickle, and storages data/0, data/1, ...
+// A file in the form that torch.load reads: a pickle and the storages data/0, data/1, ...
 inline std::string torch_bytes(const std::string& pickle, const std::vector<std::string>& storages) {
   std::vector<ZipEntry> entries{{"archive/data.pkl", pickle}};
   for (const std::string& storage : storages) entries.push_back({"archive/data/" + std::to_string(entries.size() - 1), storage});

@@ -1,4 +1,4 @@
-// Checkpoints of PyTorch: those of the Python package, what is written, and files that somebody damaged or made up.
+// PyTorch checkpoints: files of the Python package, round trips, and damaged or malicious files.
 #include "engine/io/torch_file.h"
 
 #include <doctest/doctest.h>
@@ -28,7 +28,7 @@ std::string bytes_of(const std::vector<T>& values) {
   return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-// All tensors of a file, read.
+// Reads all tensors of a file.
 std::vector<NamedTensor> read_all(const std::filesystem::path& path) {
   const TorchFile file(path);
   std::vector<NamedTensor> tensors;
@@ -39,7 +39,7 @@ std::vector<NamedTensor> read_all(const std::filesystem::path& path) {
   return tensors;
 }
 
-// The message for a file that is refused, without the path that it begins with.
+// The error message for the content, without the path at its start.
 std::string refusal(const TemporaryFolder& folder, const std::string& content) {
   const std::filesystem::path path = folder / "bad.pth";
   write_file(path, content);
@@ -54,7 +54,7 @@ std::string refusal(const TemporaryFolder& folder, const std::string& content) {
   return message.substr(path.string().size() + 2);
 }
 
-// Of a file with one tensor called x.
+// Writes a file with one tensor called x and reads the tensor.
 Tensor read_one(const TemporaryFolder& folder, const TensorBytes& tensor, const std::string& storage) {
   write_file(folder / "one.pth", torch_bytes(pickle_of(tensor), {storage}));
   const std::vector<NamedTensor> all = read_all(folder / "one.pth");
@@ -65,7 +65,7 @@ Tensor read_one(const TemporaryFolder& folder, const TensorBytes& tensor, const 
 
 }  // namespace
 
-TEST_CASE("checkpoints of the package have the tensors of the golden cases") {
+TEST_CASE("checkpoints of the package contain the tensors of the golden cases") {
   for (const std::string& name : packages) {
     for (const char* version : {"0.4.1", "0.4.2"}) {
       CAPTURE(name);
@@ -88,7 +88,7 @@ TEST_CASE("checkpoints of the package have the tensors of the golden cases") {
   }
 }
 
-TEST_CASE("what is written is read") {
+TEST_CASE("round trip of a PyTorch checkpoint") {
   const TemporaryFolder folder;
   const std::vector<NamedTensor> tensors{{"z", from_values<float>(Shape{2, 3}, {1, 2, 3, 4, 5, 6})},
                                          {"a.b", from_values<double>(Shape{}, {0.5})},
@@ -113,7 +113,7 @@ TEST_CASE("what is written is read") {
   }
 }
 
-TEST_CASE("records with 64-bit sizes and places") {
+TEST_CASE("records with 64-bit sizes and offsets") {
   const TemporaryFolder folder;
   const std::vector<std::string> contents{"first", std::string(1000, 'x'), "last"};
   for (const std::uint64_t from : {std::uint64_t{0}, std::uint64_t{100}, std::uint64_t{0xffffffff}}) {
@@ -135,7 +135,7 @@ TEST_CASE("records with 64-bit sizes and places") {
   }
 }
 
-TEST_CASE("tensors are views of the file where they can be") {
+TEST_CASE("tensors that need no conversion are views of the file") {
   const TemporaryFolder folder;
   write_torch_file(folder / "file.pth", {{"MODEL", std::vector<NamedTensor>{{"x", from_values<float>(Shape{2}, {1, 2})}}}});
   const TorchFile file(folder / "file.pth");
@@ -161,7 +161,7 @@ TEST_CASE("element types") {
   CHECK(bytes_of(read_one(folder, brain, bytes_of<std::uint16_t>({0x3fc0, 1, 2, 3}))) == bytes_of<std::uint16_t>({0x3fc0, 1, 2, 3}));
 }
 
-TEST_CASE("float16 becomes float32 exactly") {
+TEST_CASE("float16 is converted to float32 exactly") {
   const TemporaryFolder folder;
   const TensorBytes tensor{.storage = "HalfStorage", .elements = 8, .sizes = {8}, .strides = {1}};
   const std::vector<float> values =
@@ -194,14 +194,14 @@ TEST_CASE("views of a storage: transposed, sliced, repeated, shared") {
   CHECK(shared[1].tensor.to_vector<float>() == std::vector<float>{8, 9, 10, 11});
 }
 
-TEST_CASE("parameters stand for their tensors") {
+TEST_CASE("a parameter is read as its tensor") {
   const TemporaryFolder folder;
   const std::string parameter = pickle_global("torch._utils", "_rebuild_parameter") + pickle_tuple(TensorBytes{}.pickle() + "\x88" + "N") + "R";
   write_file(folder / "file.pth", torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + parameter + "ss"), {std::string(16, '\0')}));
   CHECK(read_all(folder / "file.pth").at(0).tensor.shape() == Shape{2, 2});
 }
 
-TEST_CASE("a file of the package that is cut anywhere is refused") {
+TEST_CASE("truncated files of the package are rejected") {
   const TemporaryFolder folder;
   for (const std::string& name : packages) {
     const std::string whole = read_file(golden / name / "weights_0.4.2.pth");
@@ -214,7 +214,7 @@ TEST_CASE("a file of the package that is cut anywhere is refused") {
   }
 }
 
-TEST_CASE("a pickle that asks for more than tensors is refused") {
+TEST_CASE("a pickle that calls other functions is rejected and executes nothing") {
   const TemporaryFolder folder;
   const std::filesystem::path trace = folder / "trace";
   const std::string call = pickle_global("os", "system") + pickle_tuple(pickle_text("touch " + trace.string())) + "R";
@@ -224,7 +224,7 @@ TEST_CASE("a pickle that asks for more than tensors is refused") {
   CHECK_FALSE(std::filesystem::exists(trace));
 }
 
-TEST_CASE("storages and shapes that cannot be") {
+TEST_CASE("invalid storages and shapes are rejected") {
   const TemporaryFolder folder;
   const auto message = [&](const TensorBytes& tensor) {
     const std::string text = refusal(folder, torch_bytes(pickle_of(tensor), {std::string(16, '\1')}));
@@ -258,7 +258,7 @@ TEST_CASE("storages and shapes that cannot be") {
   CHECK(refusal(folder, torch_bytes(pickle_of(smuggled), {std::string(16, '\1')})) != "no error");
 }
 
-TEST_CASE("descriptions of another form") {
+TEST_CASE("malformed descriptions of tensors are rejected") {
   const TemporaryFolder folder;
   const auto message = [&](const std::string& value) {
     return refusal(folder, torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + value + "ss"), {std::string(16, '\1')}));
@@ -281,7 +281,7 @@ TEST_CASE("descriptions of another form") {
         "expected unique tensor names, found duplicate name \"x\"");
 }
 
-TEST_CASE("zip files of another form") {
+TEST_CASE("malformed zip files are rejected") {
   const TemporaryFolder folder;
   const std::string pickle = pickle_of(TensorBytes{}), storage(16, '\1');
   const auto message = [&](const std::vector<ZipEntry>& entries) { return refusal(folder, zip_bytes(entries)); };
@@ -299,7 +299,7 @@ TEST_CASE("zip files of another form") {
   CHECK(message({}) == "expected a zip file with a record data.pkl, as torch.save writes it, found no such record");
   CHECK(message({{"data.pkl", pickle}}) == "expected a zip file with a record data.pkl, as torch.save writes it, found no such record");
   CHECK(refusal(folder, "\x80\x02}.").starts_with("expected a complete zip file"));
-  const std::string legacy("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q", 25);  // as torch.save wrote before version 1.6
+  const std::string legacy("\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q", 25);  // the format of torch.save before version 1.6
   CHECK(refusal(folder, legacy).starts_with("expected a zip file, as torch.save writes it since PyTorch 1.6, found the older format"));
   CHECK(refusal(folder, legacy.substr(0, 14)).starts_with("expected a complete zip file"));
   CHECK(refusal(folder, "").starts_with("expected a complete zip file"));
@@ -309,7 +309,7 @@ TEST_CASE("zip files of another form") {
   CHECK(refusal(folder, beyond).starts_with("expected records within the zip file, found 1048576 bytes of \"a/data/0\" at byte "));
 }
 
-TEST_CASE("checkpoints with random damage are read or refused") {
+TEST_CASE("randomly damaged checkpoints are read or rejected") {
   const TemporaryFolder folder;
   const std::string small = torch_bytes(pickle_of(TensorBytes{}), {std::string(16, '\1')});
   std::mt19937_64 random(1);
@@ -321,7 +321,7 @@ TEST_CASE("checkpoints with random damage are read or refused") {
   }
 }
 
-TEST_CASE("what the file cannot hold is not written") {
+TEST_CASE("tensors that the format cannot store are not written") {
   const TemporaryFolder folder;
   const std::filesystem::path path = folder / "file.pth";
   write_file(path, "old");
