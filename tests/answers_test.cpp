@@ -1,4 +1,4 @@
-// Answers to questions: which of them a model gives right, without generating any.
+// Evaluation of answers to questions, without generation.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ std::unique_ptr<Dataset> open_questions(const TemporaryFolder& folder, const std
                      .pad_token_id = 200});
 }
 
-// Two stages, so that what a byte is predicted from is not simply the output at the byte before it.
+// Has two stages, so that the output that predicts a byte is not simply the output at the previous byte.
 ModelConfig small_model() {
   auto block = std::make_shared<TransformerConfig>();
   block->attn_head_dims = 8;
@@ -49,7 +49,7 @@ void train(Model& model, const Dataset& dataset, std::int64_t steps) {
   }
 }
 
-// Each question is of a kind of its own.
+// Gives each question its own kind.
 struct OneByOne : Dataset {
   const Dataset& all;
   explicit OneByOne(const Dataset& dataset) : all(dataset) {}
@@ -62,7 +62,7 @@ struct OneByOne : Dataset {
   }
 };
 
-// What the model really writes after the start of the answer, compared with the answer: up to the end token where there is one.
+// Whether the model generates the answer after its start, up to the end token if there is one.
 bool generates_answer(const Model& model, const Clevr& data, std::int64_t index) {
   const Clevr::Sample parts = data.sample(index);
   std::vector<std::int64_t> prompt = parts.question, truth = parts.answer;
@@ -78,7 +78,7 @@ bool generates_answer(const Model& model, const Clevr& data, std::int64_t index)
   return generate(model, prompt, std::ssize(truth) + 5, options) == truth;
 }
 
-// Two sequences of 8 times the same id, with answers of two ids from `first` on, and from the id after it.
+// Two sequences of 8 equal ids. The answers have two ids and start at `first` and `first` + 1.
 struct Constant : Dataset {
   std::int64_t id, first;
   Constant(std::int64_t each, std::int64_t start) : id(each), first(start) {}
@@ -93,7 +93,7 @@ struct Constant : Dataset {
 
 }  // namespace
 
-TEST_CASE("an answer counts as right exactly when greedy generation gives it") {
+TEST_CASE("an answer counts as correct if and only if greedy generation produces it") {
   for (const std::string tokens : {"", "eom_token_id: 129\nsom_text_token_id: 130\nsom_image_token_id: 131\n", "eom_token_id: 129\n"}) {
     CAPTURE(tokens);
     const TemporaryFolder folder;
@@ -127,7 +127,7 @@ TEST_CASE("an answer counts as right exactly when greedy generation gives it") {
   }
 }
 
-TEST_CASE("of equal logits the lowest id is the answer") {
+TEST_CASE("the lowest id wins among equal logits") {
   Model model(small_model());
   model.allocate();
   const auto set_all = [&](float value) {
@@ -141,7 +141,7 @@ TEST_CASE("of equal logits the lowest id is the answer") {
   CHECK(evaluate(model, Constant(0, 3), {}).all_answers().correct == 0);
 }
 
-TEST_CASE("data without answers has none, and a place outside the sequence is an error") {
+TEST_CASE("data without answers has no scores, and an answer outside the sequence is an error") {
   const TemporaryFolder folder;
   folder.write("text", std::string(2000, 'x'));
   Model model(small_model());

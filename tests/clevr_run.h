@@ -1,4 +1,4 @@
-// CLEVR's files in the smallest form, and a configuration that trains on them.
+// Minimal CLEVR files and a config that trains on them.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace mblm::testing {
 
-inline constexpr std::int64_t clevr_questions = 40;  // 8 of each kind but query_attribute, which has 16, and compare_integer, which has none
+inline constexpr std::int64_t clevr_questions = 40;  // 16 of kind query_attribute, none of kind compare_integer, 8 of each other kind
 
-// Writes questions whose answers are of several lengths and kinds, over images of one pixel, of the splits train and val.
+// Writes the splits train and val: images of one pixel, and questions with answers of different lengths and kinds.
 void write_clevr(const TemporaryFolder& folder, const std::string& name);
 
-// A run of tiny_model on them that takes a moment: writes data/ and config.yaml, and gives the configuration's path.
+// Prepares a short run of tiny_model: writes data/ and config.yaml and returns the path of the config.
 std::string prepare_clevr_run(const TemporaryFolder& folder);
 
 }  // namespace mblm::testing

@@ -1,4 +1,4 @@
-// The data set clevr: arguments, questions, images as bytes, samples.
+// The data set clevr: arguments, questions, image bytes and samples.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ std::string questions(const std::vector<std::string>& entries) {
   return R"({"info": {"questions": [{"question": "not this"}]}, "questions": [)" + list + R"(], "after": {"question": "nor this"}})";
 }
 
-// A data set of the given questions, whose image a.png has two pixels.
+// A data set with the given questions and an image a.png of two pixels.
 struct Folder : TemporaryFolder {
   explicit Folder(const std::vector<std::string>& entries) {
     for (const std::string split : {"train", "val"}) {
@@ -39,7 +39,7 @@ struct Folder : TemporaryFolder {
     return {.path = path(), .arguments = std::make_shared<const std::string>(arguments), .length = 20, .num_tokens = 512, .pad_token_id = 511};
   }
   std::unique_ptr<Dataset> open(const DatasetRequest& request) const { return DatasetRegistry().make("clevr", request); }
-  // The message of E, which opening it or reading sample 0 throws.
+  // Returns the message of the E thrown by opening the data set or reading sample 0.
   template <class E>
   std::string error(const DatasetRequest& request) const {
     return message_of<E>([&] { read_batch(*open(request), {0, 0, 1}); });
@@ -68,7 +68,7 @@ std::vector<int> reds_of(const Image& image) {
 
 }  // namespace
 
-TEST_CASE("clevr: wrong arguments are named") {
+TEST_CASE("clevr: invalid arguments are reported") {
   CHECK(arguments_error("") == "data set clevr: io.dataset_args.target_mode: expected qiqa or a, the field is missing");
   CHECK(arguments_error("target_mode: b\nqiqa_loss_mask: [1, 1, 1, 1]") == "data set clevr: io.dataset_args.target_mode: expected qiqa or a, got \"b\"");
   CHECK(arguments_error("target_mode: a\nqiqa_loss_mask: [1, 1, 1]") == "data set clevr: io.dataset_args.qiqa_loss_mask: expected 4 weights, got 3");
@@ -81,7 +81,7 @@ TEST_CASE("clevr: wrong arguments are named") {
   CHECK(arguments_error(plain + "eom_token_id: null") == "(nothing was thrown)");
 }
 
-TEST_CASE("clevr: a sample is question, image, question, answer, padding") {
+TEST_CASE("clevr: a sample consists of question, image, question, answer and padding") {
   const Folder folder({entry("Q?", "yes"), entry("Ok?", "10")});
   const auto simple = folder.open(folder.request());
   CHECK(simple->size(0) == 2);
@@ -104,7 +104,7 @@ TEST_CASE("clevr: a sample is question, image, question, answer, padding") {
   CHECK(marked.loss_mask.to_vector<float>() == weights);
 }
 
-TEST_CASE("clevr: workers share the questions of training, not those of validation") {
+TEST_CASE("clevr: workers divide the training split, not the validation split") {
   const Folder folder({entry("0", "no"), entry("1", "no"), entry("2", "no"), entry("3", "no"), entry("4", "no")});
   DatasetRequest request = folder.request();
   request.worker = 1;
@@ -123,7 +123,7 @@ TEST_CASE("clevr: workers share the questions of training, not those of validati
   CHECK(folder.error<FileError>(request) == folder.questions_file() + ": expected at least one question for each of 6 workers, found 5");
 }
 
-TEST_CASE("clevr: a sample that does not fit is found when the data is opened") {
+TEST_CASE("clevr: a sample that is too long is an error when the data is opened") {
   const Folder folder({entry("Q?", "yes"), entry("Longer?", "yes")});
   DatasetRequest request = folder.request();
   request.length = 22;
@@ -135,7 +135,7 @@ TEST_CASE("clevr: a sample that does not fit is found when the data is opened") 
   CHECK(folder.error<ValueError>(request) == folder.questions_file() + ": question 1: expected ids below num_tokens 114, found 114");
 }
 
-TEST_CASE("clevr: images that will not do are named") {
+TEST_CASE("clevr: invalid images are reported") {
   const Folder folder({entry("Q?", "yes")});
   const auto error = [&] { return folder.error<Error>(folder.request()); };
   folder.write("images/train/a.png", "text");
@@ -153,7 +153,7 @@ TEST_CASE("clevr: images that will not do are named") {
         folder.image_file() + ": shift_channels_start: expected at most 250 for 6 values per channel, got 251");
 }
 
-TEST_CASE("clevr: questions that will not do are named") {
+TEST_CASE("clevr: invalid questions are reported") {
   const Folder folder({entry("Q?", "yes")});
   const std::string file = folder.questions_file(), good = questions({entry("Q?", "yes"), entry("R?", "no")});
   const auto error = [&](const std::string& content) {
@@ -182,7 +182,7 @@ TEST_CASE("clevr: questions that will not do are named") {
         strange.questions_file() + ": question 1: expected a CLEVR answer (answer_categorical), found maybe");
 }
 
-TEST_CASE("clevr: questions keep their texts, image and last function") {
+TEST_CASE("clevr: questions have their texts, image and last function") {
   const Folder folder({entry(R"(Gr\u00fc\u00df \"dich\"?)", "yes", "equal_size"), entry("", "no", "count", "b.png"), entry("Q?", "3", "count")});
   const ClevrQuestions all(folder.questions_file());
   REQUIRE(all.size() == 3);
@@ -217,7 +217,7 @@ TEST_CASE("clevr: kinds of questions and answers") {
   for (const char* answer : {"", "11", "x", "Yes", "A"}) CHECK(clevr_answer_category(answer) == '\0');
 }
 
-TEST_CASE("clevr: bins have the mean of their borders, shifted values follow each other") {
+TEST_CASE("clevr: binned values are the means of the bin borders, shifted values are consecutive") {
   Image image = image_of({0, 63, 64, 127, 128, 254, 255});  // borders 0, 63.75, 127.5, 191.25, 255
   put_into_bins(image, 4);
   CHECK(reds_of(image) == std::vector<int>{31, 31, 95, 95, 159, 223, 223});
@@ -234,7 +234,7 @@ TEST_CASE("clevr: bins have the mean of their borders, shifted values follow eac
   CHECK(reds_of(same) == std::vector<int>{127, 127, 127, 127});
 }
 
-TEST_CASE("clevr: zero counts as not set, and half a pair too") {
+TEST_CASE("clevr: zero means not set, and an incomplete pair has no effect") {
   const Folder folder({entry("", "")});
   const std::vector<std::int64_t> expected = ids_of(*folder.open(folder.request()), 0);
   for (const char* more : {"crop_h_perc: 0\ncrop_w_perc: 0.5", "crop_w_perc: 0.5", "resize_to_w: 7", "resize_to_w: 0\nresize_to_h: 3", "downsample_channels: 0",

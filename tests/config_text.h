@@ -1,4 +1,4 @@
-// A small configuration for tests to change.
+// A small config for tests to modify.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -10,7 +10,7 @@
 
 namespace mblm::testing {
 
-// Two stages, all required sections, one field per line.
+// A config with two stages and all required sections, one field per line.
 inline const std::string small_config =
     "params:\n"                               // 1
     "  input_seq_len: 32\n"                   // 2
@@ -52,7 +52,7 @@ inline RunConfig parsed(const std::string& yaml, const Overrides& overrides = {}
   return parse_run_config(yaml, "c.yaml", BlockRegistry(), overrides);
 }
 
-// The error of small_config with `from` replaced by `to`, without the `c.yaml:`.
+// The error message of small_config with `from` replaced by `to`, without the prefix `c.yaml:`.
 inline std::string error_with(const std::string& from, const std::string& to) {
   const std::string text = error_text<ConfigError>([&] { parsed(with(from, to)); });
   return text.starts_with("c.yaml:") ? text.substr(7) : text;

@@ -1,4 +1,4 @@
-// A stage block and a data set of an embedding program (examples/lstm_block.h), used like the built-in ones.
+// A custom stage block and data set (examples/lstm_block.h), used like the built-in ones.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -56,7 +56,7 @@ Tensor some_ids(std::int64_t batch, std::int64_t length) {
   return from_values(Shape{batch, length}, ids);
 }
 
-// Rising runs of numbers: the number after x is x + step, modulo 30. `step` is an argument of the data set.
+// Arithmetic sequences: the number after x is x + step, modulo 30. `step` is an argument of the data set.
 class Runs final : public Dataset {
  public:
   explicit Runs(const DatasetRequest& request) : request_(request) {
@@ -103,7 +103,7 @@ RunConfig run_config(const TemporaryFolder& folder) {
 
 }  // namespace
 
-TEST_CASE("a block of one's own from structs, by its type and by its fields is the same block") {
+TEST_CASE("a custom block from structs, by type or by fields is the same block") {
   const auto structs = make_model(from_structs(0.5));
   const Tensor ids = some_ids(2, 19);
   for (const char* global : {"{block_type: lstm, dropout: 0.5}", "{dropout: 0.5, pos_emb_type: null}"}) {
@@ -114,7 +114,7 @@ TEST_CASE("a block of one's own from structs, by its type and by its fields is t
   CHECK(counted == static_cast<double>(structs->parameters().count()));
 }
 
-TEST_CASE("its fields are checked like those of the built-in blocks") {
+TEST_CASE("a custom block's fields are checked like built-in ones") {
   const auto error = [](const char* global) { return error_text<ConfigError>([&] { parsed(global); }); };
   CHECK(error("{dropout: 1.5}") == "m.yaml:7: block[0].dropout: expected a number in [0, 1), got 1.5");
   CHECK(error("{block_type: lstm}") == "m.yaml:7: block[0].dropout: expected a number in [0, 1), the field is missing");
@@ -124,7 +124,7 @@ TEST_CASE("its fields are checked like those of the built-in blocks") {
         "config: block[0].dropout: expected a number in [0, 1), got 2");
 }
 
-TEST_CASE("it is saved under its own names and read back") {
+TEST_CASE("a custom block is saved under its own names and loaded") {
   const TemporaryFolder folder;
   const auto model = make_model(from_structs(0.5));
   save_model(*model, folder / "model.safetensors");
@@ -138,7 +138,7 @@ TEST_CASE("it is saved under its own names and read back") {
   CHECK(error_text<ConfigError>([&] { load_model(folder / "model.safetensors", BlockRegistry()); }).find("got \"lstm\"") != std::string::npos);
 }
 
-TEST_CASE("it goes on from its state, with the same numbers as in one run") {
+TEST_CASE("a custom block continues from its state with the same numbers as in one pass") {
   const auto model = make_model(from_structs(0), DType::Float64);
   const StageBlock& block = model->hierarchy().block(0);
   const Tensor x = from_values(Shape{2, 5, 12},
@@ -152,7 +152,7 @@ TEST_CASE("it goes on from its state, with the same numbers as in one run") {
   CHECK(relative_error(to_host(parts[1]), to_host(slice_sequence(whole, 2, 5))) < 1e-14);
 }
 
-TEST_CASE("it is recomputed in chunks with the same dropout") {
+TEST_CASE("a custom block is recomputed in chunks with the same dropout") {
   const Tensor ids = some_ids(3, 20);
   const ForwardContext context{.training = true, .seed = 5, .step_scalars = make_step_scalars({}, {.micro_step = 2}), .first_sequence = 6};
   const auto numbers = [&](const std::string& chunks) {
@@ -167,7 +167,7 @@ TEST_CASE("it is recomputed in chunks with the same dropout") {
   for (std::size_t i = 0; i < whole.size(); ++i) CHECK(relative_error(chunked[i], whole[i]) < 1e-12);
 }
 
-TEST_CASE("the trainer trains it on a data set of one's own") {
+TEST_CASE("the trainer trains a custom block on a custom data set") {
   const TemporaryFolder folder;
   std::vector<std::string> told;
   TrainerOptions options;
@@ -188,7 +188,7 @@ TEST_CASE("the trainer trains it on a data set of one's own") {
   CHECK(!result.test_loss);
   CHECK(std::none_of(told.begin(), told.end(), [](const std::string& line) { return line.find("dataset_args") != std::string::npos; }));
 
-  // What the run left behind is enough to use the model, and to run it again.
+  // The files of the run are enough to use the model and to repeat the run.
   const auto best = load_model(result.folder / "checkpoints" / "best.safetensors", registry_with_lstm());
   const std::vector<std::int64_t> prompt{1, 4, 7, 10, 13, 16};
   CHECK(generate(*best, prompt, 3, {}) == generate(trainer.model(), prompt, 3, {}));
@@ -197,7 +197,7 @@ TEST_CASE("the trainer trains it on a data set of one's own") {
   CHECK(*again.io.dataset_args == "step: 3\n");
 }
 
-TEST_CASE("what is wrong in a run of one's own is told before anything is written") {
+TEST_CASE("errors of a custom run are reported before anything is written") {
   const TemporaryFolder folder;
   const auto error = [&](const std::function<void(RunConfig&)>& change) {
     RunConfig config = run_config(folder);

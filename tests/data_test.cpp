@@ -1,4 +1,4 @@
-// The data sets of plain text: what they cut, and what they say about files that will not do.
+// The plain text data sets: their sequences, and errors for invalid files.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -20,7 +20,7 @@ std::string sequence(const Dataset& dataset, std::int64_t epoch, std::int64_t in
   return std::string(ids.begin(), ids.end());
 }
 
-// All sequences of epoch 0, one after the other.
+// All sequences of epoch 0, concatenated.
 std::string all_of(const Dataset& dataset) {
   std::string text;
   for (std::int64_t i = 0; i < dataset.size(0); ++i) text += sequence(dataset, 0, i);
@@ -39,7 +39,7 @@ std::string counting(std::size_t size) {
 
 }  // namespace
 
-TEST_CASE("a stream joins the files in order of their paths' bytes") {
+TEST_CASE("a stream concatenates the files in byte order of their paths") {
   const TemporaryFolder folder;
   folder.write("b.txt", "bb");
   folder.write("a.txt", "a");
@@ -62,7 +62,7 @@ TEST_CASE("a stream joins the files in order of their paths' bytes") {
   CHECK(stream.describe(7) == (folder / "B.txt").string() + ": offset 2");
 }
 
-TEST_CASE("a stream goes through the folders below, and tells what it leaves out") {
+TEST_CASE("a stream includes subfolders and reports skipped files") {
   const TemporaryFolder folder, elsewhere;
   folder.write("b.txt", "4");
   folder.write("a/z/deep.txt", "1");
@@ -87,7 +87,7 @@ TEST_CASE("a stream goes through the folders below, and tells what it leaves out
   CHECK(ByteStream(folder / "a/z").warnings().empty());
 }
 
-TEST_CASE("a stream refuses links that do not end") {
+TEST_CASE("a stream rejects cyclic links") {
   const TemporaryFolder folder;
   folder.write("a/b/file", "text");
   std::filesystem::create_directory_symlink(folder / "a", folder / "a/b/back");
@@ -98,7 +98,7 @@ TEST_CASE("a stream refuses links that do not end") {
   CHECK(message_of<FileError>([&] { ByteStream(folder.path()); }) == link + ": cannot be read: No such file or directory");
 }
 
-TEST_CASE("a stream may have more files than a process may hold open") {
+TEST_CASE("a stream can have more files than a process can open") {
   const TemporaryFolder folder;
   std::string expected;
   for (int i = 100; i < 200; ++i) {
@@ -122,7 +122,7 @@ TEST_CASE("a stream may have more files than a process may hold open") {
   CHECK(text == expected);
 }
 
-TEST_CASE("files: a file, and a folder with files only, give their end to validation and test") {
+TEST_CASE("files: the end of a file, or of a folder with files only, is for validation and test") {
   const TemporaryFolder folder;
   const std::string text = counting(250);  // 5 %: 12 bytes
   folder.write("one/all.bin", text);
@@ -136,7 +136,7 @@ TEST_CASE("files: a file, and a folder with files only, give their end to valida
   }
 }
 
-TEST_CASE("files: a folder with train/ has its splits in folders") {
+TEST_CASE("files: a folder with train/ has its splits in subfolders") {
   const TemporaryFolder folder;
   folder.write("data/train/x", "train");
   folder.write("data/validation/x", "valid");
@@ -148,7 +148,7 @@ TEST_CASE("files: a folder with train/ has its splits in folders") {
   CHECK(all_of(*make("files", folder / "data", Split::Test, 5)) == "test!");
 }
 
-TEST_CASE("each epoch starts a byte later, and workers have parts of their own") {
+TEST_CASE("each epoch starts a byte later, and each worker has its own part") {
   const TemporaryFolder folder;
   folder.write("train/x", counting(43));
   DatasetRequest request{.path = folder.path(), .length = 4, .worker = 1, .workers = 2};
@@ -163,7 +163,7 @@ TEST_CASE("each epoch starts a byte later, and workers have parts of their own")
   CHECK_THROWS_AS(sequence(*second, 2, 4), ValueError);
 }
 
-TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
+TEST_CASE("a shuffled epoch contains each sequence once, in its own order") {
   const TemporaryFolder folder;
   folder.write("train/x", counting(200));
   const auto dataset = make("pg19", folder.path(), Split::Train, 2);
@@ -186,7 +186,7 @@ TEST_CASE("a shuffled epoch holds each sequence once, in an order of its own") {
   CHECK_THROWS_AS(read_batch(*dataset, {0, 98, 3}), ValueError);
 }
 
-TEST_CASE("bad data is named") {
+TEST_CASE("invalid data is reported") {
   const TemporaryFolder folder;
   const std::string root = folder.path().string();
   const auto message = [&](const char* id, const std::string& path, std::int64_t length) {
@@ -205,7 +205,7 @@ TEST_CASE("bad data is named") {
         root + "/short: expected at least 74 bytes of text for one sequence, found 73 in the train part");
 }
 
-TEST_CASE("a file that cannot be read, or gets shorter while in use, is named") {
+TEST_CASE("a file that cannot be read, or is truncated while in use, is reported") {
   const TemporaryFolder folder;
   const std::filesystem::path text = folder.write("train/text", "0123456789");
   std::filesystem::create_symlink("nowhere", folder / "train/zlink");
@@ -220,7 +220,7 @@ TEST_CASE("a file that cannot be read, or gets shorter while in use, is named") 
         text.string() + ": expected 10 bytes, found 6: the file was truncated while in use");
 }
 
-TEST_CASE("a byte outside the vocabulary is named with its place") {
+TEST_CASE("a byte outside the vocabulary is reported with its place") {
   const TemporaryFolder folder;
   folder.write("train/a", "abc");
   folder.write("train/b", "defgh");
@@ -229,7 +229,7 @@ TEST_CASE("a byte outside the vocabulary is named with its place") {
   CHECK(message_of<ValueError>([&] { open('g'); }) == (folder / "train/b").string() + ": offset 3: expected bytes below num_tokens 103, found 103");
 }
 
-TEST_CASE("the registry takes data sets of a program's own") {
+TEST_CASE("the registry accepts custom data sets") {
   struct Ones : Dataset {
     std::int64_t size(std::int64_t) const override { return 5; }
     std::int64_t length() const override { return 3; }

@@ -1,4 +1,4 @@
-// The page on the library (examples/README.md) against the files that it shows.
+// Compares the code on the library page (examples/README.md) with the example files.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -12,7 +12,7 @@ namespace {
 
 const std::filesystem::path folder = std::filesystem::path(MBLM_SOURCE_ROOT) / "examples";
 
-// The blocks of C++ of a page by the file's name behind "```cpp "; a block without one is listed under the empty name.
+// The C++ blocks of a page by the file name after "```cpp "; blocks without a name are listed under the empty name.
 std::multimap<std::string, std::string> shown_files(const std::string& page) {
   const std::string fence = "```", start = fence + "cpp";
   std::multimap<std::string, std::string> files;
@@ -32,7 +32,7 @@ std::multimap<std::string, std::string> shown_files(const std::string& page) {
 
 }  // namespace
 
-TEST_CASE("the page shows every example as it is compiled") {
+TEST_CASE("the page shows every example as compiled") {
   const auto shown = shown_files(read_file(folder / "README.md"));
   std::size_t examples = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
@@ -47,7 +47,7 @@ TEST_CASE("the page shows every example as it is compiled") {
   CHECK(examples > 5);
 }
 
-TEST_CASE("shown files are told apart from the text and from other blocks") {
+TEST_CASE("shown files are distinguished from text and other blocks") {
   const auto shown = shown_files("text\n```sh\nmake\n```\n```cpp a.h\nint a;\n\nint b;\n```\ntext\n```cpp\nlost\n```\n");
   CHECK(shown.size() == 2);
   CHECK(shown.find("a.h")->second == "int a;\n\nint b;\n");

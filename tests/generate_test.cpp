@@ -1,4 +1,4 @@
-// Generation with a small model: what bounds it, and what it depends on.
+// Generation with a small model: its limits and its dependence on the arguments.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -27,7 +27,7 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE("greedy generation takes the largest logit of a forward pass over all that is known") {
+TEST_CASE("greedy generation chooses the largest logit of a forward pass over the sequence") {
   const Fixture tiny(tiny_model);
   Ids sequence{104, 105};
   const Ids generated = tiny(sequence, 10);
@@ -40,7 +40,7 @@ TEST_CASE("greedy generation takes the largest logit of a forward pass over all 
   }
 }
 
-TEST_CASE("generation fills the context, or goes past one that is not fixed") {
+TEST_CASE("generation fills a fixed context and can exceed others") {
   const Fixture tiny(tiny_model), fixed(fixed_model);
   CHECK(tiny({}, {}).size() == 32);
   CHECK(tiny({1, 2, 3}, {}).size() == 29);
@@ -54,7 +54,7 @@ TEST_CASE("generation fills the context, or goes past one that is not fixed") {
   CHECK_THROWS_AS(fixed(Ids(17, 5), 0), ValueError);
 }
 
-TEST_CASE("ids and options out of range are refused") {
+TEST_CASE("ids and options out of range are rejected") {
   const Fixture fixed(fixed_model);
   CHECK_THROWS_AS(fixed({128}, 1), ValueError);
   CHECK_THROWS_AS(fixed({-1}, 1), ValueError);
@@ -68,7 +68,7 @@ TEST_CASE("ids and options out of range are refused") {
   CHECK_THROWS_AS(fixed({1}, 1, {.stop = {-1}}), ValueError);
 }
 
-TEST_CASE("a stop id ends the sequence and belongs to it, and so may the caller") {
+TEST_CASE("a stop id or the caller ends the sequence, which includes the last id") {
   const Fixture tiny(tiny_model);
   const SamplingOptions random{.temperature = 1, .seed = 4};
   const Ids all = tiny({}, 20, random);
@@ -85,7 +85,7 @@ TEST_CASE("a stop id ends the sequence and belongs to it, and so may the caller"
   CHECK(seen == cut);
 }
 
-TEST_CASE("sequences differ by their index, and each is the same whenever it is made") {
+TEST_CASE("sequences differ by index, and each is reproducible") {
   const Fixture tiny(tiny_model);
   const SamplingOptions random{.temperature = 1, .seed = 4};
   const auto sequence = [&](std::int64_t index) { return generate(tiny.model, {}, 20, random, {}, index); };

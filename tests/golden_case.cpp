@@ -29,7 +29,7 @@ double norm(const HostArray& x) {
   return std::sqrt(square);
 }
 
-// model.yaml has a model's fields; those of a masked language model stand in meta.json.
+// model.yaml contains the model's fields; meta.json contains the fields of a masked language model.
 ModelConfig read_config(const std::filesystem::path& folder, const nlohmann::json& meta) {
   const nlohmann::json strategy = meta.value("encoder", nlohmann::json());
   BlockRegistry blocks;

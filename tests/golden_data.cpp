@@ -28,7 +28,7 @@ bool equals_pg19(const std::filesystem::path& data, const std::smatch& part, con
   return ids_of(*dataset, epoch, std::stoll(part[6])) == std::vector<std::int64_t>(bytes.begin(), bytes.end());
 }
 
-// Tensors `[SPLIT.]L<length>.worker<w>of<W>.epoch<e>.<index>`, a sequence, or `.length`, the number of sequences.
+// Tensors `[SPLIT.]L<length>.worker<w>of<W>.epoch<e>.<index>` are sequences; `.length` instead of the index is their number.
 void check_pg19(const SafetensorsFile& expected, const std::filesystem::path& data, GoldenResult& result) {
   const std::regex form(R"((?:(\w+)\.)?L(\d+)\.worker(\d+)of(\d+)\.epoch(\d+)\.(\w+))");
   for (const std::string& name : expected.names()) {
@@ -38,7 +38,7 @@ void check_pg19(const SafetensorsFile& expected, const std::filesystem::path& da
   }
 }
 
-// Tensors `SPLIT.<index>.ids` and `.mask`; the arguments are in the metadata.
+// Tensors `SPLIT.<index>.ids` and `.mask`; the metadata contains the arguments.
 void check_clevr(const SafetensorsFile& expected, const std::filesystem::path& data, GoldenResult& result) {
   const std::map<std::string, std::string>& metadata = expected.metadata();
   DatasetRequest request{.path = data, .arguments = std::make_shared<const std::string>(metadata.at("dataset_args"))};
@@ -51,7 +51,7 @@ void check_clevr(const SafetensorsFile& expected, const std::filesystem::path& d
   const std::regex form(R"((train|val)\.(\d+)\.ids)");
   for (const std::string& name : expected.names()) {
     std::smatch part;
-    if (name.ends_with(".mask")) continue;  // compared with its ids
+    if (name.ends_with(".mask")) continue;  // compared together with the ids
     if (!std::regex_match(name, part, form)) {
       result.failures.push_back(name + ": not a name of this kind of case");
       continue;

@@ -1,4 +1,4 @@
-// Golden cases of data sets: what an independent implementation read from data/, in the files of data_cases/.
+// Golden cases of data sets: the files in data_cases/ contain what an independent implementation reads from data/.
 #pragma once
 
 #include <filesystem>
@@ -7,7 +7,7 @@
 
 namespace mblm::testing {
 
-// One file. Each tensor in it is compared with what the data set of that name gives, to the last id and weight.
+// Checks one file: every id and weight of its tensors must equal those of the data set.
 GoldenResult run_data_case(const std::filesystem::path& file);
 
 }  // namespace mblm::testing

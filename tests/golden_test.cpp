@@ -1,5 +1,6 @@
-// Runs every golden case below tests/golden, or below the folders in MBLM_GOLDEN (separated by colons): one line per case of a
-// model in either precision, with its worst relative errors, and one per file of data_cases/, where a folder has them; then `N passed, N failed, N skipped`. Arguments: names of the cases to run.
+// Runs every golden case in tests/golden, or in the folders of MBLM_GOLDEN (separated by colons). Prints one line per model case and
+// precision, with its worst relative errors, one per file of data_cases/, and finally `N passed, N failed, N skipped`. Arguments:
+// names of the cases to run.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>

@@ -1,4 +1,4 @@
-// Golden trainings: the package's losses, rates, gradient norms, final weights, and a greedy generation with them.
+// Golden trainings: losses, learning rates, gradient norms and final weights of the package, and a greedy generation with them.
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-// Images: what is read from PNG files, and resampling against the formula in plain loops.
+// Images: reading PNG files, cropping, JPEG streams, and resampling compared with the formula in plain loops.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -43,7 +43,7 @@ double lanczos3(double t) {
   return std::abs(t) < 3 ? sinc(t) * sinc(t / 3) : 0;
 }
 
-// One axis of n values, `stride` apart, in real numbers; rounded and clipped.
+// Resamples one axis in floating point, then rounds and clips.
 std::vector<double> resampled(const std::vector<double>& in, std::int64_t out) {
   const double scale = static_cast<double>(in.size()) / static_cast<double>(out), stretch = std::max(scale, 1.0);
   std::vector<double> result;
@@ -80,7 +80,7 @@ std::vector<double> oracle(const Image& image, std::int64_t width, std::int64_t 
 
 }  // namespace
 
-TEST_CASE("a PNG image of any kind with up to 8 bits becomes red, green and blue") {
+TEST_CASE("PNG images of all kinds with up to 8 bits are converted to RGB") {
   const std::string rgb = "\x01\x02\x03\x04\x05\x06", rgba = "\x01\x02\x03\x10\x04\x05\x06\xff";
   const std::vector<int> expected = {1, 2, 3, 4, 5, 6};
   CHECK(pixels_of({.width = 2}, rgb) == expected);
@@ -96,7 +96,7 @@ TEST_CASE("a PNG image of any kind with up to 8 bits becomes red, green and blue
   CHECK(pixels_of({.interlaced = true}, "\x01\x02\x03") == std::vector<int>{1, 2, 3});
 }
 
-TEST_CASE("an image file that will not do is named with what is wrong") {
+TEST_CASE("invalid image files are reported") {
   const std::string good = png_file({.width = 100, .height = 100}, std::string(30000, 'x'));
   CHECK(error_of("") == "expected a PNG image, found another file format");
   CHECK(error_of("\xff\xd8\xff\xe0 a JPEG image") == "expected a PNG image, found another file format");
@@ -116,7 +116,7 @@ TEST_CASE("an image file that will not do is named with what is wrong") {
   CHECK(message_of<FileError>([&] { read_png(folder.path()); }) == folder.path().string() + ": cannot be read: Is a directory");
 }
 
-TEST_CASE("cropping takes the same off both sides") {
+TEST_CASE("cropping removes the same on both sides") {
   const Image image = random_image(7, 5), inner = cropped(image, 2, 1);
   REQUIRE(inner.width == 3);
   REQUIRE(inner.height == 3);
@@ -127,7 +127,7 @@ TEST_CASE("cropping takes the same off both sides") {
   CHECK_THROWS_AS(cropped(random_image(4, 4), 0, 2), ValueError);
 }
 
-TEST_CASE("resampling is the formula, rounded") {
+TEST_CASE("resampling equals the rounded formula") {
   const std::int64_t sizes[][4] = {{48, 32, 5, 4}, {31, 33, 32, 31}, {1, 1, 7, 3}, {7, 3, 1, 1}, {20, 10, 20, 4}, {20, 10, 9, 10}, {5, 4, 48, 32}, {480, 3, 52, 2}};
   for (const auto& [width, height, new_width, new_height] : sizes) {
     CAPTURE(width);
@@ -143,7 +143,7 @@ TEST_CASE("resampling is the formula, rounded") {
   CHECK_THROWS_AS(resized(image, 20000, 20000), ValueError);
 }
 
-TEST_CASE("a JPEG stream says what it holds") {
+TEST_CASE("a JPEG stream describes its content") {
   const Image image = random_image(16, 9);
   const std::vector<std::uint8_t> rgb = jpeg_stream(image, 70, true), ycc = jpeg_stream(image, 70, false);
   const auto has = [](const std::vector<std::uint8_t>& stream, const std::string& text) {

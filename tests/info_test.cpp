@@ -29,7 +29,7 @@ struct PlainConfig : BlockConfig {
   }
 };
 
-// Two stages of width 4 and 2 over 3 x 5 bytes, 7 tokens.
+// Two stages of width 4 and 2 over 3 x 5 bytes, with a vocabulary of 7.
 ModelConfig plain_model(BlockCost cost) {
   auto block = std::make_shared<PlainConfig>();
   block->known = cost;
@@ -50,19 +50,19 @@ TEST_CASE("parameter_count equals the count of the built model") {
   CHECK(parameter_count(large) == static_cast<double>(Model(large).parameters().count()));
 }
 
-TEST_CASE("parameters are counted per stage") {
+TEST_CASE("parameters are counted by stage") {
   const ModelConfig config = read(three_stages);
   const ModelSummary summary = summarize_model(config, Model(config).parameters());
   for (std::size_t n = 0; n < 3; ++n)
     CHECK(static_cast<double>(summary.stages[n].parameters) == config.blocks[n]->parameter_count(config.hidden_dims[n], config.num_layers[n]));
 }
 
-TEST_CASE("costs count all sequences of a stage") {
+TEST_CASE("costs include all sequences of a stage") {
   const ModelConfig config = plain_model({.flops = 10, .activations = 3});
   const ModelSummary whole = summarize_model(config, ParameterStore());
   CHECK(whole.length == 15);
-  CHECK(whole.stages[0].flops == 10 * 4 * 4);      // one sequence of 3 tokens and the start token
-  CHECK(whole.stages[1].flops == 3 * 10 * 2 * 6);  // three of 5
+  CHECK(whole.stages[0].flops == 10 * 4 * 4);      // one sequence of 3 tokens plus the start token
+  CHECK(whole.stages[1].flops == 3 * 10 * 2 * 6);  // three sequences of 5 tokens plus the start token
   // Stage 0: three patches, 5 * 2 -> 4, and 4 -> 5 * 2. Stage 1: fifteen bytes, 2 -> 7.
   CHECK(whole.other_flops == 2 * (3 * (10 * 4 + 4 * 10) + 15 * 2 * 7));
   CHECK(whole.forward_flops() == doctest::Approx((160 + 360 + 900) / 15.0));

@@ -1,4 +1,4 @@
-// Properties of masked language models: what holds for any weights.
+// Properties of masked language models for any weights.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -55,7 +55,7 @@ ForwardContext attending_to(const Tensor& mask) {
   return context;
 }
 
-// The bytes of a single sequence whose logits change when the byte at `at` does.
+// For each byte of a sequence, whether its logits change when the byte at `at` changes.
 std::vector<bool> changed_by(const Model& model, std::int64_t length, std::int64_t at, const ForwardContext& context) {
   const NoGradScope no_grad;
   const Tensor ids = random_ids(1, length);
@@ -70,7 +70,7 @@ std::vector<bool> changed_by(const Model& model, std::int64_t length, std::int64
 
 }  // namespace
 
-TEST_CASE("each byte speaks to all bytes, before it and after it") {
+TEST_CASE("each byte affects all bytes before and after it") {
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
     const std::int64_t length = config.context();
@@ -81,7 +81,7 @@ TEST_CASE("each byte speaks to all bytes, before it and after it") {
   }
 }
 
-TEST_CASE("a token without attention is not seen from elsewhere") {
+TEST_CASE("a token outside the mask does not affect other tokens") {
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
     const std::int64_t length = config.context(), patch = config.patch_bytes(0), begin = 2 * patch;  // the third token of stage 0
@@ -91,12 +91,12 @@ TEST_CASE("a token without attention is not seen from elsewhere") {
       const std::vector<bool> changed = changed_by(*model, length, at, attending_to(mask));
       for (std::int64_t t = 0; t < length; ++t)
         if (t < begin || t >= begin + patch) CHECK_FALSE(changed[static_cast<std::size_t>(t)]);
-      CHECK(changed[static_cast<std::size_t>(at)]);  // it still knows itself
+      CHECK(changed[static_cast<std::size_t>(at)]);  // the token affects its own logits
     }
   }
 }
 
-TEST_CASE("a patch is attended to when any, or all, of its bytes are") {
+TEST_CASE("a patch is in the mask if any, or all, of its bytes are") {
   for (const char* strategy : {"any", "all"}) {
     const auto model = make_model(config_of("[5, 4]", "[16, 12]", strategy));
     Tensor mask = ones(Shape{1, 20});
@@ -106,7 +106,7 @@ TEST_CASE("a patch is attended to when any, or all, of its bytes are") {
   }
 }
 
-TEST_CASE("without a mask all bytes are attended to, and padding never is") {
+TEST_CASE("without a mask the model attends to all bytes, and never to padding") {
   const NoGradScope no_grad;
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
@@ -114,7 +114,7 @@ TEST_CASE("without a mask all bytes are attended to, and padding never is") {
     const HostArray logits = to_host(model->logits(ids));
     CHECK(concat_text(logits.shape) == "(3, 11, 40)");
     CHECK(to_host(model->logits(ids, attending_to(ones(Shape{3, 11})))).v == logits.v);
-    // The same bytes with padding of the caller's own.
+    // The same bytes with padding added by the caller.
     const std::int64_t patch = config.patch_bytes(0), length = (11 + patch - 1) / patch * patch;
     std::vector<std::int64_t> longer(static_cast<std::size_t>(3 * length), pad);
     std::vector<std::uint8_t> visible(longer.size(), 0);
@@ -131,7 +131,7 @@ TEST_CASE("without a mask all bytes are attended to, and padding never is") {
   }
 }
 
-TEST_CASE("nothing to attend to gives no NaN") {
+TEST_CASE("an empty mask does not give NaN") {
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
     const NoGradScope no_grad;
@@ -139,7 +139,7 @@ TEST_CASE("nothing to attend to gives no NaN") {
   }
 }
 
-TEST_CASE("nested input and embeddings give what the flat input gives") {
+TEST_CASE("nested input and embeddings give the same results as the flat input") {
   const NoGradScope no_grad;
   const ModelConfig config = config_of("[3, 4, 2]", "[16, 12, 8]");
   const auto model = make_model(config);
@@ -150,14 +150,14 @@ TEST_CASE("nested input and embeddings give what the flat input gives") {
   CHECK(to_host(model->hidden_states(model->embeddings(flat))).v == to_host(model->hidden_states(flat)).v);
 }
 
-TEST_CASE("the masked loss is the mean over the labels that are attended to") {
+TEST_CASE("the masked loss is the mean over the labels in the mask") {
   const NoGradScope no_grad;
   const auto model = make_model(config_of("[5, 4]", "[16, 12]"));
   const Tensor ids = random_ids(1, 10);
   std::vector<std::int64_t> labels(10, no_label);
   labels[2] = 5;
-  labels[3] = pad;  // counts like any other
-  labels[7] = 6;    // not attended to
+  labels[3] = pad;  // a padding label counts
+  labels[7] = 6;    // outside the mask
   labels[9] = 7;    // weight 0.5
   Tensor mask = ones(Shape{1, 10});
   mask.host_data<std::uint8_t>()[7] = 0;
@@ -178,7 +178,7 @@ TEST_CASE("the masked loss is the mean over the labels that are attended to") {
   CHECK(result.loss.item() == doctest::Approx(total / 3));
 }
 
-TEST_CASE("recomputed stages of an encoder give the same numbers") {
+TEST_CASE("recomputed stages of an encoder give the same results") {
   const Tensor ids = random_ids(4, 18);
   std::vector<HostArray> values, gradients;
   for (const char* chunks : {"null", "[3]"}) {
@@ -196,7 +196,7 @@ TEST_CASE("recomputed stages of an encoder give the same numbers") {
   CHECK(relative_error(gradients[1], gradients[0]) < 1e-12);
 }
 
-TEST_CASE("a masked step has the same bits with any number of threads") {
+TEST_CASE("a masked step is bit-identical for any number of threads") {
   const int before = thread_count();
   std::vector<float> first;
   for (const int threads : {1, 2, 3, 8}) {
@@ -213,7 +213,7 @@ TEST_CASE("a masked step has the same bits with any number of threads") {
   set_thread_count(before);
 }
 
-TEST_CASE("a masked model is read back, and refuses what it cannot do") {
+TEST_CASE("a masked model is loaded, and rejects unsupported operations") {
   const TemporaryFolder folder;
   const auto model = make_model(config_of("[5, 4]", "[16, 12]", "all"), DType::Float32);
   save_model(*model, folder.path() / "model.safetensors");

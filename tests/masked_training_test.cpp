@@ -1,4 +1,4 @@
-// Training of a masked language model, from the text to the accuracy, and the data it is trained on.
+// Training of a masked language model from text, its accuracy, and its data sets.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -48,7 +48,7 @@ DatasetRequest request_of(const RunConfig& config, std::uint64_t seed = 0) {
 
 }  // namespace
 
-TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
+TEST_CASE("pg19masked masks bytes of pg19 and labels them") {
   const TemporaryFolder folder;
   const RunConfig config = masked_config(folder);
   const DatasetRegistry registry;
@@ -69,7 +69,7 @@ TEST_CASE("pg19masked hides bytes of pg19, and labels what it hides") {
   CHECK(static_cast<double>(hidden) / static_cast<double>(all) == doctest::Approx(0.2).epsilon(0.1));
 }
 
-TEST_CASE("a masked data set reads each sequence once, and keeps its loss mask") {
+TEST_CASE("a masked data set reads each sequence once and keeps its loss mask") {
   struct Counted : Dataset {
     int& reads;
     explicit Counted(int& counter) : reads(counter) {}
@@ -93,7 +93,7 @@ TEST_CASE("a masked data set reads each sequence once, and keeps its loss mask")
   CHECK(std::count(ids.begin(), ids.end(), mask_token) == std::count(labels.begin(), labels.end(), 'x'));
 }
 
-TEST_CASE("masks are a function of seed, split, worker, epoch and place") {
+TEST_CASE("masks depend on seed, split, worker, epoch and place") {
   const TemporaryFolder folder;
   const RunConfig config = masked_config(folder);
   const auto places = [&](const DatasetRequest& request, std::int64_t epoch, std::int64_t index) {
@@ -117,7 +117,7 @@ TEST_CASE("masks are a function of seed, split, worker, epoch and place") {
   CHECK(places(second, 0, 3) != places(worker, 0, 3));
 }
 
-TEST_CASE("a masked run learns more than which byte is the most frequent") {
+TEST_CASE("a masked run learns more than byte frequencies") {
   const TemporaryFolder folder;
   const RunConfig config = masked_config(folder);
   Trainer trainer(config, DatasetRegistry());
@@ -148,7 +148,7 @@ TEST_CASE("a masked run learns more than which byte is the most frequent") {
   CHECK(evaluate(*again, *test, {.batch_size = 8}).correct == after.correct);
 }
 
-TEST_CASE("masks and models must fit each other") {
+TEST_CASE("the data set and the model must both be masked or unmasked") {
   const TemporaryFolder folder;
   RunConfig config = masked_config(folder);
   config.io.dataset_id = "pg19";

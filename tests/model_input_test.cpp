@@ -1,4 +1,4 @@
-// What a model computes from: checks, padding and masks on the host.
+// Model inputs: checks, padding and masks on the host.
 #include "mblm/model_input.h"
 
 #include <doctest/doctest.h>
@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::int64_t pad = 39;
 
-// Two stages of 5 patches of 4, a decoder.
+// A decoder with two stages: 5 patches of 4 bytes.
 ModelConfig plain_config() {
   return config_of("[5, 4]", "[16, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true, pos_emb_type: fixed}");
 }
@@ -28,7 +28,7 @@ std::vector<std::int64_t> numbers(const Tensor& x) { return x.to_vector_as<std::
 
 }  // namespace
 
-TEST_CASE("an input is padded to whole patches, and its targets are not") {
+TEST_CASE("ids are padded to whole patches, targets are not") {
   const ModelInput input = prepare_input(plain_config(), ids_of(Shape{2, 5}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
   CHECK(input.ids.shape() == Shape{2, 2, 4});
   CHECK(numbers(input.ids) == std::vector<std::int64_t>{1, 2, 3, 4, 5, pad, pad, pad, 6, 7, 8, 9, 10, pad, pad, pad});
@@ -40,7 +40,7 @@ TEST_CASE("an input is padded to whole patches, and its targets are not") {
   CHECK_FALSE(input.loss_mask.defined());
 }
 
-TEST_CASE("a whole input is not copied, in either shape") {
+TEST_CASE("an input of whole patches is not copied, in either shape") {
   const Tensor ids = random_ids(3, 8);
   for (const bool nested : {false, true}) {
     const ModelInput input = prepare_input(plain_config(), nested ? ids.reshape(Shape{3, 2, 4}) : ids);
@@ -54,7 +54,7 @@ TEST_CASE("a whole input is not copied, in either shape") {
   CHECK(prepare_input(plain_config(), empty(Shape{2, 0}, DType::Int64)).ids.shape() == Shape{2, 0, 4});
 }
 
-TEST_CASE("each stage of a masked model has a mask of its tokens, which leaves out the padding") {
+TEST_CASE("each stage of a masked model has a token mask that excludes padding") {
   const Tensor ids = ids_of(Shape{2, 6}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12});
   const Tensor mask = mask_of(Shape{2, 6}, {1, 1, 1, 1, 1, 0, 1, 0, 1, 1, 0, 0});
   for (const bool any : {true, false}) {
@@ -71,14 +71,14 @@ TEST_CASE("each stage of a masked model has a mask of its tokens, which leaves o
   }
 }
 
-TEST_CASE("labels are targets where the id is seen") {
+TEST_CASE("labels are targets where the token mask is 1") {
   const Tensor ids = ids_of(Shape{1, 4}, {1, 2, 3, 4}), labels = ids_of(Shape{1, 4}, {5, no_label, 7, 8});
   const ModelInput input = prepare_input(masked_config("any"), ids, mask_of(Shape{1, 4}, {1, 1, 0, 1}), labels);
   CHECK(numbers(input.targets) == std::vector<std::int64_t>{5, no_label, no_label, 8});
   CHECK(numbers(labels) == std::vector<std::int64_t>{5, no_label, 7, 8});
 }
 
-TEST_CASE("what cannot be an input is refused") {
+TEST_CASE("invalid inputs are rejected") {
   const ModelConfig plain = plain_config(), masked = masked_config("any");
   const Tensor ids = ids_of(Shape{2, 2}, {1, 2, 3, 4}), mask = mask_of(Shape{2, 2}, {1, 1, 1, 1});
   const auto refusal = [&](const auto&... arguments) { return error_text<Error>([&] { prepare_input(arguments...); }); };
@@ -97,7 +97,7 @@ TEST_CASE("what cannot be an input is refused") {
   CHECK(refusal(masked, ids, mask, ids_of(Shape{2, 2}, {0, no_label, 39, 40})) == "labels: expected -100 or ids in [0, 40), got 40 at position 3");
 }
 
-TEST_CASE("a prepared input gives what its tensors give") {
+TEST_CASE("a prepared input gives the same results as its tensors") {
   const auto model = make_model(plain_config(), DType::Float64);
   const Tensor ids = random_ids(2, 7), weights = from_values<float>(Shape{2, 7}, {1, 0, 2, 1, 1, 1, 1, 0.5f, 1, 1, 0, 1, 1, 3});
   const ModelInput input = to_device(prepare_input(model->config(), ids, {}, {}, weights), Device{}, DType::Float64);

@@ -1,4 +1,4 @@
-// Properties of whole models: what holds for any weights.
+// Properties of whole models for any weights.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -36,7 +36,7 @@ double largest_difference(const HostArray& a, const HostArray& b, std::size_t fr
 
 }  // namespace
 
-TEST_CASE("changing a byte changes no logits before it") {
+TEST_CASE("a byte does not affect logits before it") {
   const NoGradScope no_grad;
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config, DType::Float64);
@@ -54,7 +54,7 @@ TEST_CASE("changing a byte changes no logits before it") {
   }
 }
 
-TEST_CASE("sequences of a batch do not see each other, and padding changes nothing") {
+TEST_CASE("sequences of a batch are independent, and padding has no effect") {
   const NoGradScope no_grad;
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config, DType::Float64);
@@ -62,14 +62,14 @@ TEST_CASE("sequences of a batch do not see each other, and padding changes nothi
     const HostArray together = to_host(model->logits(ids));
     const HostArray alone = to_host(model->logits(ids.slice(1, 2)));
     for (std::size_t i = 0; i < alone.v.size(); ++i) REQUIRE(std::abs(alone.v[i] - together.v[alone.v.size() + i]) < 1e-12);
-    // A shorter input gives the logits of the longer one's beginning.
+    // A prefix has the logits of the longer input.
     std::vector<std::int64_t> first(ids.host_data<std::int64_t>(), ids.host_data<std::int64_t>() + 5);
     const HostArray shorter = to_host(model->logits(from_values<std::int64_t>(Shape{1, 5}, first)));
     for (std::size_t i = 0; i < shorter.v.size(); ++i) REQUIRE(std::abs(shorter.v[i] - together.v[i]) < 1e-12);
   }
 }
 
-TEST_CASE("a nested input is the flat one, and its logits keep the start tokens") {
+TEST_CASE("a nested input equals the flat one, and its logits include the start tokens") {
   const NoGradScope no_grad;
   const ModelConfig config = config_of("[3, 4, 2]", "[16, 12, 8]", "[1, 1, 1]", "[" + transformer + ", " + mamba1 + ", " + mamba2 + "]");
   const auto model = make_model(config, DType::Float64);
@@ -85,7 +85,7 @@ TEST_CASE("a nested input is the flat one, and its logits keep the start tokens"
   CHECK(concat_text(model->hidden_states(nested).shape()) == "(2, 3, 4, 2, 8)");
 }
 
-TEST_CASE("hidden states of the embeddings of an input are those of the input") {
+TEST_CASE("embeddings of an input give the same hidden states as the input") {
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config);
     for (const std::int64_t length : {config.context(), config.context() - 1, std::int64_t{1}, std::int64_t{0}}) {
@@ -104,7 +104,7 @@ TEST_CASE("hidden states of the embeddings of an input are those of the input") 
   }
 }
 
-TEST_CASE("embeddings receive gradients, and those that do not fit are named") {
+TEST_CASE("embeddings receive gradients, and invalid ones are reported") {
   const auto model = make_model(config_of("[3, 4]", "[16, 12]", "[1, 1]", "[" + transformer + ", " + mamba2 + "]"), DType::Float64);
   std::vector<Tensor> embeddings = model->embeddings(random_ids(2, 12));
   for (Tensor& stage : embeddings) stage = stage.detach().as_leaf();
@@ -127,7 +127,7 @@ TEST_CASE("embeddings receive gradients, and those that do not fit are named") {
         "embeddings: expected at most 3 tokens of stage 0, the fixed context of the model, got 4");
 }
 
-TEST_CASE("the loss is that of the logits one byte earlier") {
+TEST_CASE("the loss uses the logits one byte earlier") {
   const NoGradScope no_grad;
   for (const ModelConfig& config : all_kinds()) {
     const auto model = make_model(config, DType::Float64);
@@ -149,7 +149,7 @@ TEST_CASE("the loss is that of the logits one byte earlier") {
   }
 }
 
-TEST_CASE("an empty input gives the distribution of the first byte that the loss trains") {
+TEST_CASE("an empty input gives the distribution of the first byte that the loss uses") {
   const NoGradScope no_grad;
   for (const ModelConfig& config : {config_of("[20]", "[16]", "[2]", transformer), config_of("[20]", "[16]", "[1]", mamba2)}) {
     const auto model = make_model(config, DType::Float64);
@@ -163,7 +163,7 @@ TEST_CASE("an empty input gives the distribution of the first byte that the loss
   }
 }
 
-TEST_CASE("a stage that goes on from its state gives what it gives in one run") {
+TEST_CASE("a stage that continues from its state gives the same results as in one pass") {
   const NoGradScope no_grad;
   for (const std::string& block : {transformer, free_transformer, mamba2, mamba1}) {
     const auto model = make_model(config_of("[64]", "[24]", "[2]", block), DType::Float64);
@@ -189,7 +189,7 @@ TEST_CASE("a stage that goes on from its state gives what it gives in one run") 
   }
 }
 
-TEST_CASE("recomputed stages give the same numbers and need less memory") {
+TEST_CASE("recomputed stages give the same results and use less memory") {
   const std::string blocks = "[" + mamba2 + ", " + transformer + "]";
   const Tensor ids = random_ids(4, 128);
   std::vector<HostArray> values, gradients;
@@ -199,7 +199,7 @@ TEST_CASE("recomputed stages give the same numbers and need less memory") {
     const PoolScope scope(pool);
     const auto model = make_model(config_of("[32, 4]", "[16, 12]", "[1, 3]", blocks, chunks));
     ForwardContext context;
-    context.training = true;  // dropout is on: the second run of a chunk must draw the same masks
+    context.training = true;  // enables dropout: recomputing a chunk must draw the same masks
     context.seed = 5;
     const Model::Loss loss = model->loss(ids, {}, context);
     backward(loss.loss);
@@ -212,7 +212,7 @@ TEST_CASE("recomputed stages give the same numbers and need less memory") {
   CHECK(peaks[1] < 0.7 * static_cast<double>(peaks[0]));
 }
 
-TEST_CASE("dropout depends on the seed, the micro-step and the sequence's place in the global batch") {
+TEST_CASE("dropout depends on the seed, the micro-step and the index in the global batch") {
   const auto model = make_model(config_of("[5, 4]", "[16, 12]", "[1, 2]", "[" + mamba2 + ", " + transformer + "]"), DType::Float64);
   const Tensor ids = random_ids(2, 20);
   const NoGradScope no_grad;
@@ -230,7 +230,7 @@ TEST_CASE("dropout depends on the seed, the micro-step and the sequence's place 
   CHECK(to_host(model->loss(ids, {}, context).elements).v == to_host(model->loss(ids).elements).v);
 }
 
-TEST_CASE("a training step has the same bits with any number of threads") {
+TEST_CASE("a training step is bit-identical for any number of threads") {
   const int before = thread_count();
   for (const ModelConfig& config : all_kinds()) {
     std::vector<float> first;
@@ -248,7 +248,7 @@ TEST_CASE("a training step has the same bits with any number of threads") {
   set_thread_count(before);
 }
 
-TEST_CASE("nothing that counts: loss 0 and zero gradients") {
+TEST_CASE("a loss mask of zeros gives loss 0 and zero gradients") {
   const auto model = make_model(all_kinds()[3]);
   const Tensor ids = random_ids(2, 20);
   const Model::Loss loss = model->loss(ids, zeros(Shape{2, 20}, DType::Float32));
@@ -258,7 +258,7 @@ TEST_CASE("nothing that counts: loss 0 and zero gradients") {
   for (const float g : model->parameters().gradients().to_vector<float>()) REQUIRE(g == 0.0f);
 }
 
-TEST_CASE("wrong inputs are named") {
+TEST_CASE("invalid inputs are reported") {
   const auto model = make_model(all_kinds()[0]);
   Tensor ids = random_ids(1, 5);
   ids.host_data<std::int64_t>()[3] = 40;
@@ -269,7 +269,7 @@ TEST_CASE("wrong inputs are named") {
   CHECK_THROWS_AS(make_model(all_kinds()[5])->logits(random_ids(1, 24).reshape(Shape{1, 4, 3, 2})), ShapeError);
 }
 
-TEST_CASE("a saved model is read back, and a file that does not fit is refused") {
+TEST_CASE("a saved model is loaded, and a file of another model is rejected") {
   const TemporaryFolder folder;
   const ModelConfig config = all_kinds()[3];
   const auto model = make_model(config);
@@ -287,7 +287,7 @@ TEST_CASE("a saved model is read back, and a file that does not fit is refused")
   CHECK_THROWS_AS(load_model(folder.path() / "bare.safetensors", BlockRegistry()), FileError);
 }
 
-TEST_CASE("a model is opened by its file or by its run folder, with its own config or with another file's") {
+TEST_CASE("a model is opened from its file or its run folder, with its own config or another file") {
   const TemporaryFolder folder;
   const std::filesystem::path run = folder.path() / "run", best = run / "checkpoints" / "best.safetensors", bare = folder.path() / "bare.safetensors";
   const std::string own = to_yaml(all_kinds()[3]);
@@ -306,14 +306,14 @@ TEST_CASE("a model is opened by its file or by its run folder, with its own conf
   write_safetensors(bare, model->parameters().named_values());
   CHECK(error(bare) == bare.string() + ": expected a model config in the file's metadata, there is none; give it with --config");
   CHECK(to_yaml(open_model(bare, BlockRegistry(), folder.write("model.yaml", own)).config) == own);
-  const std::string other = to_yaml(all_kinds()[0]);  // which wins over the file's own
+  const std::string other = to_yaml(all_kinds()[0]);  // overrides the config in the checkpoint
   CHECK(to_yaml(open_model(best, BlockRegistry(), folder.write("other.yaml", other)).config) == other);
 
   CHECK(error(folder.path() / "none.safetensors") == (folder.path() / "none.safetensors").string() + ": no such file or folder");
   CHECK(error(folder.write("text.txt", "x")) == (folder.path() / "text.txt").string() + ": expected a run folder, a .safetensors or a .pth file");
 }
 
-TEST_CASE("initial values depend on the seed and the name only") {
+TEST_CASE("initial values depend only on the seed and the name") {
   const ModelConfig config = all_kinds()[3];
   const auto values = [&](std::uint64_t seed) { return make_model(config, DType::Float32, seed)->parameters().values().to_vector<float>(); };
   CHECK(values(1) == values(1));

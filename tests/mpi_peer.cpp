@@ -1,6 +1,6 @@
-// What tests/mpi_test.cpp runs under mpirun:
-//   mpi_peer sum                              sums and broadcasts of many sizes; fails where one is wrong
-//   mpi_peer train CONFIG [FIELD=VALUE ...]   trains on the data set `dealt`; fails where the workers end with other models
+// The program that tests/mpi_test.cpp runs with mpirun:
+//   mpi_peer sum                              checks sums, broadcasts and gathers of many sizes
+//   mpi_peer train CONFIG [FIELD=VALUE ...]   trains on the data set `dealt`; fails if the final models of the workers differ
 #include <iostream>
 #include <string>
 
@@ -13,7 +13,7 @@ namespace {
 
 using namespace mblm;
 
-// Values whose sum depends on the order.
+// Values whose sum depends on the order of addition.
 std::vector<float> values_of(int rank, std::size_t size) {
   std::vector<float> values(size);
   for (std::size_t i = 0; i < size; ++i) {
@@ -32,10 +32,10 @@ void check_size(Communicator& communicator, std::size_t size) {
     const std::vector<float> other = values_of(rank, size);
     for (std::size_t i = 0; i < size; ++i) wanted[i] += other[i];
   }
-  require(values.to_vector<float>() == wanted, "sum: other bits for ", size, " values");
+  require(values.to_vector<float>() == wanted, "sum: wrong bits for ", size, " values");
   Tensor own = from_values<float>(shape, values_of(communicator.rank(), size));
   communicator.broadcast(own);
-  require(own.to_vector<float>() == values_of(0, size), "broadcast: other values of ", size);
+  require(own.to_vector<float>() == values_of(0, size), "broadcast: wrong values for size ", size);
 }
 
 void check_sums(Communicator& communicator) {
@@ -43,14 +43,14 @@ void check_sums(Communicator& communicator) {
   for (const std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{1023}, chunks - 1, chunks, 2 * chunks + 5}) check_size(communicator, size);
   const std::string own(static_cast<std::size_t>(3 * communicator.rank()), 'x');
   const std::vector<std::string> parts = communicator.gather(own);
-  for (std::size_t rank = 0; rank < parts.size(); ++rank) require(parts[rank].size() == 3 * rank, "gather: other bytes of ", rank);
+  for (std::size_t rank = 0; rank < parts.size(); ++rank) require(parts[rank].size() == 3 * rank, "gather: wrong bytes of rank ", rank);
 }
 
 void train(Communicator* communicator, const std::string& file, const Overrides& overrides) {
   Trainer trainer(read_run_config(file, BlockRegistry(), overrides), testing::dealt_registry(), {.communicator = communicator});
   trainer.run();
   const std::vector<float> values = trainer.model().parameters().values().to_vector<float>();
-  for (const std::vector<float>& other : Workers(communicator).exchange_lists(values)) require(other == values, "train: other models");
+  for (const std::vector<float>& other : Workers(communicator).exchange_lists(values)) require(other == values, "train: the models of the workers differ");
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ int main(int count, char** arguments) {
   const std::vector<std::string> words(arguments + 1, arguments + count);
   try {
     const std::unique_ptr<Communicator> communicator = open_communicator();
-    require(communicator != nullptr, "expected workers, found none");
+    require(communicator != nullptr, "expected a launcher, there is none");
     if (words.at(0) == "sum") check_sums(*communicator);
     else train(communicator.get(), words.at(1), Overrides(words.begin() + 2, words.end()));
     return 0;

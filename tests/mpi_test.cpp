@@ -1,4 +1,4 @@
-// The program on several workers, as mpirun starts it. What the trainer does among them, tests/workers_test.cpp tells in full.
+// The program on several workers started by mpirun. tests/workers_test.cpp tests the trainer on several workers in detail.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// What mpirun is told to start: so many workers of a program, with 60 seconds at most.
+// Arguments of mpirun: starts `count` workers of a program, with a timeout of 60 seconds.
 std::vector<std::string> workers(int count, const std::string& program, const std::vector<std::string>& arguments) {
   std::vector<std::string> words{"--bind-to", "none", "--timeout", "60", "-n", std::to_string(count), program};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -35,7 +35,7 @@ std::vector<std::string> workers(int count, const std::string& program, const st
 }
 std::vector<std::string> program(int count, const std::vector<std::string>& arguments) { return workers(count, MBLM_TRAINING_PROGRAM, arguments); }
 
-// Lines of the program itself, not of mpirun.
+// Lines of the program's output, without mpirun's.
 std::vector<std::string> notes_in(const std::string& text) {
   std::vector<std::string> notes;
   std::istringstream lines(text);
@@ -44,7 +44,7 @@ std::vector<std::string> notes_in(const std::string& text) {
   return notes;
 }
 
-// The workers that an mpirun has started.
+// The workers started by an mpirun process.
 std::vector<pid_t> children_of(pid_t parent) {
   std::vector<pid_t> children;
   for (const auto& task : fs::directory_iterator(concat_text("/proc/", parent, "/task"))) {
@@ -55,7 +55,7 @@ std::vector<pid_t> children_of(pid_t parent) {
   return children;
 }
 
-// Ended, whether or not somebody has asked for its exit status.
+// Whether the process has ended, including zombies.
 bool has_ended(pid_t id) {
   const std::string status = read_file(concat_text("/proc/", id, "/stat"));
   return status.empty() || contains(status, ") Z ");
@@ -69,7 +69,7 @@ bool wait_until(RunningProgram& running, const std::function<bool()>& done) {
   return false;
 }
 
-// Dropout, shuffling and groups that epochs cut.
+// Overrides that enable dropout, shuffling, and groups that span epochs.
 std::vector<std::string> fields(const std::string& config, const std::string& id, const std::vector<std::string>& more = {}) {
   std::vector<std::string> words{"train", config, "io.run_id=" + id, "train.gradient_accumulate_every=3", "train.shuffle_train=true", "train.target_elements=560",
                                  "io.num_models_to_save=2", "io.validate_amount=6", "io.log_train_loss_amount=20", "io.enabled_loss_log_for_gpus=[0, 1]",
@@ -78,7 +78,7 @@ std::vector<std::string> fields(const std::string& config, const std::string& id
   return words;
 }
 
-// A run of two workers that nothing stops.
+// The outcome of an uninterrupted run of two workers.
 struct Reference {
   TemporaryFolder folder;
   std::string config = prepare_tiny_run(folder);
@@ -108,16 +108,16 @@ const Reference& common_reference() {
 
 }  // namespace
 
-TEST_CASE("sums have the bits of the order of the ranks, on every worker") {
+TEST_CASE("sums are in order of rank, bit-identical on every worker") {
   for (const int count : {1, 2, 3, 4}) {
     const ProgramResult result = run_program(workers(count, MBLM_MPI_PEER, {"sum"}));
     INFO(result.err);
     CHECK(result.status == (count == 1 ? 1 : 0));
-    if (count == 1) CHECK(contains(result.err, "expected workers, found none"));
+    if (count == 1) CHECK(contains(result.err, "expected a launcher, there is none"));
   }
 }
 
-TEST_CASE("workers of mpirun train as one process that accumulates their micro-batches in turn") {
+TEST_CASE("workers of mpirun train like one process that accumulates their micro-batches") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto overrides = [](const std::string& id, int accumulate) {
@@ -143,12 +143,12 @@ TEST_CASE("workers of mpirun train as one process that accumulates their micro-b
   }
 }
 
-TEST_CASE("two runs have the same bits") {
+TEST_CASE("two runs are bit-identical") {
   const Reference& reference = common_reference();
   reference.check_end("again", fields(reference.config, "again"));
 }
 
-TEST_CASE("an error of one worker is told once, and ends all") {
+TEST_CASE("an error of one worker is reported once and ends all workers") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   folder.write("text/train/a.txt", words(2000) + std::string(2000, '\xff'));
@@ -169,7 +169,7 @@ TEST_CASE("an error of one worker is told once, and ends all") {
   CHECK_FALSE(contains(notes_in(common.err)[0], "worker"));
 }
 
-TEST_CASE("when a worker is killed, the others end") {
+TEST_CASE("the other workers end when one is killed") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   for (const std::size_t victim : {0u, 1u}) {
@@ -189,7 +189,7 @@ TEST_CASE("when a worker is killed, the others end") {
   }
 }
 
-TEST_CASE("killed at random instants, a run of two workers ends the same") {
+TEST_CASE("a run of two workers that is killed at random times ends with the same outcome") {
   const Reference& reference = common_reference();
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
@@ -207,7 +207,7 @@ TEST_CASE("killed at random instants, a run of two workers ends the same") {
   reference.check_end("killed", arguments);
 }
 
-TEST_CASE("a signal to any worker stops all, and the run goes on with as many") {
+TEST_CASE("a signal to any worker stops all, and the run resumes with the same number") {
   const Reference& reference = common_reference();
   for (const auto& [victim, signal] : {std::pair{0u, SIGTERM}, std::pair{1u, SIGTERM}, std::pair{1u, SIGINT}}) {
     const std::string id = concat_text("stopped_", victim, "_", signal);
@@ -233,7 +233,7 @@ TEST_CASE("a signal to any worker stops all, and the run goes on with as many") 
   }
 }
 
-TEST_CASE("a program without the module says what it misses, once, and needs it under a launcher only") {
+TEST_CASE("a program without the module reports it once, and only under a launcher") {
   const TemporaryFolder folder;
   const std::string config = prepare_tiny_run(folder);
   fs::create_directory(folder / "bin");
@@ -252,13 +252,13 @@ TEST_CASE("a program without the module says what it misses, once, and needs it 
 
 }  // namespace mblm::testing
 
-// As root, and with more workers than processors, mpirun wants to be told so.
+// mpirun requires these variables to run as root and with more workers than processors.
 int main(int count, char** arguments) {
   if (access(MBLM_PROGRAM, X_OK) != 0) {
     std::cout << "skipped: no " << MBLM_PROGRAM << '\n';
     return 77;
   }
   for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"}) setenv(name, "1", 1);
-  unsetenv("LD_LIBRARY_PATH");  // a copied program uses the library beside it
+  unsetenv("LD_LIBRARY_PATH");  // a copied program must use the library next to it
   return doctest::Context(count, arguments).run();
 }

@@ -33,7 +33,7 @@ std::string chunk(const std::string& type, const std::string& data) {
   return big_endian(static_cast<std::uint32_t>(data.size())) + type + data + big_endian(crc32(type + data));
 }
 
-// A zlib stream of blocks that are stored as they are.
+// A zlib stream of stored (uncompressed) blocks.
 std::string stored(const std::string& bytes) {
   constexpr std::size_t most = 65535;
   std::string stream = "\x78\x01";

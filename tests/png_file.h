@@ -1,4 +1,4 @@
-// PNG files for tests, written without a library: with any header, right or wrong.
+// Writes PNG files with arbitrary, also invalid, headers without a library.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@ struct PngHeader {
   int depth = 8;
   int color_type = 2;  // 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGB and alpha
   bool interlaced = false;
-  std::string palette = {};  // RGB, of color type 3
+  std::string palette = {};  // RGB values for color type 3
 };
 
-// `rows` holds the packed bytes of all rows, one after the other.
+// `rows` contains the packed bytes of all rows.
 std::string png_file(const PngHeader& header, const std::string& rows);
 
 }  // namespace mblm::testing

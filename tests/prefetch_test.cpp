@@ -1,4 +1,4 @@
-// Batches read ahead by threads.
+// Batches read in advance by threads.
 #include <doctest/doctest.h>
 
 #include <atomic>
@@ -12,7 +12,7 @@
 namespace mblm::testing {
 namespace {
 
-// Sequence i is (epoch, i), and takes a while that differs from one to the next.
+// Sequence i is (epoch, i). Reading takes a time that differs between sequences.
 struct Slow : Dataset {
   std::int64_t bad_index = -1;
   mutable std::atomic<int> reads = 0;
@@ -28,14 +28,14 @@ struct Slow : Dataset {
   }
 };
 
-// Patches of three bytes, and a vocabulary that holds the sequences.
+// A model with patches of three bytes and a vocabulary for the sequences.
 ModelConfig model(std::int64_t num_tokens = 1000) {
   ModelConfig config = config_of("[1, 3]", "[8, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true}");
   config.num_tokens = num_tokens;
   return config;
 }
 
-// Batches of 3, 4 to an epoch.
+// Places of batches of 3 sequences, 4 batches per epoch.
 Prefetcher::NextPlace places(std::int64_t batches, const std::optional<RandomKey>& shuffle = {}) {
   return [i = std::int64_t{0}, batches, shuffle]() mutable -> std::optional<BatchPlace> {
     if (i == batches) return {};
@@ -49,7 +49,7 @@ std::vector<std::int64_t> ids_of(const Batch& batch) { return batch.ids.to_vecto
 
 }  // namespace
 
-TEST_CASE("batches come in the order of their places, for any number of threads") {
+TEST_CASE("batches are in the order of their places for any number of threads") {
   const Slow dataset;
   for (const std::optional<RandomKey>& shuffle : {std::optional<RandomKey>(), std::optional(RandomKey{7, site_of("shuffle"), 1})}) {
     for (const int threads : {1, 2, 3, 8}) {
@@ -67,7 +67,7 @@ TEST_CASE("batches come in the order of their places, for any number of threads"
   }
 }
 
-TEST_CASE("batches are prepared for the model, and ids that it does not have are an error in their turn") {
+TEST_CASE("batches are prepared for the model, and invalid ids are an error in place of their batch") {
   const Slow dataset;
   Prefetcher batches(dataset, model(5), places(50), 2);
   const Batch first = batches.next().value();
@@ -78,14 +78,14 @@ TEST_CASE("batches are prepared for the model, and ids that it does not have are
   CHECK_FALSE(batches.next().has_value());
 }
 
-TEST_CASE("no places, no batches") {
+TEST_CASE("without places there are no batches") {
   const Slow dataset;
   Prefetcher batches(dataset, model(), places(0), 3);
   CHECK_FALSE(batches.next().has_value());
   CHECK_THROWS_AS(Prefetcher(dataset, model(), places(1), 0), ValueError);
 }
 
-TEST_CASE("an error of a thread is thrown where its batch would come, and is the end") {
+TEST_CASE("an error of a thread is thrown in place of its batch and ends the batches") {
   Slow dataset;
   dataset.bad_index = 10;
   for (const int threads : {1, 2, 8}) {
@@ -97,7 +97,7 @@ TEST_CASE("an error of a thread is thrown where its batch would come, and is the
   }
 }
 
-TEST_CASE("an error in finding the next place is thrown in its turn") {
+TEST_CASE("an error in the next place is thrown in place of its batch") {
   const Slow dataset;
   Prefetcher batches(dataset, model(), [i = std::int64_t{0}]() mutable -> std::optional<BatchPlace> {
     require<ValueError>(i < 5, "no place after ", i);
@@ -108,7 +108,7 @@ TEST_CASE("an error in finding the next place is thrown in its turn") {
   CHECK_FALSE(batches.next().has_value());
 }
 
-TEST_CASE("threads read no further ahead than two batches each, and end with the prefetcher") {
+TEST_CASE("threads read at most two batches each in advance, and end with the prefetcher") {
   const Slow dataset;
   for (const int taken : {0, 1, 5}) {
     const int before = dataset.reads;

@@ -1,4 +1,4 @@
-// Properties of models whatever their depth, widths and blocks, on models drawn from a seed.
+// Properties of models of any depth, widths and blocks, tested on random models.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,13 +11,13 @@ namespace mblm::testing {
 namespace {
 
 constexpr int models = 40;
-constexpr double same = 1e-10;  // of float64 results whose sums may be split in other places
+constexpr double same = 1e-10;  // bound for float64 results with different orders of summation
 
 using Random = std::mt19937_64;
 
 std::int64_t one_of(Random& random, const std::vector<std::int64_t>& values) { return values[random() % values.size()]; }
 
-// With every dropout at `dropout`.
+// A random block with all dropout rates set to `dropout`.
 std::string random_block(Random& random, double dropout) {
   const std::string positions = std::vector<std::string>{"fixed", "rope", "null"}[random() % 3];
   const std::int64_t heads = one_of(random, {1, 2, 3}), head_dims = one_of(random, {2, 6, 8}), rotary = one_of(random, {0, 1});
@@ -35,7 +35,7 @@ std::string random_block(Random& random, double dropout) {
   }
 }
 
-// The same model for the same seed, whatever the dropout.
+// The model depends only on the seed, apart from its dropout rates.
 ModelConfig random_config(std::uint64_t seed, double dropout = 0) {
   Random random(seed);
   const auto stages = 1 + seed % 4;
@@ -50,7 +50,7 @@ ModelConfig random_config(std::uint64_t seed, double dropout = 0) {
   return config_of("[" + lens + "]", "[" + dims + "]", "[" + layers + "]", "[" + blocks + "]");
 }
 
-// What stage n makes reaches the local stage: one of a single token hands on what it made of its start token, nothing from above.
+// Whether the output of stage n reaches the local stage. A stage with a single token passes on only the output of its start token.
 bool reaches_local(const ModelConfig& config, int n) {
   return std::all_of(config.seq_lens.begin() + std::min(n + 1, config.stages() - 1), config.seq_lens.end() - 1, [](std::int64_t length) { return length > 1; });
 }
@@ -65,7 +65,7 @@ void for_random_models(Check check) {
   }
 }
 
-// Rows of V or D numbers.
+// The largest difference of `rows` rows.
 double largest_difference(const HostArray& a, std::int64_t a_row, const HostArray& b, std::int64_t b_row, std::int64_t rows) {
   const std::int64_t width = a.shape.last();
   double largest = 0;
@@ -74,7 +74,7 @@ double largest_difference(const HostArray& a, std::int64_t a_row, const HostArra
   return largest;
 }
 
-// Weights of about half of the bytes.
+// A loss mask for about half of the bytes.
 Tensor random_mask(std::int64_t batch, std::int64_t length) {
   Random random(11);
   std::vector<double> weights(static_cast<std::size_t>(batch * length));
@@ -84,7 +84,7 @@ Tensor random_mask(std::int64_t batch, std::int64_t length) {
 
 }  // namespace
 
-TEST_CASE("random models: a byte changes its own logits and no earlier ones") {
+TEST_CASE("random models: a byte affects its own logits and no earlier ones") {
   for_random_models([](const Model& model) {
     const std::int64_t length = model.config().context();
     const Tensor ids = random_ids(1, length);
@@ -99,7 +99,7 @@ TEST_CASE("random models: a byte changes its own logits and no earlier ones") {
   });
 }
 
-TEST_CASE("random models: a sequence has the logits that it has alone, and those of its beginning") {
+TEST_CASE("random models: logits do not depend on other sequences or later bytes") {
   for_random_models([](const Model& model) {
     const std::int64_t length = model.config().context();
     const Tensor ids = random_ids(3, length);
@@ -115,7 +115,7 @@ TEST_CASE("random models: a sequence has the logits that it has alone, and those
   });
 }
 
-TEST_CASE("random models: a stage starts again in each patch of the stage above") {
+TEST_CASE("random models: a stage restarts in each patch of the stage above") {
   for_random_models([](const Model& model) {
     const ModelConfig& config = model.config();
     const Tensor ids = random_ids(2, config.context());
@@ -127,12 +127,12 @@ TEST_CASE("random models: a stage starts again in each patch of the stage above"
       const std::int64_t tokens = stage.numel() / stage.shape().last(), token = tokens / 2;
       for (std::int64_t i = 0; i < stage.shape().last(); ++i) stage.host_data<double>()[token * stage.shape().last() + i] += 1 + static_cast<double>(i);
       const HostArray after = to_host(model.hidden_states(embeddings));
-      // The bytes of the sequence that the token stands in.
+      // The bytes of the sequence that contains the token.
       const std::int64_t patch = config.patch_bytes(n), sequence = config.seq_lens[static_cast<std::size_t>(n)];
       const std::int64_t begin = token / sequence * sequence * patch, end = begin + sequence * patch, all = tokens * patch;
       CHECK(largest_difference(before, 0, after, 0, begin) == 0.0);
       CHECK(largest_difference(before, end, after, end, all - end) == 0.0);
-      // A token above the local stage speaks of the patches after its own.
+      // A token above the local stage affects the patches after its own.
       const std::int64_t first = n + 1 < config.stages() ? (token + 1) * patch : token;
       CHECK(largest_difference(before, begin, after, begin, first - begin) == 0.0);
       if (first < end && reaches_local(config, n)) CHECK(largest_difference(before, first, after, first, end - first) > 0.0);
@@ -154,7 +154,7 @@ TEST_CASE("random models: nested and flat input have the same logits and the sam
   });
 }
 
-TEST_CASE("random models: the loss of a batch is the mean of its parts, weighted by what counts in them") {
+TEST_CASE("random models: the loss of a batch is the mean of its parts, weighted by their counts") {
   for_random_models([](const Model& model) {
     const std::int64_t length = model.config().context();
     Tensor ids = random_ids(3, length);
@@ -169,7 +169,7 @@ TEST_CASE("random models: the loss of a batch is the mean of its parts, weighted
   });
 }
 
-TEST_CASE("random models: dropout of 0 is no dropout, and evaluation has none") {
+TEST_CASE("random models: dropout of 0 has no effect, and evaluation has no dropout") {
   const NoGradScope no_grad;
   const ForwardContext training{.training = true, .seed = 3};
   for (std::uint64_t seed = 0; seed < models; ++seed) {

@@ -1,4 +1,4 @@
-// A run that is stopped, killed or fails at any instant and goes on ends as the one that was never stopped.
+// A run that is stopped, killed or fails at any time and is resumed has the same outcome as an uninterrupted run.
 #include <doctest/doctest.h>
 
 #include <signal.h>
@@ -28,8 +28,8 @@ namespace fs = std::filesystem;
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// All that draws random numbers or is in flight between two steps: dropout, shuffling, groups of three micro-steps that the
-// epochs of 31 batches cut, checkpoints that come and go.
+// Overrides that enable all random numbers and all state between steps: dropout, shuffling, groups of three micro-steps that span
+// the epochs of 31 batches, and checkpoints that are replaced.
 const std::vector<std::string> fields{"train.gradient_accumulate_every=3", "train.shuffle_train=true",   "train.shuffle_eval=true",
                                       "train.target_elements=280",         "io.num_models_to_save=2",    "io.validate_amount=6",
                                       "io.log_train_loss_amount=20",       "params.block[1].ff_dropout=0.1"};
@@ -39,9 +39,9 @@ std::vector<std::string> joined(std::vector<std::string> a, const std::vector<st
   return a;
 }
 
-// A configuration and data, and the outcome of the run of it that nothing stops.
+// A config with data, and the outcome of its uninterrupted run.
 struct Reference {
-  TemporaryFolder folder;  // of the runs that are compared, too: each has its own id
+  TemporaryFolder folder;  // also contains the compared runs, each with its own id
   std::string config = prepare_tiny_run(folder);
   std::map<std::string, std::string> outcome;
 
@@ -74,7 +74,7 @@ const Reference& common_reference() {
   return reference;
 }
 
-// Waits as long as the program runs.
+// Waits until done() returns true or the program ends.
 bool wait_until(RunningProgram& program, const std::function<bool()>& done) {
   while (!program.ended()) {
     if (done()) return true;
@@ -89,7 +89,7 @@ bool is_writing_state(const fs::path& run) {
   return false;
 }
 
-// Programs started while it lives cannot write files beyond so many bytes.
+// Limits the file size of programs started during its lifetime.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) {
@@ -103,7 +103,7 @@ class FileSizeLimit {
   rlimit before_{};
 };
 
-// Stops the run `id` by a signal once it has a state of so many micro-steps.
+// Stops the run `id` by a signal once it has a state of at least `micro_step` micro-steps.
 ProgramResult stop_at(const Reference& reference, const std::string& id, std::int64_t micro_step, int signal) {
   RunningProgram program(reference.train(id, {"train.save_state_every=0.000001"}));
   REQUIRE(wait_until(program, [&] { return saved_micro_steps(reference.run(id)) >= micro_step; }));
@@ -111,11 +111,11 @@ ProgramResult stop_at(const Reference& reference, const std::string& id, std::in
   return program.wait();
 }
 
-// Ends a program on its way to `target` micro-steps in the way of `kind`.
+// Ends a program before `target` micro-steps by the method `kind`.
 void interrupt(const Reference& reference, std::vector<std::string> arguments, int kind, std::int64_t target, int delay) {
   const fs::path run = reference.run("killed");
   const std::vector<fs::path> states = state_files(run);
-  if (kind == 2 && !states.empty()) {  // a state that does not fit, but checkpoints do
+  if (kind == 2 && !states.empty()) {  // a limit that allows checkpoints but not states
     const FileSizeLimit limit(fs::file_size(states.back()) * 2 / 3);
     const ProgramResult result = run_program(arguments);
     INFO(result.err);
@@ -134,9 +134,9 @@ void interrupt(const Reference& reference, std::vector<std::string> arguments, i
 
 }  // namespace
 
-TEST_CASE("killed at random instants, also while it saves, and with writes that fail, a run ends the same") {
+TEST_CASE("a run that is killed at random times, also while saving, or whose writes fail has the same outcome") {
   const Reference& reference = common_reference();
-  const int kills = std::getenv("MBLM_LONG") == nullptr ? 4 : 28;  // one in four is a write that fails
+  const int kills = std::getenv("MBLM_LONG") == nullptr ? 4 : 28;  // one in four is a failed write
   const unsigned seed = std::random_device()();
   CAPTURE(seed);
   std::mt19937 random(seed);
@@ -150,10 +150,10 @@ TEST_CASE("killed at random instants, also while it saves, and with writes that 
   reference.check_end("killed", arguments);
   CHECK(state_files(reference.run("killed")).size() == 2);
   for (const std::string& name : listing(reference.run("killed"))) CHECK_FALSE(contains(name, ".tmp"));
-  reference.check_end("killed", arguments);  // a run that is done ends the same once more
+  reference.check_end("killed", arguments);  // resuming a completed run has the same outcome
 }
 
-TEST_CASE("a run that is killed before its first state begins anew") {
+TEST_CASE("a run that is killed before its first state restarts from the beginning") {
   const Reference& reference = common_reference();
   {
     RunningProgram program(reference.train("early", {"train.save_state_every=0"}));
@@ -165,7 +165,7 @@ TEST_CASE("a run that is killed before its first state begins anew") {
   reference.check_end("early", reference.resume("early"));
 }
 
-TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
+TEST_CASE("SIGINT and SIGTERM save the state and report how to resume") {
   const Reference& reference = common_reference();
   for (const int signal : {SIGINT, SIGTERM}) {
     const std::string id = std::to_string(signal);
@@ -178,7 +178,7 @@ TEST_CASE("SIGINT and SIGTERM save the state and tell how to go on") {
   }
 }
 
-TEST_CASE("a damaged state gives way to the one before, with a warning") {
+TEST_CASE("a damaged state is replaced by the previous one, with a warning") {
   const Reference& reference = common_reference();
   CHECK(stop_at(reference, "damaged", 20, SIGTERM).status == 128 + SIGTERM);
   const std::vector<fs::path> states = state_files(reference.run("damaged"));
@@ -210,7 +210,7 @@ TEST_CASE("a damaged state gives way to the one before, with a warning") {
   check_same(reference.run("damaged"), reference.outcome);
 }
 
-TEST_CASE("a run that started from a checkpoint goes on like any other") {
+TEST_CASE("a run that started from a checkpoint can be resumed") {
   const Reference& first = common_reference();
   const std::vector<std::string> start{"resume.checkpoint_file=" + (first.run("whole") / "checkpoints/best.safetensors").string(),
                                        "resume.next_epoch_index=1", "resume.next_batch_index=3"};
@@ -226,7 +226,7 @@ TEST_CASE("a run that started from a checkpoint goes on like any other") {
   CHECK(contains(read_file(reference.run("1") / "config.yaml"), "resumed_from: " + first.run("whole").string()));
 }
 
-TEST_CASE("a file that gets shorter during the run ends it with one line, and costs nothing once it is back") {
+TEST_CASE("a file truncated during the run ends it with one line, and the run resumes once the file is restored") {
   const Reference& reference = common_reference();
   const fs::path file = reference.folder / "text/train/a.txt";
   const std::string text = read_file(file);
@@ -240,7 +240,7 @@ TEST_CASE("a file that gets shorter during the run ends it with one line, and co
   reference.check_end("shrunk", reference.resume("shrunk"));
 }
 
-TEST_CASE("one program at a time works on a run") {
+TEST_CASE("a run is used by one process at a time") {
   const Reference& reference = common_reference();
   RunningProgram program(reference.train("locked", {"train.target_elements=1_000_000_000"}));
   const fs::path run = reference.run("locked");
@@ -248,8 +248,8 @@ TEST_CASE("one program at a time works on a run") {
   for (const std::vector<std::string>& arguments : {reference.train("locked"), reference.resume("locked")}) {
     const ProgramResult second = run_program(arguments);
     CHECK(second.status == 1);
-    CHECK(contains(second.err, "mblm: " + run.string() + ": expected "));
-    CHECK(contains(second.err, concat_text(" process ", program.id(), " ")));
+    CHECK(contains(second.err, "mblm: " + run.string() + ": the run "));
+    CHECK(contains(second.err, concat_text(" in use by process ", program.id(), "\n")));
   }
   program.send(SIGTERM);
   const ProgramResult stopped = program.wait();
@@ -258,7 +258,7 @@ TEST_CASE("one program at a time works on a run") {
   CHECK(contains(run_program(reference.train("locked")).err, "set another io.run_id, or resume the run with mblm resume"));
 }
 
-TEST_CASE("a run keeps the fields that decide what it computes") {
+TEST_CASE("fields that determine what a run computes cannot change") {
   const Reference& reference = common_reference();
   CHECK(stop_at(reference, "kept", 10, SIGTERM).status == 128 + SIGTERM);
   const fs::path run = reference.run("kept");
@@ -275,12 +275,12 @@ TEST_CASE("a run keeps the fields that decide what it computes") {
           {"params.block[1].ff_dropout (0.1, now 0.2), train.seed (0, now 7), train.target_elements (280, now 400)"});
   refused({"params.num_layers=[1,2]"}, {"params.num_layers[1] (1, now 2)"});
   refused({"io.num_models_to_save=1"}, {"io.num_models_to_save (2, now 1)"});
-  refused({"io.output_dir=elsewhere"}, {"io.output_dir: expected no other value", "elsewhere"});
+  refused({"io.output_dir=elsewhere"}, {"io.output_dir: cannot change", "elsewhere"});
   refused({"train.speed=1"}, {"train.speed"});
   for (const char* split : {"train", "validation", "test"}) reference.folder.write(std::string("other/") + split + "/a.txt", words(2000));
   refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"expected the training data of the run, 125 sequences, found"});
 
-  fs::rename(run, reference.folder / "moved");  // a folder may be anywhere
+  fs::rename(run, reference.folder / "moved");  // a run folder can be moved
   const ProgramResult moved = run_program({"resume", reference.folder / "moved", "train.save_state_every=5", "train.on_nonfinite=skip",
                                            "io.description=none"});
   INFO(moved.err);
@@ -289,7 +289,7 @@ TEST_CASE("a run keeps the fields that decide what it computes") {
   CHECK(outcome == reference.outcome);
 }
 
-TEST_CASE("what is no run cannot go on") {
+TEST_CASE("a folder that is not a run cannot be resumed") {
   const TemporaryFolder folder;
   folder.write("file", "x");
   fs::create_directories(folder / "bare/state");
@@ -300,7 +300,7 @@ TEST_CASE("what is no run cannot go on") {
   }
 }
 
-TEST_CASE("rows that a state counts and a table does not have are an error") {
+TEST_CASE("a table with fewer rows than the state counts is an error") {
   const Reference& reference = common_reference();
   CHECK(stop_at(reference, "rows", 10, SIGTERM).status == 128 + SIGTERM);
   write_file(reference.run("rows") / "loss.csv", "gpu_rank\n");
@@ -309,7 +309,7 @@ TEST_CASE("rows that a state counts and a table does not have are an error") {
   CHECK(contains(result.err, "loss.csv: expected at least "));
 }
 
-TEST_CASE("stopped at any question, also within a validation, a run ends the same") {
+TEST_CASE("a run stopped at any call of should_stop, also within a validation, has the same outcome") {
   std::string precision;
   SUBCASE("in float32") { precision = "float32"; }
   SUBCASE("in bfloat16") { precision = "bfloat16"; }

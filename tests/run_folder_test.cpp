@@ -1,4 +1,4 @@
-// What a run writes, and what it says when it cannot.
+// The files of a run folder, and errors of writing them.
 #include <doctest/doctest.h>
 
 #include <unistd.h>
@@ -33,7 +33,7 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
 
 }  // namespace
 
-TEST_CASE("rows have the package's columns and numbers that read back") {
+TEST_CASE("rows have the package's columns, and their numbers parse to the same values") {
   const LossRow loss{.timestamp = "2024-01-31 12:00:00.000001",
                      .elements_seen = 8192,
                      .kind = "train",
@@ -50,7 +50,7 @@ TEST_CASE("rows have the package's columns and numbers that read back") {
   CHECK(to_csv(time) == "5,4,train,0.25,,1.5,0,0,0,8\n");
 }
 
-TEST_CASE("a file grows by what is appended, and a full disk is an error") {
+TEST_CASE("lines are appended to a file, and a full disk is an error") {
   const TemporaryFolder folder;
   AppendFile(folder / "log").append("one\n");
   AppendFile file(folder / "log");
@@ -62,7 +62,7 @@ TEST_CASE("a file grows by what is appended, and a full disk is an error") {
         (folder / "no/log").string() + ": cannot be written: No such file or directory");
 }
 
-TEST_CASE("a file is cut after so many lines") {
+TEST_CASE("a file is truncated after a number of lines") {
   const TemporaryFolder folder;
   AppendFile file(folder.write("log", "one\ntwo\nthr"));
   CHECK(message_of<FileError>([&] { file.keep_lines(3); }) == (folder / "log").string() + ": expected at least 3 lines, found 2");
@@ -75,7 +75,7 @@ TEST_CASE("a file is cut after so many lines") {
   CHECK(read_file(folder / "log").empty());
 }
 
-TEST_CASE("a folder goes back to the rows that are counted") {
+TEST_CASE("tables are truncated to the counted rows") {
   const TemporaryFolder folder;
   RunFolder run(io_in(folder.path()), "1");
   for (const double loss : {3.0, 2.0, 1.0}) run.write(LossRow{.timestamp = "t", .kind = "train", .loss = loss});
@@ -94,7 +94,7 @@ TEST_CASE("a folder goes back to the rows that are counted") {
   CHECK(names_in(run.checkpoints()).empty());
 }
 
-TEST_CASE("the run's name: the job, else the config, else the time") {
+TEST_CASE("the run id is the job id, the config's run id, or the time") {
   IoConfig io;
   const std::chrono::system_clock::time_point start{std::chrono::milliseconds(1700000000900)};
   CHECK(run_id_of(io, "", start) == "1700000000");
@@ -106,7 +106,7 @@ TEST_CASE("the run's name: the job, else the config, else the time") {
   CHECK(message_of<ConfigError>([&] { run_id_of(io, "", start); }) == "io.run_id: expected a valid part of a folder name, got \"\"");
 }
 
-TEST_CASE("a run's folder is new") {
+TEST_CASE("a run folder must be new") {
   const TemporaryFolder folder;
   const IoConfig io = io_in(folder / "deep/runs");
   std::optional<RunFolder> opened(std::in_place, io, "1");
@@ -130,7 +130,7 @@ TEST_CASE("a run's folder is new") {
   CHECK(message_of<FileError>([&] { RunFolder(io_in("/proc"), "1"); }).rfind("/proc/tiny_1: cannot create the run folder: ", 0) == 0);
 }
 
-TEST_CASE("the log has a time in front of each line") {
+TEST_CASE("each line of the log starts with the time") {
   const TemporaryFolder folder;
   RunFolder run(io_in(folder.path()), "1");
   run.log("first");
@@ -143,7 +143,7 @@ TEST_CASE("the log has a time in front of each line") {
   CHECK(text.substr(text.size() - 8) == " second\n");
 }
 
-TEST_CASE("the best checkpoints stay, with a link to the best") {
+TEST_CASE("the best checkpoints are kept, with a link to the best") {
   const TemporaryFolder folder;
   BestCheckpoints best(folder.path(), 2);
   const auto add = [&](double loss, std::int64_t micro_step) {
@@ -157,10 +157,10 @@ TEST_CASE("the best checkpoints stay, with a link to the best") {
   CHECK(linked() == "step_000000001.safetensors");
   add(2, 30);
   CHECK(linked() == "step_000000030.safetensors");
-  add(3, 31);  // as good as the worst one that is kept
+  add(3, 31);  // equal to the worst kept one
   add(5, 32);
   CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000001.safetensors", "step_000000030.safetensors"});
-  add(2, 33);  // as good as the best: behind it
+  add(2, 33);  // equal to the best: ranked after it
   CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000030.safetensors", "step_000000033.safetensors"});
   REQUIRE(best.list().size() == 2);
   CHECK(best.list()[0].micro_step == 30);
@@ -168,7 +168,7 @@ TEST_CASE("the best checkpoints stay, with a link to the best") {
   CHECK(linked() == "step_000000030.safetensors");
 }
 
-TEST_CASE("the best checkpoints of a state are those that are there") {
+TEST_CASE("the best checkpoints of a state are restored without missing files") {
   const TemporaryFolder folder;
   for (const char* name : {"step_000000001.safetensors", "step_000000005.safetensors", "step_000000009.safetensors", "other"}) folder.write(name, name);
   BestCheckpoints best(folder.path(), 3);
@@ -182,7 +182,7 @@ TEST_CASE("the best checkpoints of a state are those that are there") {
   CHECK(read_file(folder / "best.safetensors") == "step_000000005.safetensors");
 }
 
-TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
+TEST_CASE("a checkpoint that cannot be saved does not change the others") {
   const TemporaryFolder folder;
   BestCheckpoints best(folder.path(), 1);
   best.add({2, 1}, [&](const std::filesystem::path& path) { folder.write(path.filename(), "two"); });
@@ -194,7 +194,7 @@ TEST_CASE("a checkpoint that cannot be saved leaves the others as they were") {
   CHECK_NOTHROW(none.add({1, 2}, [](const std::filesystem::path&) { throw FileError("not asked for"); }));
 }
 
-TEST_CASE("config.yaml has the config, and a summary that needs no care") {
+TEST_CASE("config.yaml contains the config and a summary that is ignored when it is read") {
   const TemporaryFolder folder;
   RunFolder run(io_in(folder.path()), "1");
   RunConfig config;

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// The columns of a table whose numbers are those of the training, not of the clock.
+// The wanted columns of a table.
 std::string columns(const fs::path& table, const std::function<bool(std::size_t)>& wanted) {
   std::istringstream lines(read_file(table));
   std::string text;
@@ -28,7 +28,7 @@ std::string columns(const fs::path& table, const std::function<bool(std::size_t)
   return text;
 }
 
-// The samples in a log, each once: a run that goes on repeats those after its state.
+// The samples in a log without duplicates: a resumed run repeats the samples after its state.
 std::string samples_in(const fs::path& log) {
   std::set<std::string> samples;
   std::istringstream lines(read_file(log));

@@ -1,4 +1,4 @@
-// What a run leaves in its folder.
+// The outcome of a run: the contents of its folder.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@
 
 namespace mblm::testing {
 
-// The full states, the newest last.
+// The state files, newest last.
 std::vector<std::filesystem::path> state_files(const std::filesystem::path& run);
-// Micro-steps before the newest state, -1 without one.
+// The number of micro-steps of the newest state, -1 without a state.
 std::int64_t saved_micro_steps(const std::filesystem::path& run);
 
-// What must not depend on how often a run was stopped, by name: the checkpoints, the newest state, the samples of the log, and
-// the tables without the columns of the clock.
+// Everything that must not depend on interruptions, by name: the checkpoints, the newest state, the samples in the log, and the
+// tables without times and memory.
 std::map<std::string, std::string> outcome_of(const std::filesystem::path& run);
 void check_same(const std::filesystem::path& run, const std::map<std::string, std::string>& wanted);
 

@@ -1,4 +1,4 @@
-// What a model makes of a sequence, as a line of a log.
+// Sample output of a model as a line of a log.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 namespace mblm::testing {
 namespace {
 
-// Two stages with patches of four bytes; `extra` are fields of a model of that kind.
+// Two stages with patches of four bytes.
 std::unique_ptr<Model> small_model(const std::string& start = "", const std::string& end = "") {
   const std::string fields =
       "{num_tokens: 258, pad_token_id: 257, hidden_dims: [16, 16], seq_lens: [64, 4], num_layers: [1, 1],"
@@ -24,7 +24,7 @@ std::unique_ptr<Model> small_model(const std::string& start = "", const std::str
   return model;
 }
 
-// Sequence i is i, i + 1, ...; the last three ids are its answer where there is one, and every fifth has a label.
+// Sequence i is i, i + 1, ... With answers, the answer is the last three ids. With labels, every fifth id has one.
 struct Counting : Dataset {
   std::int64_t ids_per_sequence;
   bool with_answers = false, with_labels = false;
@@ -51,13 +51,13 @@ std::int64_t chosen(const RandomKey& of) { return static_cast<std::int64_t>(rand
 
 }  // namespace
 
-TEST_CASE("ids are printed on one line from which they can be read back") {
+TEST_CASE("ids are printed unambiguously on one line") {
   CHECK(printable_text(std::vector<std::int64_t>{'a', ' ', '~', '"', '\\', '\n', '\r', '\t', 0, 27, 127, 128, 255, 256, 1000}) ==
         R"(a ~\"\\\n\r\t\x00\x1b\x7f\x80\xff\{256}\{1000})");
   CHECK(printable_text({}).empty());
 }
 
-TEST_CASE("a sample continues a sequence that the key chooses") {
+TEST_CASE("a sample continues a sequence selected by the key") {
   const auto model = small_model();
   const Counting data(100);
   const std::vector<std::int64_t> prompt = sequence(chosen(key), 50);
@@ -73,7 +73,7 @@ TEST_CASE("a sample continues a sequence that the key chooses") {
   CHECK(std::regex_match(sample_text(*model, Counting(1), key, 600), std::regex(R"(after "": ".+")")));
 }
 
-TEST_CASE("a sample of a data set with answers is the greedy answer") {
+TEST_CASE("a sample for a data set with answers is the greedy answer") {
   const auto model = small_model();
   Counting data(100);
   data.with_answers = true;
@@ -87,7 +87,7 @@ TEST_CASE("a sample of a data set with answers is the greedy answer") {
   CHECK(sample_text(*model, data, key, 299) == expected(2));
 }
 
-TEST_CASE("a sample of a masked language model is what it puts into the gaps") {
+TEST_CASE("a sample of a masked language model fills in the masked ids") {
   const auto model = small_model("{input_seq_len: 256, mask_token_id: 256, mblm_config: ", "}");
   Counting data(200);
   data.with_labels = true;

@@ -1,4 +1,4 @@
-// Lengths, learning rates and points of a run.
+// The schedule of a run: length, learning rates, and points of validation and logging.
 #include <doctest/doctest.h>
 
 #include "engine/error.h"
@@ -18,7 +18,7 @@ TrainConfig recipe(std::int64_t micro_steps, std::int64_t accumulate, double war
 
 }  // namespace
 
-TEST_CASE("the number of steps follows from the elements") {
+TEST_CASE("the number of steps is determined by the elements") {
   TrainConfig config;
   config.target_elements = 1001;
   config.batch_size = 10;
@@ -26,15 +26,15 @@ TEST_CASE("the number of steps follows from the elements") {
   CHECK(Schedule(config, 50).micro_steps() == 101);
   CHECK(Schedule(config, 50).steps() == 25);
   CHECK(Schedule(config, 50, 3).micro_steps() == 34);  // ceil(333 / 10)
-  CHECK(Schedule(config, 50, 2).micro_steps() == 50);  // ceil(500 / 10): the odd element is nobody's
+  CHECK(Schedule(config, 50, 2).micro_steps() == 50);  // ceil(500 / 10): the odd element is dropped
   config.target_elements_strategy = "sequence";
   CHECK(Schedule(config, 50).micro_steps() == 3);  // ceil(1001 / 500)
   CHECK(Schedule(config, 50).steps() == 0);
   CHECK_THROWS_AS(Schedule(config, 50, 1002), ConfigError);
 }
 
-// From `learning_rates` of the golden cases train_t2d and train_m1, made by PyTorch's LinearLR and CosineAnnealingLR.
-TEST_CASE("learning rates are those of the Python package") {
+// Values from `learning_rates` of the golden cases train_t2d and train_m1, computed by PyTorch's LinearLR and CosineAnnealingLR.
+TEST_CASE("learning rates equal those of the Python package") {
   const Schedule t2d(recipe(80, 2, 0.1), 128), m1(recipe(30, 1, 0.2), 64);
   CHECK(t2d.warmup_steps() == 4);
   CHECK(m1.warmup_steps() == 6);
@@ -51,16 +51,16 @@ TEST_CASE("learning rates are those of the Python package") {
   CHECK(same(m1.learning_rate(29), 8.555138265364803e-06));
 }
 
-TEST_CASE("without warm-up the first step has the full rate, and nothing but warm-up does not divide by zero") {
+TEST_CASE("without warm-up the first step has the full rate, and warm-up only does not divide by zero") {
   CHECK(Schedule(recipe(10, 1, 0), 1).learning_rate(0) == 2e-3);
   const Schedule only(recipe(10, 1, 1), 1);
   CHECK(only.warmup_steps() == 10);
   CHECK(only.learning_rate(9) == doctest::Approx(2e-3 * 0.91));
   CHECK(only.learning_rate(10) == 2e-3);
-  CHECK(Schedule(recipe(1, 2, 0.1), 1).learning_rate(0) == 2e-3);  // no step at all
+  CHECK(Schedule(recipe(1, 2, 0.1), 1).learning_rate(0) == 2e-3);  // zero optimizer steps
 }
 
-TEST_CASE("points are spread from the first to the last") {
+TEST_CASE("points are evenly spaced from the first to the last") {
   using Points = std::vector<std::int64_t>;
   CHECK(spread_points(0, 10) == Points{});
   CHECK(spread_points(1, 10) == Points{0});

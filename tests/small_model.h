@@ -1,4 +1,4 @@
-// Models small enough to be run many times in a test: 40 ids, of which 39 is the padding.
+// Small models that can run many times in a test, with 40 ids; id 39 is padding.
 #pragma once
 
 #include <memory>

@@ -10,7 +10,7 @@
 namespace mblm::testing {
 namespace {
 
-// What the workers show each other between two barriers.
+// Data that the workers share between two barriers.
 struct Board {
   std::vector<std::string> parts;
   std::barrier<> barrier;

@@ -1,4 +1,4 @@
-// Workers in threads of one process.
+// Workers as threads of one process.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace mblm::testing {
 
-// Runs `work` in a thread for each of `size` workers. Gives the message of what each one threw, empty for nothing.
+// Runs `work` in one thread for each of `size` workers. Returns the error message of each worker, empty if it did not throw.
 std::vector<std::string> run_workers(int size, const std::function<void(Communicator&)>& work);
 
 }  // namespace mblm::testing

@@ -44,7 +44,7 @@ std::string words(std::size_t bytes) {
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const std::size_t at = text.find(from);
-  require(at != std::string::npos, "replaced: expected '", from, "' in the text, found none");
+  require(at != std::string::npos, "replaced: expected '", from, "' in the text, there is none");
   return text.replace(at, from.size(), to);
 }
 

@@ -1,4 +1,4 @@
-// Training runs of a tiny model, from the config to the files.
+// Training runs of a tiny model, from config to files.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -21,7 +21,7 @@
 namespace mblm::testing {
 namespace {
 
-// Text that a small model learns quickly.
+// A text that a small model learns quickly.
 std::string text_of(std::size_t size) {
   const std::string words = "the quick brown fox jumps over the lazy dog while the small model learns to tell what comes next ";
   std::string text;
@@ -88,7 +88,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * sizeof(float)) == 0;
 }
 
-// Sequences of one id each, with a loss weight that is infinite in one of them.
+// Sequences with a single id each; one of them has an infinite loss weight.
 struct Poisoned : Dataset {
   std::int64_t bad;
   explicit Poisoned(std::int64_t bad_sequence) : bad(bad_sequence) {}
@@ -112,7 +112,7 @@ DatasetRegistry poisoned_registry() {
 
 }  // namespace
 
-TEST_CASE("a run learns, and leaves what was asked for") {
+TEST_CASE("a run learns and writes its files") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
   std::vector<std::string> told;
@@ -161,7 +161,7 @@ TEST_CASE("a run learns, and leaves what was asked for") {
   CHECK(count_of(" s for data") == 1);
 }
 
-TEST_CASE("config.yaml of a run is a config that goes on from it") {
+TEST_CASE("config.yaml of a run is a config that continues it") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   const TrainingResult first = Trainer(config, DatasetRegistry()).run();
@@ -181,7 +181,7 @@ TEST_CASE("config.yaml of a run is a config that goes on from it") {
   CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
 }
 
-TEST_CASE("a run starts from a checkpoint of the Python package, with other names and a smaller vocabulary where that is asked for") {
+TEST_CASE("a run starts from a checkpoint of the Python package, also with renamed modules and a smaller vocabulary") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   Model small(config.model);
@@ -212,7 +212,7 @@ TEST_CASE("a run starts from a checkpoint of the Python package, with other name
   CHECK(SafetensorsFile(folder / "runs/tiny_1/checkpoints/best.safetensors").metadata().at("validation_loss") == "1.5");
 }
 
-TEST_CASE("the same seed gives the same bits, with any number of threads") {
+TEST_CASE("a seed gives the same bits for any number of threads") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.train.shuffle_train = true;
@@ -235,7 +235,7 @@ TEST_CASE("the same seed gives the same bits, with any number of threads") {
   CHECK_FALSE(same_bits(first, values_after("c", 4, 1)));
 }
 
-TEST_CASE("a stop keeps what there is") {
+TEST_CASE("a stopped run keeps its results") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
   int asked = 0;
@@ -253,7 +253,7 @@ TEST_CASE("a stop keeps what there is") {
   CHECK(read_file(result.folder / "train.log").find("stopped after micro-step 7 of 20") != std::string::npos);
 }
 
-TEST_CASE("progress tells where the run is") {
+TEST_CASE("progress reports the position of the run") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
   std::vector<TrainingProgress> all;
@@ -275,7 +275,7 @@ TEST_CASE("progress tells where the run is") {
   CHECK(calls == 1);  // the last micro-step
 }
 
-TEST_CASE("a training step in the steady state takes no memory from the system") {
+TEST_CASE("a training step in the steady state allocates no system memory") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.io.validate_amount = 2;  // the first and the last micro-step
@@ -289,7 +289,7 @@ TEST_CASE("a training step in the steady state takes no memory from the system")
   for (std::size_t step = 4; step < 19; ++step) CHECK(allocations[step] == allocations[3]);
 }
 
-TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
+TEST_CASE("a loss that is not finite stops the run or is skipped") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.io.dataset_id = "poisoned";
@@ -311,10 +311,10 @@ TEST_CASE("a gradient that is not finite stops the run, or is skipped") {
   CHECK_FALSE(result.test_loss);
 }
 
-TEST_CASE("epochs without a whole batch are passed over") {
+TEST_CASE("epochs without a whole batch are skipped") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
-  folder.write("data/train/x", text_of(4 * 32));  // one batch where all bytes are taken, as in each 32nd epoch
+  folder.write("data/train/x", text_of(4 * 32));  // one batch if no bytes are skipped, which is every 32nd epoch
   folder.write("data/validation/x", text_of(32));
   config.io.dataset_dir = (folder / "data").string();
   config.train.target_elements = 12;
@@ -325,10 +325,10 @@ TEST_CASE("epochs without a whole batch are passed over") {
   CHECK(rows[2].at("epoch") == "64");
   CHECK(rows[2].at("cum_batch") == "2");
   CHECK(result.state.epoch == 96);
-  CHECK(result.state.steps == 1);  // the third micro-batch makes no group
+  CHECK(result.state.steps == 1);  // the third micro-batch is not a complete group
 }
 
-TEST_CASE("elements are bytes, points may be none or each micro-step, and other ranks write the losses") {
+TEST_CASE("elements can be bytes, points can be none or all micro-steps, and loss rows can be disabled") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.train.target_elements_strategy = "sequence";
@@ -348,7 +348,7 @@ TEST_CASE("elements are bytes, points may be none or each micro-step, and other 
   CHECK(rows_of(Trainer(config, DatasetRegistry()).run().folder / "loss.csv").empty());
 }
 
-TEST_CASE("validation and test take as many batches as they may") {
+TEST_CASE("validation and test are limited to max_eval_steps batches") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.train.batch_size = 2;
@@ -364,7 +364,7 @@ TEST_CASE("validation and test take as many batches as they may") {
   CHECK(rows_of(shuffled.folder / "loss.csv", "valid")[0].at("loss") != rows_of(result.folder / "loss.csv", "valid")[0].at("loss"));
 }
 
-TEST_CASE("the mean gradient is that of the parameters as files name them") {
+TEST_CASE("the mean gradient is the mean over the named parameters") {
   ParameterStore store;
   store.add("a", Shape{2}, Init::constant(0));
   store.add_merged({{"b.q", Shape{1, 2}, Init::constant(0)}, {"b.kv", Shape{2, 2}, Init::constant(0)}});
@@ -382,7 +382,7 @@ TEST_CASE("the mean gradient is that of the parameters as files name them") {
   CHECK(mean_gradient(store) == doctest::Approx(4.0 / 3));
 }
 
-TEST_CASE("what is wrong is found before a folder is made") {
+TEST_CASE("errors are reported before a folder is created") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   config.io.dataset_dir = (folder / "nothing").string();
@@ -405,7 +405,7 @@ TEST_CASE("what is wrong is found before a folder is made") {
   CHECK_THROWS_AS(Trainer(config, DatasetRegistry()), FileError);
 }
 
-TEST_CASE("micro-steps of a group add up to the step of one large batch") {
+TEST_CASE("the micro-steps of a group are equivalent to one large batch") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
   Model one(config.model), two(config.model);
@@ -465,7 +465,7 @@ TEST_CASE("a step that is not finite is reported one step late, and no later ste
   }
 }
 
-TEST_CASE("evaluation counts bytes, words and nats over the whole split") {
+TEST_CASE("evaluation counts bytes, words and nats of the whole split") {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config(folder);
   const std::string text = "three\nsmall  words and a word-that-crosses-the-border of sequences. The rest is cut off here.......";

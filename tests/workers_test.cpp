@@ -1,4 +1,4 @@
-// Training on several workers, in threads.
+// Training on several workers in threads.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -32,7 +32,7 @@ RunConfig dealt_config(const std::string& file, const std::string& id, int accum
                             concat_text("train.gradient_accumulate_every=", accumulate)});
 }
 
-// One run on so many workers; the messages of what they threw.
+// Runs a training on `workers` workers and returns their error messages.
 std::vector<std::string> train(const RunConfig& config, int workers, const DatasetRegistry& datasets = DatasetRegistry(), const TrainerOptions& options = {}) {
   return run_workers(workers, [&](Communicator& communicator) {
     TrainerOptions own = options;
@@ -57,7 +57,7 @@ double relative_difference(const std::vector<float>& a, const std::vector<float>
   return std::sqrt(difference / square);
 }
 
-// The rows of a kind, each as its columns.
+// The rows of a kind, split into columns.
 std::vector<std::vector<std::string>> rows_of(const fs::path& run, const std::string& kind) {
   std::vector<std::vector<std::string>> rows;
   std::istringstream lines(read_file(run / "loss.csv"));
@@ -70,11 +70,11 @@ std::vector<std::vector<std::string>> rows_of(const fs::path& run, const std::st
   return rows;
 }
 
-// Sequences of one id each, another in each; worker `bad_worker` meets trouble in sequence `bad` of the training data.
+// Sequences with a single, unique id each. Sequence `bad` of the training data of worker `bad_worker` causes an error.
 struct Trouble {
   int bad_worker = -1;
   std::int64_t bad = -1;
-  bool throws = false;  // else a loss weight is infinite
+  bool throws = false;  // otherwise has an infinite loss weight
 };
 class Troubled final : public Dataset {
  public:
@@ -103,7 +103,7 @@ DatasetRegistry troubled_registry(const Trouble& trouble) {
 
 }  // namespace
 
-TEST_CASE("workers exchange what each one gives, in order") {
+TEST_CASE("workers exchange values in order of rank") {
   std::atomic<int> writes = 0;
   const std::vector<std::string> errors = run_workers(3, [&](Communicator& communicator) {
     const Workers workers(&communicator);
@@ -129,7 +129,7 @@ TEST_CASE("workers exchange what each one gives, in order") {
   CHECK_THROWS_AS(alone.together([] { throw FileError("x: missing"); }), FileError);
 }
 
-TEST_CASE("what fails on one worker is thrown on all") {
+TEST_CASE("an error of one worker is thrown on all") {
   const auto failing = [](int workers, const std::vector<int>& bad, bool has_exchange) {
     return run_workers(workers, [&](Communicator& communicator) {
       const Workers all(&communicator);
@@ -147,7 +147,7 @@ TEST_CASE("what fails on one worker is thrown on all") {
   }
 }
 
-TEST_CASE("workers train as one process that accumulates their micro-batches in turn") {
+TEST_CASE("workers train like one process that accumulates their micro-batches") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   for (const int workers : {2, 4}) {
@@ -156,7 +156,7 @@ TEST_CASE("workers train as one process that accumulates their micro-batches in 
     const TrainingResult one = Trainer(dealt_config(file, alone, 2 * workers), dealt_registry()).run();
     const fs::path run = folder / ("runs/tiny_" + together);
     CHECK(relative_difference(last_values(one.folder), last_values(run)) < 1e-6);
-    // Not only near each other: far from where they began.
+    // The models are close to each other and far from the initial values.
     CHECK(one.state.steps == 48 / workers);
     CHECK(std::stod(rows_of(run, "valid").back()[7]) < 0.8 * std::stod(rows_of(run, "valid").front()[7]));
     CHECK(std::stod(rows_of(run, "valid").back()[7]) == doctest::Approx(std::stod(rows_of(one.folder, "valid").back()[7])).epsilon(1e-5));
@@ -165,7 +165,7 @@ TEST_CASE("workers train as one process that accumulates their micro-batches in 
   }
 }
 
-TEST_CASE("each worker has its share of the training data, and all of the rest") {
+TEST_CASE("each worker has its share of the training data and the complete other splits") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   std::mutex mutex;
@@ -181,7 +181,7 @@ TEST_CASE("each worker has its share of the training data, and all of the rest")
   CHECK(requests == std::vector<std::string>{"test 0/1", "test 0/1", "train 0/2", "train 1/2", "validation 0/1", "validation 0/1"});
 }
 
-TEST_CASE("an evaluation has the same bits on any number of workers") {
+TEST_CASE("an evaluation is bit-identical for any number of workers") {
   const TemporaryFolder folder;
   const RunConfig config = read_run_config(prepare_tiny_run(folder), BlockRegistry());
   folder.write("text/train/a.txt", words(700) + "and a word-that-crosses-the-border-of-a-sequence and more text than that, to the end.");
@@ -198,7 +198,7 @@ TEST_CASE("an evaluation has the same bits on any number of workers") {
   REQUIRE(wanted[1] == 24);
   for (const int workers : {2, 3, 4, 10}) {
     const std::vector<std::string> errors = run_workers(workers, [&](Communicator& communicator) {
-      require(facts(evaluate(model, *dataset, {.batch_size = 5, .workers = Workers(&communicator)})) == wanted, "other numbers");
+      require(facts(evaluate(model, *dataset, {.batch_size = 5, .workers = Workers(&communicator)})) == wanted, "the results differ");
     });
     CHECK(all_are(errors, ""));
   }
@@ -213,7 +213,7 @@ TEST_CASE("answers are counted over all workers") {
     SequenceParts parts() const override { return {.answers = true}; }
     void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
       std::fill(out.ids.begin(), out.ids.end(), index);
-      *out.answer = {index % 3 == 0 ? "how many\n" : "2 of them", 30, index == 6 ? 0 : 1};  // an empty answer is right
+      *out.answer = {index % 3 == 0 ? "how many\n" : "2 of them", 30, index == 6 ? 0 : 1};  // an empty answer is correct
     }
   };
   Model model(config.model);
@@ -229,7 +229,7 @@ TEST_CASE("answers are counted over all workers") {
   CHECK(all_are(errors, ""));
 }
 
-TEST_CASE("the workers that are asked for have rows in loss.csv") {
+TEST_CASE("the selected workers have rows in loss.csv") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   CHECK(all_are(train(config_with(file, {"io.enabled_loss_log_for_gpus=[0, 2, 7]", "train.gradient_accumulate_every=2"}), 3), ""));
@@ -238,11 +238,11 @@ TEST_CASE("the workers that are asked for have rows in loss.csv") {
     const auto rows = rows_of(run, kind);
     REQUIRE(rows.size() == (kind == "train" ? 8 : kind == "valid" ? 4 : 2));
     for (std::size_t i = 0; i < rows.size(); ++i) CHECK(rows[i][0] == (i % 2 == 0 ? "0" : "2"));
-    CHECK((rows[0][7] == rows[1][7]) == (kind != "train"));  // losses: each worker's own, or everybody's
+    CHECK((rows[0][7] == rows[1][7]) == (kind != "train"));  // training losses differ between workers, other losses are common
   }
 }
 
-TEST_CASE("workers lose other things by dropout") {
+TEST_CASE("dropout differs between workers") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto first_losses_are_equal = [&](const std::string& id, const std::string& dropout) {
@@ -255,7 +255,7 @@ TEST_CASE("workers lose other things by dropout") {
   CHECK_FALSE(first_losses_are_equal("with", "0.5"));
 }
 
-TEST_CASE("trouble with one worker's data stops all, and is noted once") {
+TEST_CASE("a data error of one worker stops all workers and is logged once") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const RunConfig config = config_with(file, {"io.dataset_id=troubled"});
@@ -265,7 +265,7 @@ TEST_CASE("trouble with one worker's data stops all, and is noted once") {
   CHECK(contains(read_file(run / "train.log"), "error: worker 1: the file is gone\n"));
 }
 
-TEST_CASE("workers that cannot begin leave nothing") {
+TEST_CASE("workers that cannot start write nothing") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto messages = [&](const Overrides& overrides, int workers) { return train(config_with(file, overrides), workers); };
@@ -282,7 +282,7 @@ TEST_CASE("workers that cannot begin leave nothing") {
   CHECK_FALSE(fs::exists(folder / "runs"));
 }
 
-TEST_CASE("nobody runs on when the first worker cannot write") {
+TEST_CASE("all workers stop when the first worker cannot write") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   std::atomic<bool> is_gone = false;
@@ -296,7 +296,7 @@ TEST_CASE("nobody runs on when the first worker cannot write") {
   CHECK(errors[1] == errors[0]);
 }
 
-TEST_CASE("a gradient that is not finite on one worker stops all, or is skipped by all") {
+TEST_CASE("a loss that is not finite on one worker stops all workers or is skipped by all") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const DatasetRegistry registry = troubled_registry({.bad_worker = 1, .bad = 13});
@@ -315,7 +315,7 @@ TEST_CASE("a gradient that is not finite on one worker stops all, or is skipped 
   CHECK(skipped == 2);
 }
 
-TEST_CASE("workers stop together at an optimizer step, and go on to the same end") {
+TEST_CASE("workers stop together at an optimizer step and resume to the same outcome") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
   const auto config = [&](const std::string& id) {
@@ -324,7 +324,7 @@ TEST_CASE("workers stop together at an optimizer step, and go on to the same end
   };
   CHECK(all_are(train(config("whole"), 2), ""));
   const std::map<std::string, std::string> outcome = outcome_of(folder / "runs/tiny_whole");
-  // Validations come after micro-steps 1, 5, 10, 15 and 20, of which 15 ends a group.
+  // Validations follow micro-steps 1, 5, 10, 15 and 20; only 15 ends a group.
   int question = 1, steps_stopped = 0, validations_stopped = 0;
   for (int ended = 0; ended == 0; ++question) {
     CAPTURE(question);

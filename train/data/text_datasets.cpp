@@ -29,7 +29,8 @@ void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
 
 Masking required_masking(const DatasetRequest& request) {
   require<ConfigError>(request.masking.has_value(),
-                       "io.dataset_id: expected a data set without masks, the model is not a masked language model (params.mask_token_id, params.mblm_config)");
+                       "io.dataset_id: expected a data set without masks, the model is not a masked language model "
+                       "(params.mask_token_id, params.mblm_config)");
   return *request.masking;
 }
 
