@@ -1,11 +1,11 @@
-// What an error says.
+// Messages of errors.
 #pragma once
 
 #include <string>
 
 namespace mblm::testing {
 
-// The message of the E that f throws; "no error" when it throws none. Other exceptions pass.
+// The message of the E that f throws, or "no error" if it throws nothing. Other exceptions propagate.
 template <class E, class F>
 std::string error_text(F&& f) {
   try {

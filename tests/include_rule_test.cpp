@@ -1,7 +1,8 @@
-// Includes of the source files against the plan of the house, by folder alone:
+// Checks the includes of the source files by folder:
 //   engine <- engine/io <- ops <- mblm/config <- mblm <- train/data <- train <- program
-// cpu and cuda see ops and engine; mpi sees train and engine; only tests and bench see them. The examples see what an
-// embedding program sees, mblm/mblm.h and the headers for kernels of its own, and each other. Each vendor's headers appear in one folder.
+// cpu and cuda may include ops and engine; mpi may include train and engine; only tests and bench may include cpu and cuda. The
+// examples may include each other and the headers for other programs: mblm/mblm.h, and engine/kernel_data.h for custom kernels.
+// The headers of each vendor library are confined to the folders listed below.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,11 +19,11 @@ namespace {
 
 constexpr std::size_t longest_file = 600;  // lines
 
-// Folders of source files; of two that match, the longer one counts.
+// Folders of source files. The longest matching name counts.
 const std::vector<std::string> folders = {"engine", "engine/io", "ops",  "cpu",     "cuda", "mblm/config", "mblm",
                                           "train",  "train/data", "mpi", "program", "examples", "tests", "bench"};
 
-// The folders that lie below one in the stack, and that folder.
+// A folder and the folders below it in the stack.
 std::set<std::string> stack_up_to(const std::string& folder) {
   std::set<std::string> seen;
   for (const char* layer : {"engine", "engine/io", "ops", "mblm/config", "mblm", "train/data", "train", "program"}) {
@@ -49,15 +50,15 @@ const std::map<std::string, std::set<std::string>> seen_from = {
     {"bench", {"bench", "tests", "examples", "program", "train", "train/data", "mblm", "mblm/config", "cuda", "cpu", "ops", "engine/io", "engine"}},
 };
 
-// Headers that only some folders may include.
+// Headers that only the given folders may include.
 const std::map<std::string, std::set<std::string>> reserved_headers = {
-    {"mblm/mblm.h", {"examples", "tests", "bench"}},  // includes all of the library
+    {"mblm/mblm.h", {"examples", "tests", "bench"}},  // includes the whole library
     {"engine/kernel_data.h", {"engine", "cpu", "cuda", "tests", "examples"}},
 };
 
 struct Vendor {
   std::set<std::string> homes;
-  std::vector<std::string> prefixes;  // of the names of its headers
+  std::vector<std::string> prefixes;  // of its header names
 };
 const std::vector<Vendor> vendors = {
     {{"cpu"}, {"Eigen/", "unsupported/Eigen", "dnnl", "oneapi/dnnl"}},
@@ -67,11 +68,11 @@ const std::vector<Vendor> vendors = {
               "nvtx",    "nvrtc",          "nvml",           "cub/",
               "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
               "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
-    {{"train/data", "bench"}, {"png.h", "jpeglib.h"}},  // bench/ draws pictures to read
-    {{"engine", "cpu"}, {"omp.h"}},  // threads come from engine/parallel.h; cpu/ keeps libraries from having their own
+    {{"train/data", "bench"}, {"png.h", "jpeglib.h"}},  // bench/ writes images to read
+    {{"engine", "cpu"}, {"omp.h"}},  // engine/parallel.h provides the threads; cpu/ turns off the threads of libraries
 };
 
-// "engine/io" for "engine/io/safetensors.h"; empty for a path in none of the folders.
+// The folder of a path: "engine/io" for "engine/io/safetensors.h"; empty for a path outside all folders.
 std::string folder_of(const std::string& path) {
   std::string longest;
   for (const std::string& folder : folders)
@@ -79,7 +80,7 @@ std::string folder_of(const std::string& path) {
   return longest;
 }
 
-// What a line includes, without quotes or brackets.
+// The path that a line includes, without quotes or brackets.
 std::optional<std::string> included_by(const std::string& line) {
   const auto skip_space = [&](std::size_t at) { return std::min(line.find_first_not_of(" \t", at), line.size()); };
   std::size_t at = skip_space(0);
@@ -92,7 +93,7 @@ std::optional<std::string> included_by(const std::string& line) {
   return end == std::string::npos ? std::nullopt : std::optional(line.substr(at + 1, end - at - 1));
 }
 
-// The includes of a file (its path from the root, its lines) that the plan does not allow.
+// The forbidden includes of a file, given its path from the root and its lines.
 std::vector<std::string> violations(const std::string& path, const std::vector<std::string>& lines) {
   const std::string folder = folder_of(path);
   std::vector<std::string> found;
@@ -110,7 +111,7 @@ std::vector<std::string> violations(const std::string& path, const std::vector<s
     } else if (const auto vendor = std::find_if(vendors.begin(), vendors.end(), is_vendors); vendor != vendors.end()) {
       allowed = vendor->homes.count(folder) != 0;
     } else {
-      // Quotes are for our files, by their path from the root; an example finds the others beside itself wherever it lies.
+      // Quotes are for our files, by their path from the root. Examples include each other by name, since they may be copied.
       allowed = line.find('<') != std::string::npos || (folder == "examples" && include->find('/') == std::string::npos);
     }
     if (!allowed) found.push_back(path + " includes " + *include);
@@ -141,7 +142,7 @@ std::vector<SourceFile> source_files() {
 
 }  // namespace
 
-TEST_CASE("files include only what the plan allows") {
+TEST_CASE("files include only allowed headers") {
   const std::vector<SourceFile> files = source_files();
   REQUIRE(files.size() > 20);
   std::size_t includes = 0;
@@ -152,7 +153,7 @@ TEST_CASE("files include only what the plan allows") {
   CHECK(includes > files.size());
 }
 
-TEST_CASE("mblm/mblm.h has every op") {
+TEST_CASE("mblm/mblm.h includes every op") {
   std::set<std::string> included;
   std::ifstream umbrella(MBLM_UMBRELLA_HEADER);
   for (std::string line; std::getline(umbrella, line);)
@@ -166,14 +167,14 @@ TEST_CASE("mblm/mblm.h has every op") {
   }
 }
 
-TEST_CASE("files are short") {
+TEST_CASE("files have at most 600 lines") {
   for (const SourceFile& file : source_files()) {
     CAPTURE(file.path);
     CHECK(file.lines.size() <= longest_file);
   }
 }
 
-TEST_CASE("the check finds made-up violations") {
+TEST_CASE("the check detects violations") {
   const auto refused = [](const std::string& path, const std::string& line) { return violations(path, {"// text", line}).size() == 1; };
   CHECK(refused("engine/x.cpp", "#include \"ops/add.h\""));
   CHECK(refused("engine/x.cpp", "#include <ops/add.h>"));
@@ -206,10 +207,10 @@ TEST_CASE("the check finds made-up violations") {
   CHECK(refused("cpu/add.cpp", "#include \"engine/io/safetensors.h\""));
   CHECK(refused("mblm/model.cpp", "#include \"engine/kernel_data.h\""));
   CHECK(refused("train/trainer.cpp", "#include \"engine/kernel_data.h\""));
-  CHECK(refused("engine/x.cpp", "#include \"tensor.h\""));  // not by its path from the root
+  CHECK(refused("engine/x.cpp", "#include \"tensor.h\""));  // not a path from the root
 }
 
-TEST_CASE("the check lets good includes pass") {
+TEST_CASE("the check accepts allowed includes") {
   const auto allowed = [](const std::string& path, const std::string& line) { return violations(path, {line}).empty(); };
   CHECK(allowed("engine/x.cpp", "#include \"engine/tensor.h\""));
   CHECK(allowed("engine/x.cpp", "#include <omp.h>"));

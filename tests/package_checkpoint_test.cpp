@@ -1,4 +1,4 @@
-// Checkpoints of the Python package as models: both layouts, both directions, and starting from them.
+// Checkpoints of the Python package: both layouts, reading and writing, and models that start from them.
 #include "mblm/package_checkpoint.h"
 
 #include <doctest/doctest.h>
@@ -54,7 +54,7 @@ std::vector<float> values_of(const Model& model, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("names of the two layouts") {
+TEST_CASE("parameter names of the two layouts") {
   const std::vector<std::pair<std::string, std::string>> pairs = {
       {"token_embs_rev.0.embedding.weight", "token_embs_rev.0.weight"},  {"token_embs_rev.1.embedding.weight", "token_embs_rev.1.0.weight"},
       {"token_embs_rev.1._post.1.bias", "token_embs_rev.1.2.bias"},      {"token_embs_rev.12._post.2.weight", "token_embs_rev.12.3.weight"},
@@ -72,7 +72,7 @@ TEST_CASE("names of the two layouts") {
   }
 }
 
-TEST_CASE("the package's checkpoints make the same model in either layout") {
+TEST_CASE("checkpoints of the package give the same model in either layout") {
   for (const std::string& name : packages) {
     CAPTURE(name);
     const std::vector<float> expected = logits_of(name, golden / name / "weights.safetensors");
@@ -82,7 +82,7 @@ TEST_CASE("the package's checkpoints make the same model in either layout") {
   }
 }
 
-TEST_CASE("what is written for the package has its names in its order") {
+TEST_CASE("checkpoints written for the package have its names in its order") {
   const TemporaryFolder folder;
   for (const std::string& name : packages) {
     for (const PackageLayout layout : {PackageLayout::V041, PackageLayout::V042}) {
@@ -97,14 +97,14 @@ TEST_CASE("what is written for the package has its names in its order") {
   }
 }
 
-TEST_CASE("a checkpoint without a loss gets one that any other is better than") {
+TEST_CASE("a checkpoint without a loss stores an infinite loss") {
   const TemporaryFolder folder;
   write_package_checkpoint(folder / "x.pth", tiny_model(9, 1)->parameters().named_values());
   CHECK(TorchFile(folder / "x.pth").number(package_loss_key) == std::numeric_limits<double>::infinity());
   CHECK_FALSE(open_checkpoint(folder / "x.pth").loss);
 }
 
-TEST_CASE("beginnings of names are replaced where that is asked for") {
+TEST_CASE("prefixes of names are replaced on request") {
   const TemporaryFolder folder;
   const std::unique_ptr<Model> model = tiny_model(9, 1);
   std::vector<NamedTensor> tensors = model->parameters().named_values();
@@ -120,7 +120,7 @@ TEST_CASE("beginnings of names are replaced where that is asked for") {
         (folder / "x.pth").string() + ": duplicate parameter \"x\", stored under two names");
 }
 
-TEST_CASE("a smaller vocabulary becomes the beginning of a larger one where that is asked for") {
+TEST_CASE("a smaller vocabulary initializes the start of a larger one on request") {
   const TemporaryFolder folder;
   const std::unique_ptr<Model> small = tiny_model(9, 1), large = tiny_model(12, 2), fresh = tiny_model(12, 2);
   write_package_checkpoint(folder / "x.pth", small->parameters().named_values());

@@ -1,7 +1,7 @@
-// What tests/package_roundtrip.py asks of this side:
-//   package_peer make CONFIG SEED CHECKPOINT LAYOUT   writes a new model's checkpoint for the Python package
-//   package_peer logits CONFIG CHECKPOINT BATCH       reads ids (int64) from standard input, writes logits (float32) to the output;
-//                                                     a masked language model reads which of them are visible (int64) after them
+// The counterpart of tests/package_roundtrip.py in this project:
+//   package_peer make CONFIG SEED CHECKPOINT LAYOUT   writes the checkpoint of a new model for the Python package
+//   package_peer logits CONFIG CHECKPOINT BATCH       reads ids (int64) from standard input, writes logits (float32) to standard
+//                                                     output; for a masked language model, visibility flags (int64) follow the ids
 #include <cstring>
 #include <iostream>
 #include <iterator>

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checkpoints between this project and the real Python package: saved there and loaded here, saved here and loaded there,
-the same logits.
+"""Compares logits after exchanging checkpoints with the real Python package: saved there and loaded here, and saved here and
+loaded there.
 
     tests/package_roundtrip.py PROGRAM PEER
 
-PROGRAM is mblm, PEER is tests/package_peer. Needs a Python with the package `mblm`: the one that runs this, or the one that
-MBLM_PYTHON names; without it the exit status is 77, which Meson counts as skipped.
+PROGRAM is mblm, PEER is tests/package_peer. Requires a Python with the package `mblm`: the Python that runs this script, or the
+one that MBLM_PYTHON names. Otherwise the exit status is 77, which Meson counts as skipped.
 """
 import os
 import pathlib
@@ -15,7 +15,7 @@ import tempfile
 import warnings
 
 warnings.filterwarnings("ignore")
-os.environ.setdefault("PYTEST_CURRENT_TEST", "1")  # the package then logs nothing to files
+os.environ.setdefault("PYTEST_CURRENT_TEST", "1")  # the package then writes no log files
 try:
     import torch
     import yaml
@@ -29,7 +29,7 @@ except ImportError as missing:
     if python and os.environ.get("MBLM_PYTHON_TRIED") != python:
         os.environ["MBLM_PYTHON_TRIED"] = python
         os.execv(python, [python, *sys.argv])
-    print(f"skipped: no Python with the package mblm ({missing}); MBLM_PYTHON=/path/to/python names one")
+    print(f"skipped: no Python with the package mblm ({missing}); set MBLM_PYTHON=/path/to/python")
     sys.exit(77)
 
 BOUND = 1e-5  # ||ours - theirs|| / ||theirs|| of float32 logits
@@ -70,7 +70,7 @@ CONFIGS = {
 
 
 def older_name(name):
-    """The name that the package gave a parameter before version 0.4.2."""
+    """The name of a parameter in the package before version 0.4.2."""
     parts = name.split(".")
     if parts[0] != "token_embs_rev":
         return name
@@ -80,7 +80,7 @@ def older_name(name):
 
 
 class Round:
-    """One config, and a folder for its files."""
+    """The checks for one config, with a folder for its files."""
 
     def __init__(self, folder, config, program, peer):
         self.folder, self.config, self.program, self.peer = folder, config, program, peer
@@ -88,7 +88,7 @@ class Round:
         self.yaml.write_text(yaml.safe_dump(config))
         numbers = torch.Generator().manual_seed(1)
         self.ids = torch.randint(0, 60, (BATCH, LENGTH), generator=numbers)
-        self.visible = torch.rand((BATCH, LENGTH), generator=numbers) < 0.7  # of a masked language model
+        self.visible = torch.rand((BATCH, LENGTH), generator=numbers) < 0.7  # for a masked language model
         self.is_masked = "mblm_config" in config
 
     def package_model(self, seed=0):
@@ -125,7 +125,7 @@ class Round:
         return module(self.ids, return_type=MBLMReturnType.LOGITS, **masks)
 
     def saved_there(self):
-        """Files of the package: as it writes them, with older names, in half precision, with views of shared storages."""
+        """Files of the package: as written, with older names, in other precisions, and with views of larger storages."""
         module = self.package_model()
         theirs = self.their_logits(module)
         _, newest = save_model_state(self.folder, "newest", module, 1.5)
@@ -144,7 +144,7 @@ class Round:
             self.check_same(str(dtype), self.our_logits(file), self.their_logits(other))
 
     def saved_here(self):
-        """Files of this project: straight, and through a .safetensors file."""
+        """Files of this project: written directly, and converted through a .safetensors file."""
         for layout in LAYOUTS:
             ours = self.folder / f"ours_{layout}.pth"
             self.run(self.peer, "make", self.yaml, 5, ours, layout)
@@ -154,7 +154,7 @@ class Round:
                 module = self.package_model(1)
                 names = [older_name(name) if layout == "0.4.1" else name for name in module.state_dict()]
                 state = torch.load(file, weights_only=True)["MODEL"]
-                assert list(state) == names, f"{file}: names in another order than the package's"
+                assert list(state) == names, f"{file}: the order of names differs from the package"
                 if layout == "0.4.1":
                     current = dict(zip(names, module.state_dict()))
                     _, file = save_model_state(self.folder, "renamed", {current[n]: t for n, t in state.items()}, 0.75)
@@ -163,9 +163,9 @@ class Round:
                 self.check_same(str(file), logits, self.their_logits(module))
 
     def migrated(self):
-        """A file of this project as the start of a package's model with a larger vocabulary."""
+        """A file of this project initializes a model of the package with a larger vocabulary."""
         if len(self.config.get("hidden_dims", [])) != 2:
-            return  # the package's list of embeddings is that of two stages
+            return  # the package's list of embeddings is for two stages
         ours = self.folder / "ours_0.4.2.pth"
         larger = MBLM(MBLMModelConfig.model_validate(self.config | {"num_tokens": 70}))
         load_model_state(ours, larger, map_extend_embeddings=MBLM_TOKEN_EMB_MIGRATION)
@@ -175,7 +175,7 @@ class Round:
 
 
 def transposed_view(tensor):
-    """The same values, every other element of a storage, its first axis the last one there."""
+    """A view with the same values: every other element of a storage, transposed."""
     if tensor.ndim < 1:
         return tensor
     storage = torch.stack([tensor.T, tensor.T], dim=-1) if tensor.ndim <= 2 else torch.stack([tensor, tensor], dim=-1)

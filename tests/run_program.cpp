@@ -22,7 +22,7 @@ std::vector<std::string> listing(const std::filesystem::path& folder) {
 
 namespace {
 
-// What the program itself says: a sanitizer warns of memory that there is not.
+// Removes the warnings of a sanitizer about failed allocations.
 std::string without_sanitizer_warnings(const std::string& text) {
   std::string kept;
   std::istringstream lines(text);

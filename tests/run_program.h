@@ -11,18 +11,18 @@
 
 namespace mblm::testing {
 
-// Every file and folder in a folder, sorted.
+// All files and folders in a folder, recursively, sorted.
 std::vector<std::string> listing(const std::filesystem::path& folder);
 
 struct ProgramResult {
-  int status = -1;  // exit status; 128 + the signal that ended it
+  int status = -1;  // exit status, or 128 + signal number
   std::string out, err;
 };
 
-// A run of the program in the background; its streams go to files.
+// A program that runs in the background, with its streams in files.
 class RunningProgram {
  public:
-  // `output` is a file descriptor for its standard output, -1 for a file that wait() reads.
+  // `output` is a file descriptor for standard output, or -1 for a file that wait() reads.
   explicit RunningProgram(const std::vector<std::string>& arguments, const std::string& input = {}, int output = -1);
   ~RunningProgram();
   RunningProgram(const RunningProgram&) = delete;

@@ -1,4 +1,4 @@
-// A folder for one test.
+// Temporary folders and files for tests.
 #pragma once
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 namespace mblm::testing {
 
-// A new folder that goes with everything in it when the test is over.
+// A new folder that is removed with its contents at the end of its lifetime.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -30,7 +30,7 @@ class TemporaryFolder {
 
   // Number of files and folders in it.
   std::size_t count() const { return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
-  // Writes a file, and the folders that it is in.
+  // Writes a file and creates its parent folders.
   std::filesystem::path write(const std::string& name, const std::string& content) const {
     std::filesystem::create_directories((path_ / name).parent_path());
     std::ofstream(path_ / name, std::ios::binary) << content;
@@ -51,7 +51,7 @@ inline std::string read_file(const std::filesystem::path& file) {
   return text.str();
 }
 
-// The message of the error E that `f` throws; another outcome is a message too, so that a comparison shows it.
+// The message of the E that `f` throws, or "(nothing was thrown)", which a failed comparison then shows.
 template <class E, class F>
 std::string message_of(F&& f) {
   try {

@@ -24,7 +24,7 @@ Tensor ids_of(std::int64_t step) {
   return from_values(Shape{4, 120}, ids);
 }
 
-// The losses of some training steps, then every parameter and the logits of a batch.
+// Trains a few steps and returns the losses, all parameters and the logits of a batch.
 std::vector<float> trained_numbers(const char* yaml, std::uint64_t seed, int threads) {
   set_thread_count(threads);
   Model model(parse_model_config(yaml, "test", BlockRegistry()));
@@ -47,10 +47,10 @@ std::vector<float> trained_numbers(const char* yaml, std::uint64_t seed, int thr
 
 }  // namespace
 
-TEST_CASE("two models in two threads give the same numbers as one after the other") {
+TEST_CASE("two models in two threads give the same results as sequential runs") {
   for (const int threads : {1, 3}) {
     CAPTURE(threads);
-    std::vector<float> first[2], second[2];  // alone, together
+    std::vector<float> first[2], second[2];  // sequential, concurrent
     std::thread([&] {
       first[0] = trained_numbers(mamba_over_transformer, 1, threads);
       second[0] = trained_numbers(transformer_over_mamba, 2, threads);
