@@ -77,7 +77,7 @@ int run(const TrainCommand& command) {
     const RunConfig config = workers.together(
         [&] { return read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
     if (workers.is_rank0())
-      for (const std::string& field : inactive_fields(config)) write_note("no effect yet: " + field);
+      for (const std::string& field : inactive_fields(config)) write_note("not yet acting: " + field);
     ProgressLine line(STDERR_FILENO);
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });

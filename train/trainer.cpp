@@ -110,7 +110,7 @@ void Trainer::begin(const std::optional<CheckpointFile>& start) {
   try {
     if (config_.resume) start_from_checkpoint(start);
     recorder_->write_config();
-    for (const std::string& field : inactive_fields(config_)) recorder_->log("no effect yet: " + field);
+    for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
     recorder_->log(concat_text(model_->parameters().count(), " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(),
                                " optimizer steps, ", schedule_.warmup_steps(), " of them warm-up"));
   } catch (const std::exception& error) {
