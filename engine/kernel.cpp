@@ -10,9 +10,9 @@ constinit KernelSlot* first_slot = nullptr;  // written during the loading of ba
 
 }  // namespace
 
-bool KernelSlot::note_filled(DeviceKind kind, std::initializer_list<DType> dtypes) {
-  const bool known = std::find(filled_.begin(), filled_.end(), true) != filled_.end();
-  filled_[static_cast<int>(kind)] = true;
+bool KernelSlot::fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyFunction function) {
+  const bool known = std::any_of(functions_.begin(), functions_.end(), [](AnyFunction f) { return f != nullptr; });
+  functions_[static_cast<int>(kind)] = function;
   for (const DType dtype : dtypes) dtypes_[static_cast<int>(kind)] |= 1u << static_cast<int>(dtype);
   if (!known) {
     next_ = first_slot;

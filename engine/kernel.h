@@ -19,18 +19,21 @@ class KernelSlot {
   KernelSlot& operator=(const KernelSlot&) = delete;
 
   const char* name() const { return name_; }
-  bool has(DeviceKind kind) const { return filled_[static_cast<int>(kind)]; }
+  bool has(DeviceKind kind) const { return function(kind) != nullptr; }
   bool takes(DeviceKind kind, DType dtype) const { return ((dtypes_[static_cast<int>(kind)] >> static_cast<int>(dtype)) & 1u) != 0; }
 
  protected:
-  bool note_filled(DeviceKind kind, std::initializer_list<DType> dtypes);
+  using AnyFunction = void (*)();  // a Kernel's Function without its type
+  AnyFunction function(DeviceKind kind) const { return functions_[static_cast<int>(kind)]; }
+  bool fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyFunction function);
   [[noreturn]] void throw_missing(Device device) const;
   [[noreturn]] void throw_mixed(Device a, Device b) const;
 
  private:
   friend std::vector<const KernelSlot*> kernel_slots();
+  friend class KernelLender;  // lets a test device use the CPU's kernels
   const char* name_;
-  std::array<bool, device_kinds> filled_{};
+  std::array<AnyFunction, device_kinds> functions_{};
   std::array<unsigned, device_kinds> dtypes_{};
   KernelSlot* next_ = nullptr;
 };
@@ -64,19 +67,15 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
   // Sets the implementation for one kind of device; `dtypes` are the main element types that it supports. Returns true, so
   // that a backend can write `const bool added = rms_norm_forward.add(...)` at namespace scope.
   bool add(DeviceKind kind, std::initializer_list<DType> dtypes, Function function) {
-    functions_[static_cast<int>(kind)] = function;
-    return note_filled(kind, dtypes);
+    return fill(kind, dtypes, reinterpret_cast<AnyFunction>(function));
   }
-
-  // The implementation for one kind of device; null when its backend has none.
-  Function function(DeviceKind kind) const { return functions_[static_cast<int>(kind)]; }
 
   void operator()(Args... args) const {
     Device device;
     bool found = false;
     (see(args, device, found), ...);
-    if (function(device.kind) == nullptr) throw_missing(device);
-    function(device.kind)(args...);
+    if (!has(device.kind)) throw_missing(device);
+    reinterpret_cast<Function>(function(device.kind))(args...);
   }
 
  private:
@@ -92,8 +91,6 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
       static_assert(std::is_trivially_copyable_v<T>, "a struct argument that may hold tensors needs visit_tensors");
     }
   }
-
-  std::array<Function, device_kinds> functions_{};
 };
 
 }  // namespace mblm

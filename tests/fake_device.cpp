@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "mblm/mblm.h"
+#include "engine/kernel.h"
 
 namespace mblm::testing {
 namespace {
@@ -40,29 +40,27 @@ FakeRuntime& runtime() {
   return *fake;
 }
 
-template <class Signature>
-void borrow(Kernel<Signature>& slot) {
-  for (int dtype = 0; dtype < dtype_count; ++dtype)
-    if (slot.takes(DeviceKind::Cpu, static_cast<DType>(dtype))) slot.add(DeviceKind::Cuda, {static_cast<DType>(dtype)}, slot.function(DeviceKind::Cpu));
-}
-
-template <class... Slots>
-void borrow_all(Slots&... slots) {
-  (borrow(slots), ...);
-}
-
 }  // namespace
+
+}  // namespace mblm::testing
+
+namespace mblm {
+
+class KernelLender {
+ public:
+  static void lend(KernelSlot& slot, DeviceKind from, DeviceKind to) {
+    slot.functions_[static_cast<std::size_t>(to)] = slot.functions_[static_cast<std::size_t>(from)];
+    slot.dtypes_[static_cast<std::size_t>(to)] = slot.dtypes_[static_cast<std::size_t>(from)];
+  }
+};
+
+}  // namespace mblm
+
+namespace mblm::testing {
 
 void add_fake_device() {
   add_runtime(DeviceKind::Cuda, &runtime());
-  borrow_all(accumulate, fill, convert, gradient_norm, adam_step, segment_means, count_micro_step, pack_step_sums, unpack_step_sums);
-  borrow_all(add_forward, multiply_forward, scale_forward, gelu_forward, gelu_backward, sigmoid_forward, sigmoid_backward, tanh_forward, tanh_backward,
-             silu_forward, silu_backward, silu_gate_forward, silu_gate_backward, softplus_forward, softplus_backward, dropout_forward);
-  borrow_all(matmul_forward, rms_norm_forward, rms_norm_backward, layer_norm_forward, layer_norm_backward, cross_entropy_forward, cross_entropy_backward,
-             argmax_matches_forward, embedding_forward, embedding_backward);
-  borrow_all(attention_forward, attention_backward, attention_cached_forward, rotary_forward, token_shift_forward, token_shift_backward,
-             causal_conv1d_forward, causal_conv1d_backward, selective_scan_forward, selective_scan_backward, ssd_scan_forward, ssd_scan_backward);
-  borrow_all(stage_input_forward, stage_input_backward, sum_over_batch, flatten_patches_forward, flatten_patches_backward, copy_sequence, copy_columns);
+  for (const KernelSlot* slot : kernel_slots()) KernelLender::lend(const_cast<KernelSlot&>(*slot), DeviceKind::Cpu, DeviceKind::Cuda);
 }
 
 RuntimeCalls& runtime_calls() { return runtime().calls; }

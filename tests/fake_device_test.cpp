@@ -141,13 +141,6 @@ TEST_CASE("a tensor on another device in a struct argument is detected") {
   CHECK_THROWS_AS(selective_scan(x, dt, a, b, b, d), DeviceError);
 }
 
-TEST_CASE("every kernel slot of the CPU is filled on the device") {
-  for (const KernelSlot* slot : kernel_slots()) {
-    CAPTURE(slot->name());
-    CHECK(slot->has(DeviceKind::Cuda) == slot->has(DeviceKind::Cpu));
-  }
-}
-
 }  // namespace mblm::testing
 
 int main(int count, char** arguments) {
