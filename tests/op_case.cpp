@@ -53,7 +53,10 @@ HostArray to_host(const Tensor& x) {
 std::vector<Tensor> device_inputs(const OpCase& c, DType dtype, Device device) {
   std::vector<Tensor> all;
   const std::vector<HostArray> host = host_inputs(c);
-  for (std::size_t i = 0; i < host.size(); ++i) all.push_back(from_host(host[i], c.inputs[i].ids_below > 0 ? DType::Int64 : dtype, device));
+  for (std::size_t i = 0; i < host.size(); ++i) {
+    const CaseInput& input = c.inputs[i];
+    all.push_back(from_host(host[i], input.ids_below > 0 ? DType::Int64 : input.wide && dtype == DType::BFloat16 ? DType::Float32 : dtype, device));
+  }
   return all;
 }
 

@@ -26,6 +26,7 @@ struct CaseInput {
   std::int64_t ids_below = 0;          // > 0: int64 values, uniform in [0, ids_below)
   bool gradient = true;                // floating inputs: checks the gradient
   std::vector<double> values = {};     // not empty: the values of the input, in place of random ones
+  bool wide = false;                   // stays float32 when the other inputs are bfloat16 (spec of the op: norm weights, dt, ...)
 };
 inline CaseInput ids(const Shape& shape, std::int64_t below) { return {shape, 0, 0, below, false, {}}; }
 inline CaseInput constant(const Shape& shape, double scale = 1.0) { return {shape, scale, 0, 0, false, {}}; }
@@ -38,6 +39,7 @@ struct OpCase {
   // The formula in plain loops. Empty if the case is only measured.
   std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle = {};
   double float32_bound = 2e-6;     // ||ours - oracle|| / ||oracle|| in float32, per output
+  double bfloat16_bound = 6e-3;    // the same on a GPU for bfloat16 inputs and outputs; twice that for gradients
   bool gradient = true;            // central differences in float64 (small shapes only)
   bool benchmark = false;          // measured by the benchmark programs
   double flops = 0;                // floating-point operations of one forward pass, for the benchmarks
@@ -54,6 +56,7 @@ bool add_cases(const char* op, std::vector<OpCase> (*cases)());
 
 // The inputs of a case on the host, or in an element type on a device. They have the same values each time.
 std::vector<HostArray> host_inputs(const OpCase& c);
+// (wide inputs are float32 when dtype is bfloat16, and ids are int64)
 std::vector<Tensor> device_inputs(const OpCase& c, DType dtype, Device device = {});
 Tensor from_host(const HostArray& x, DType dtype, Device device = {});
 HostArray to_host(const Tensor& x);

@@ -1,0 +1,33 @@
+#include "cuda/partials.h"
+
+namespace mblm::cuda {
+namespace {
+
+constexpr int columns = 32, groups = 8;  // a block has 32 columns (one line of 128 bytes per row) and 8 groups of parts
+
+struct Sums {
+  float part[groups][columns];
+};
+
+// Block (32, 8): thread (c, g) adds every eighth part of column c in order; group 0 then adds the 8 sums in order.
+__global__ void __launch_bounds__(columns* groups) sum_parts(const float* partials, std::int64_t parts, std::int64_t width, float beta, float* out) {
+  Sums& shared = shared_memory<Sums>();
+  const std::int64_t column = std::int64_t{blockIdx.x} * columns + threadIdx.x;
+  float sum = 0;
+  if (column < width)
+    for (std::int64_t part = threadIdx.y; part < parts; part += groups) sum += partials[part * width + column];
+  shared.part[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= width) return;
+  for (int group = 1; group < groups; ++group) sum += shared.part[group][threadIdx.x];
+  out[column] = beta == 0 ? sum : beta * out[column] + sum;
+}
+
+}  // namespace
+
+void add_partials(const Tensor& partials, Tensor& out, float beta) {
+  const std::int64_t parts = partials.size(0), width = partials.size(1);
+  launch<sum_parts>(blocks_for(width, columns), dim3(columns, groups), sizeof(Sums), data<float>(partials), parts, width, beta, data<float>(out));
+}
+
+}  // namespace mblm::cuda
