@@ -1,0 +1,63 @@
+#include "cuda/matmul.h"
+
+#include <utility>
+
+#include "cuda/map.h"
+
+namespace mblm::cuda {
+namespace {
+
+// c = bias + beta c, for what cuBLASLt cannot do: a product without terms (k = 0), and a bias that it refuses.
+template <class B>
+struct StartSum {
+  const B* bias;  // null: none
+  std::int64_t width;
+  float beta;
+  __device__ float operator()(std::int64_t i, float c) const {
+    const float start = bias == nullptr ? 0.0f : to_float(bias[i % width]);
+    return beta == 0 ? start : start + beta * c;
+  }
+};
+
+template <class C, class B>
+void start_sum(Tensor& c, const Tensor& bias, float beta) {
+  const StartSum<B> f{bias.defined() ? data<B>(bias) : nullptr, c.size(-1), beta};
+  map(f, c.numel(), data<C>(c), data<C>(std::as_const(c)));
+}
+
+struct Copy {
+  __device__ float operator()(float x) const { return x; }
+};
+
+// The epilogue of cuBLASLt takes a bias in the dtype of c only: for a bfloat16 c, the bias is rounded as the weight is. A kernel that adds a
+// float32 bias afterwards would round c twice and move it once more.
+Tensor bias_in(DType dtype, const Tensor& bias) {
+  if (!bias.defined() || bias.dtype() == dtype) return bias;
+  Tensor converted = empty(bias.shape(), dtype, bias.device());
+  for_element_types("matmul_forward", dtype, bias.dtype(), [&]<class To, class From>() {
+    map(Copy{}, bias.numel(), data<To>(converted), data<From>(bias));
+  });
+  return converted;
+}
+
+void forward(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
+  Gemm product = gemm_of(a, b, bias, c, flags);
+  if (c.numel() == 0) return;
+  const auto start = [&](float beta) {
+    for_element_types("matmul_forward", c.dtype(), bias.defined() ? bias.dtype() : c.dtype(), [&]<class C, class B>() { start_sum<C, B>(c, bias, beta); });
+  };
+  if (product.k == 0) {
+    start(flags.beta);
+    return;
+  }
+  const Tensor added_bias = bias_in(c.dtype(), bias);
+  if (gemm(product, raw(a), raw(b), raw(added_bias), raw(c))) return;
+  product.bias = false;
+  gemm(product, raw(a), raw(b), nullptr, raw(c));
+  start(1);
+}
+
+const bool added = add_kernel(matmul_forward, forward);
+
+}  // namespace
+}  // namespace mblm::cuda
