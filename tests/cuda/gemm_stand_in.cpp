@@ -1,6 +1,7 @@
 // Stands in for cuBLASLt on the emulated device: checks what the library takes for granted, and sums in another order of k.
 #include "cuda/gemm.h"
 
+#include <cstring>
 #include <vector>
 
 #include "tests/cuda/extent.h"
@@ -52,14 +53,29 @@ void pack(float* panel, const T* x, std::int64_t down, std::int64_t across, std:
     for (std::int64_t j = 0; j < width; ++j, ++panel) *panel = first + j < columns ? static_cast<float>(x[row * down + (first + j) * across]) : 0.0f;
 }
 
+using Lanes __attribute__((vector_size(32))) = float;  // half a row of the tile: the tile stays in registers
+static_assert(2 * sizeof(Lanes) == tile_n * sizeof(float));
+
 // sums[4][16] += left[k][4]^T right[k][16].
 void multiply_tile(const float* left, const float* right, std::int64_t terms, float* sums, std::int64_t step) {
-  float tile[tile_m][tile_n] = {};
-  for (std::int64_t k = 0; k < terms; ++k)
-    for (std::int64_t i = 0; i < tile_m; ++i)
-      for (std::int64_t j = 0; j < tile_n; ++j) tile[i][j] += left[k * tile_m + i] * right[k * tile_n + j];
-  for (std::int64_t i = 0; i < tile_m; ++i)
-    for (std::int64_t j = 0; j < tile_n; ++j) sums[i * step + j] += tile[i][j];
+  Lanes tile[tile_m][2] = {}, low, high;
+  for (std::int64_t k = 0; k < terms; ++k) {
+    std::memcpy(&low, right + k * tile_n, sizeof low);
+    std::memcpy(&high, right + k * tile_n + tile_n / 2, sizeof high);
+#pragma GCC unroll 4
+    for (std::int64_t i = 0; i < tile_m; ++i) {
+      tile[i][0] += left[k * tile_m + i] * low;
+      tile[i][1] += left[k * tile_m + i] * high;
+    }
+  }
+  for (std::int64_t i = 0; i < tile_m; ++i, sums += step) {
+    std::memcpy(&low, sums, sizeof low);
+    std::memcpy(&high, sums + tile_n / 2, sizeof high);
+    low += tile[i][0];
+    high += tile[i][1];
+    std::memcpy(sums, &low, sizeof low);
+    std::memcpy(sums + tile_n / 2, &high, sizeof high);
+  }
 }
 
 template <class In, class Out>
