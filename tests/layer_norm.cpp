@@ -24,7 +24,7 @@ std::vector<HostArray> oracle(std::span<const HostArray> in) {
 OpCase make(const std::string& name, const Shape& shape, double scale = 1.0, double offset = 0.0) {
   OpCase c;
   c.name = concat_text(name, " ", shape);
-  c.inputs = {{.shape = shape, .scale = scale, .offset = offset}, {.shape = Shape{shape.last()}, .offset = 1.0}, {.shape = Shape{shape.last()}}};
+  c.inputs = {{.shape = shape, .scale = scale, .offset = offset}, {.shape = Shape{shape.last()}, .offset = 1.0, .wide = true}, {.shape = Shape{shape.last()}, .wide = true}};
   c.run = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {layer_norm(in[0], in[1], in[2])}; };
   c.oracle = oracle;
   return c;

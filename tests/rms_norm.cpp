@@ -25,7 +25,7 @@ OpCase make(const std::string& name, const Shape& shape, RmsForm form, double sc
   const double eps = form == RmsForm::ClampedL2 ? 1e-8 : 1e-5;
   OpCase c;
   c.name = concat_text(name, " ", shape, form == RmsForm::ClampedL2 ? " l2" : " mean square");
-  c.inputs = {{.shape = shape, .scale = scale}, {.shape = Shape{shape.last()}, .offset = 1.0}};
+  c.inputs = {{.shape = shape, .scale = scale}, {.shape = Shape{shape.last()}, .offset = 1.0, .wide = true}};
   c.run = [form, eps](std::span<const Tensor> in) -> std::vector<Tensor> { return {rms_norm(in[0], in[1], form, eps)}; };
   c.oracle = [form, eps](std::span<const HostArray> in) { return oracle(in, form, eps); };
   return c;
