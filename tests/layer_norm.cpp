@@ -34,6 +34,9 @@ std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}, Shape{1, 20001}})
     all.push_back(make("layer_norm", shape));
+  // Rows that one, two, four and eight warps of a GPU hold, rows that none do, and more rows than blocks.
+  for (const Shape& shape : {Shape{19, 1024}, Shape{3, 1032}, Shape{5, 4096}, Shape{2, 8192}, Shape{2, 8200}, Shape{4113, 8}})
+    all.push_back(make("layer_norm", shape));
   all.push_back(make("width 1", Shape{3, 1}));  // every y is the bias
   all.push_back(make("large", Shape{4, 16}, 1024.0));
   all.push_back(make("small", Shape{4, 16}, 1.0 / 16));
