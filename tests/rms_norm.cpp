@@ -38,6 +38,7 @@ std::vector<OpCase> cases() {
     all.back().gradient_size = 1;  // y is the sign of x, nearly
     for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}})
       all.push_back(make("rms_norm", shape, form));
+    all.push_back(with_odd_views(make("rms_norm", Shape{3, 40}, form)));
     all.push_back(make("large", Shape{4, 16}, form, 1024.0));
     all.push_back(make("small", Shape{4, 16}, form, 1.0 / 1024));
     // Rows that one, two, four and eight warps of a GPU hold, rows that none do, and more rows than blocks.
@@ -46,6 +47,8 @@ std::vector<OpCase> cases() {
     OpCase measured = make("measured", Shape{4, 513, 256}, form);
     measured.benchmark = true;
     all.push_back(measured);
+    all.push_back(make("measured", Shape{16384, 1024}, form));
+    all.back().gpu_benchmark = true;
   }
   OpCase clamped = make("clamped", Shape{2, 4}, RmsForm::ClampedL2);  // rows at and below the bound
   clamped.inputs[0].values = {0, 0, 0, 0, 1e-9, -2e-9, 3e-9, 0};

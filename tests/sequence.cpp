@@ -138,6 +138,7 @@ std::vector<OpCase> stage_cases() {
   for (const bool start : {false, true})
     for (const bool positions : {false, true})
       for (const bool above : {false, true}) all.push_back(make_stage(Shape{3, 4, 5}, {start, positions, above}, 2));
+  all.push_back(with_odd_views(make_stage(Shape{2, 3, 32}, {true, true, true})));
   all.push_back(make_stage(Shape{1, 1, 1}, {true, true, true}));
   all.push_back(make_stage(Shape{0, 4, 8}, {true, true, true}));
   all.push_back(make_stage(Shape{2, 0, 8}, {true, true, false}, 3));
@@ -146,6 +147,8 @@ std::vector<OpCase> stage_cases() {
   all.push_back(make_stage(Shape{1025, 2, 31}, {true, true, true}));  // many sequences: dpositions is summed by blocks of sequences
   all.push_back(make_stage(Shape{4, 513, 256}, {true, true, true}));
   all.back().benchmark = true;
+  all.push_back(make_stage(Shape{2048, 8, 1024}, {true, true, true}));
+  all.back().gpu_benchmark = true;
   return all;
 }
 
@@ -156,12 +159,15 @@ std::vector<OpCase> cases() {
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 1, 12));  // the outputs at each byte
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 6, 2));
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 13, 0));
+  all.push_back(with_odd_views(make_flatten(Shape{2, 3, 5, 16}, 1, 11)));
   all.push_back(make_flatten(Shape{1, 1, 2, 1}, 0, 2));
   all.push_back(make_flatten(Shape{0, 3, 5, 7}, 2, 4));
   all.push_back(make_flatten(Shape{3, 33, 2, 31}, 0, 31));
   all.push_back(make_flatten(Shape{1, 2, 1025, 33}, 1023, 500));
   all.push_back(make_flatten(Shape{4, 64, 9, 256}, 0, 512));
   all.back().benchmark = true;
+  all.push_back(make_flatten(Shape{2, 1024, 9, 1024}, 0, 8192));
+  all.back().gpu_benchmark = true;
   for (const Shape& shape : {Shape{3, 5, 7}, Shape{2, 5}, Shape{0, 5, 2}, Shape{2, 5, 3, 31}}) {
     all.push_back(make_slice(shape, 1, 4));
     all.push_back(make_slice(shape, 0, 5));
