@@ -40,6 +40,7 @@ struct OpCase {
   std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle = {};
   double float32_bound = 2e-6;     // ||ours - oracle|| / ||oracle|| in float32, per output
   double bfloat16_bound = 6e-3;    // the same on a GPU for bfloat16 inputs and outputs; twice that for gradients
+  double gradient_size = 0;        // > 0: size of the terms of a gradient that cancels; the bound on a GPU is relative to it
   bool gradient = true;            // central differences in float64 (small shapes only)
   bool benchmark = false;          // measured by the benchmark programs
   double flops = 0;                // floating-point operations of one forward pass, for the benchmarks

@@ -38,8 +38,8 @@ OpCase make_stage(const Shape& shape, Given given, std::int64_t spare_positions 
   OpCase c;
   c.name = concat_text("stage_input ", shape, given.start ? " start" : "", given.positions ? " positions" : "", given.above ? " above" : "");
   c.inputs = {{.shape = shape}};
-  if (given.start) c.inputs.push_back({.shape = Shape{shape[2]}});
-  if (given.positions) c.inputs.push_back({.shape = Shape{shape[1] + spare_positions, shape[2]}});
+  if (given.start) c.inputs.push_back({.shape = Shape{shape[2]}, .wide = true});
+  if (given.positions) c.inputs.push_back({.shape = Shape{shape[1] + spare_positions, shape[2]}, .wide = true});
   if (given.above) c.inputs.push_back({.shape = shape});
   c.run = [given](std::span<const Tensor> in) -> std::vector<Tensor> {
     std::size_t next = 1;
@@ -55,7 +55,7 @@ OpCase make_stage_at(std::int64_t tokens, const std::vector<std::int64_t>& offse
   const std::int64_t batch = std::ssize(offsets), width = 5, total = *std::max_element(offsets.begin(), offsets.end()) + tokens;
   OpCase c;
   c.name = concat_text("stage_input_at T=", tokens, " B=", batch, given.start ? " start" : "", given.positions ? " positions" : "", given.above ? " above" : "");
-  c.inputs = {{.shape = Shape{batch, tokens, width}}, {.shape = Shape{width}}, {.shape = Shape{total, width}}, {.shape = Shape{batch, tokens, width}}};
+  c.inputs = {{.shape = Shape{batch, tokens, width}}, {.shape = Shape{width}, .wide = true}, {.shape = Shape{total, width}, .wide = true}, {.shape = Shape{batch, tokens, width}}};
   c.gradient = false;
   c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
     const Tensor at = from_values<std::int64_t>(Shape{batch}, offsets, in[0].device());
