@@ -99,7 +99,7 @@ TEST_CASE("ops on a CUDA device match the CPU in float64") {
         try {
           check_case(c, dtype);
         } catch (const std::exception& error) {
-          FAIL_CHECK(error.what());
+          FAIL_CHECK(std::string(error.what()));
         }
       }
     }
