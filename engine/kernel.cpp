@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <string_view>
+#include <utility>
 
 namespace mblm {
 namespace {
 
 constinit KernelSlot* first_slot = nullptr;  // written during the loading of backends, read afterwards
+constinit thread_local KernelObserver* current_observer = nullptr;
 
 }  // namespace
 
@@ -24,6 +26,10 @@ bool KernelSlot::fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyF
 void KernelSlot::throw_missing(Device device) const { throw DeviceError(concat_text(name_, ": no ", name_of(device.kind), " kernel")); }
 
 void KernelSlot::throw_mixed(Device a, Device b) const { throw DeviceError(concat_text(name_, ": expected all tensors on one device, got ", a, " and ", b)); }
+
+KernelObserverScope::KernelObserverScope(KernelObserver& observer) : before_(std::exchange(current_observer, &observer)) {}
+KernelObserverScope::~KernelObserverScope() { current_observer = before_; }
+KernelObserver* kernel_observer() { return current_observer; }
 
 std::vector<const KernelSlot*> kernel_slots() {
   std::vector<const KernelSlot*> slots;
