@@ -39,7 +39,7 @@ struct Launch<kernel> {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     std::tuple<Parameters...> values{static_cast<Parameters>(arguments)...};
 #ifdef EMULATED_CUDA
-    emulator::enqueue(compute_stream(), [=, name = __PRETTY_FUNCTION__] { emulator::run(name, grid, block, shared_bytes, [&] { std::apply(kernel, values); }); });
+    emulator::launch(compute_stream(), __PRETTY_FUNCTION__, grid, block, shared_bytes, [=] { std::apply(kernel, values); });
 #else
     std::apply(
         [&](auto&... value) {

@@ -2,57 +2,47 @@
 
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <sstream>
 #include <vector>
+
+#include "engine/error.h"
 
 namespace mblm::cuda {
 namespace {
 
-namespace fs = std::filesystem;
+constexpr const char* folders_variable = "MBLM_CUDA_LIBRARIES";
 
-// The folders of MBLM_CUDA_LIBRARIES and their folders X/lib, the latter in order of name.
-std::vector<fs::path> library_folders() {
-  const char* list = std::getenv("MBLM_CUDA_LIBRARIES");
-  std::vector<fs::path> folders;
-  std::istringstream entries(list == nullptr ? "" : list);
-  for (std::string entry; std::getline(entries, entry, ':');) {
-    if (entry.empty()) continue;
-    folders.emplace_back(entry);
-    std::vector<fs::path> below;
-    std::error_code ignored;
-    for (fs::directory_iterator item(entry, ignored), end; !ignored && item != end; item.increment(ignored))
-      if (fs::is_directory(item->path() / "lib", ignored)) below.push_back(item->path() / "lib");
-    std::sort(below.begin(), below.end());
-    folders.insert(folders.end(), below.begin(), below.end());
+// The candidate paths in order: every name in each folder of the variable, then the bare names.
+std::vector<std::string> candidates(std::initializer_list<const char*> names) {
+  std::vector<std::string> paths;
+  if (const char* folders = std::getenv(folders_variable)) {
+    std::istringstream list(folders);
+    for (std::string folder; std::getline(list, folder, ':');)
+      if (!folder.empty())
+        for (const char* name : names) paths.push_back(folder + '/' + name);
   }
-  return folders;
-}
-
-void* open(const std::string& name, std::string& reason) {
-  void* library = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) reason = dlerror();
-  return library;
+  paths.insert(paths.end(), names.begin(), names.end());
+  return paths;
 }
 
 }  // namespace
 
-void* open_library(std::initializer_list<const char*> names, std::string& reason) {
-  for (const char* name : names)
-    if (void* library = open(name, reason)) return library;
-  const std::string default_reason = reason;
-  for (const fs::path& folder : library_folders()) {
-    for (const char* name : names) {
-      std::error_code ignored;
-      if (!fs::exists(folder / name, ignored)) continue;
-      if (void* library = open(folder / name, reason)) return library;
-      return nullptr;  // present but damaged: its reason helps, that of the default paths does not
-    }
+Library::Library(const char* title, std::initializer_list<const char*> names) : title_(title) {
+  std::string reason;
+  for (const std::string& path : candidates(names)) {
+    handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle_ != nullptr) return;
+    if (reason.empty()) reason = dlerror();
   }
-  reason = default_reason;
-  return nullptr;
+  problem_ = concat_text(title, ": library not found (", reason, "); install it, or list its folder in ", folders_variable);
+}
+
+Symbol Library::function(const char* name) const {
+  require<DeviceError>(handle_ != nullptr, problem_);
+  void* address = dlsym(handle_, name);
+  require<DeviceError>(address != nullptr, title_, ": the library has no function ", name);
+  return {address};
 }
 
 }  // namespace mblm::cuda

@@ -1,19 +1,18 @@
 #include "cuda/nccl.h"
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
-#include <type_traits>
 #include <vector>
 
 #include "cuda/device_state.h"
 #include "cuda/library.h"
 #include "engine/kernel_data.h"
 
-#if __has_include(<nccl.h>) && !defined(EMULATED_CUDA)
+#if __has_include(<nccl.h>)
 #include <nccl.h>
 #endif
 
@@ -31,35 +30,23 @@ static_assert(sizeof(UniqueId) == sizeof(ncclUniqueId) && success == ncclSuccess
               operation_sum == ncclSum);
 #endif
 
+// The functions of the library. Throws DeviceError if the library is missing.
 struct Nccl {
-  int (*get_unique_id)(UniqueId*) = nullptr;
-  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank) = nullptr;
-  int (*destroy)(Communicator) = nullptr;
-  int (*all_reduce)(const void* from, void* to, std::size_t count, int type, int operation, Communicator, cudaStream_t) = nullptr;
-  int (*broadcast)(const void* from, void* to, std::size_t count, int type, int root, Communicator, cudaStream_t) = nullptr;
-  const char* (*error_text)(int) = nullptr;
-};
+  explicit Nccl(const Library& library = Library("NCCL", {"libnccl.so.2"}))
+      : get_unique_id(library.function("ncclGetUniqueId")),
+        init_rank(library.function("ncclCommInitRank")),
+        destroy(library.function("ncclCommDestroy")),
+        all_reduce(library.function("ncclAllReduce")),
+        broadcast(library.function("ncclBroadcast")),
+        error_text(library.function("ncclGetErrorString")) {}
 
-// Opens NCCL. Returns the reason if that fails, else an empty text.
-std::string open(Nccl& nccl) {
-#ifdef EMULATED_CUDA
-  static_cast<void>(nccl);
-  return "the device is emulated";
-#else
-  std::string reason;
-  void* library = open_library({"libnccl.so.2"}, reason);
-  if (library == nullptr) return reason;
-  const auto find = [&](const char* name, auto& function) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-    if (function == nullptr) reason = concat_text("libnccl.so.2 has no function ", name);
-    return function != nullptr;
-  };
-  const bool complete = find("ncclGetUniqueId", nccl.get_unique_id) && find("ncclCommInitRank", nccl.init_rank) &&
-                        find("ncclCommDestroy", nccl.destroy) && find("ncclAllReduce", nccl.all_reduce) &&
-                        find("ncclBroadcast", nccl.broadcast) && find("ncclGetErrorString", nccl.error_text);
-  return complete ? "" : reason;
-#endif
-}
+  int (*get_unique_id)(UniqueId*);
+  int (*init_rank)(Communicator*, int ranks, UniqueId, int rank);
+  int (*destroy)(Communicator);
+  int (*all_reduce)(const void* from, void* to, std::size_t count, int type, int operation, Communicator, cudaStream_t);
+  int (*broadcast)(const void* from, void* to, std::size_t count, int type, int root, Communicator, cudaStream_t);
+  const char* (*error_text)(int);
+};
 
 class NcclCollective final : public Collective {
  public:
@@ -84,9 +71,9 @@ class NcclCollective final : public Collective {
  private:
   void require_here(const Tensor& x) const {
     const Device device{DeviceKind::Cuda, index_};
-    require<DeviceError>(x.device() == device, "nccl: expected a tensor on ", device, ", got one on ", x.device());
+    require<DeviceError>(x.device() == device, "NCCL: expected a tensor on ", device, ", got one on ", x.device());
   }
-  void check(int status) const { require<DeviceError>(status == success, "nccl: ", nccl_.error_text(status)); }
+  void check(int status) const { require<DeviceError>(status == success, "NCCL: ", nccl_.error_text(status)); }
 
   const Nccl nccl_;
   const Communicator communicator_;
@@ -110,25 +97,29 @@ std::string first_reason(const std::vector<std::string>& reasons) {
 
 // Each exchange is made by all workers, whatever they found before.
 std::unique_ptr<Collective> open_nccl(int index, int rank, int size, const Exchange& exchange, const std::function<void(const std::string&)>& on_note) {
-  Nccl nccl;
-  std::string reason = first_reason(exchange(open(nccl)));
+  std::optional<Nccl> opened;
+  std::string problem;
+  try {
+    opened.emplace();
+  } catch (const DeviceError& error) {
+    problem = error.what();
+  }
+  std::string reason = first_reason(exchange(problem));
   const std::vector<std::string> gpus = exchange(gpu_of(index));
   if (reason.empty() && std::set<std::string>(gpus.begin(), gpus.end()).size() < gpus.size()) reason = "several workers share a GPU";
-  UniqueId id{};
-  Communicator communicator = nullptr;
   if (reason.empty()) {
-    const int status = rank == 0 ? nccl.get_unique_id(&id) : success;
-    const std::vector<std::string> ids = exchange(status == success ? std::string(id.bytes, sizeof id.bytes) : "");
-    if (ids[0].size() == sizeof id.bytes) std::memcpy(id.bytes, ids[0].data(), sizeof id.bytes);
-    else reason = "NCCL cannot create an id";
-  }
-  if (reason.empty()) {
-    const int status = nccl.init_rank(&communicator, size, id, rank);
+    const Nccl& nccl = *opened;
+    UniqueId id{};
+    int status = rank == 0 ? nccl.get_unique_id(&id) : success;
+    const std::string first = exchange(std::string(id.bytes, sizeof id.bytes)).front();
+    std::memcpy(id.bytes, first.data(), sizeof id.bytes);
+    Communicator communicator = nullptr;
+    if (status == success) status = nccl.init_rank(&communicator, size, id, rank);
     reason = first_reason(exchange(status == success ? "" : nccl.error_text(status)));
+    if (reason.empty()) return std::make_unique<NcclCollective>(nccl, communicator, index, rank, size);
+    if (communicator != nullptr) nccl.destroy(communicator);
   }
-  if (reason.empty()) return std::make_unique<NcclCollective>(nccl, communicator, index, rank, size);
-  if (communicator != nullptr) nccl.destroy(communicator);
-  if (on_note) on_note(concat_text("nccl: ", reason, "; gradients are summed through host memory"));
+  if (on_note) on_note(concat_text(reason, "; gradients are summed through host memory"));
   return nullptr;
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 namespace mblm {
 namespace {
 
 constinit KernelSlot* first_slot = nullptr;  // written during the loading of backends, read afterwards
+constinit thread_local KernelObserver* current_observer = nullptr;
 
 // An error that already names its kernel: a kernel that calls other slots passes it on.
 struct NamedKernelError final : DeviceError {
@@ -46,6 +48,10 @@ void KernelSlot::throw_failed(const DeviceError& error, std::span<const Tensor> 
   }
   throw NamedKernelError(concat_text(name_, ": ", error.what(), "; arguments: ", call.str()));
 }
+
+KernelObserverScope::KernelObserverScope(KernelObserver& observer) : before_(std::exchange(current_observer, &observer)) {}
+KernelObserverScope::~KernelObserverScope() { current_observer = before_; }
+KernelObserver* kernel_observer() { return current_observer; }
 
 std::vector<const KernelSlot*> kernel_slots() {
   std::vector<const KernelSlot*> slots;

@@ -47,6 +47,27 @@ class KernelSlot {
 // All slots that a backend fills, sorted by name. `mblm info kernels` prints them.
 std::vector<const KernelSlot*> kernel_slots();
 
+// Watches the kernels that a thread runs, to time or count them.
+class KernelObserver {
+ public:
+  virtual ~KernelObserver() = default;
+  virtual void before(const KernelSlot& slot, Device device) = 0;
+  virtual void after(const KernelSlot& slot, Device device) = 0;
+};
+
+// Calls `observer` around each kernel of this thread during its lifetime; the innermost scope counts.
+class KernelObserverScope {
+ public:
+  explicit KernelObserverScope(KernelObserver& observer);
+  ~KernelObserverScope();
+  KernelObserverScope(const KernelObserverScope&) = delete;
+  KernelObserverScope& operator=(const KernelObserverScope&) = delete;
+
+ private:
+  KernelObserver* before_;
+};
+KernelObserver* kernel_observer();  // of this thread, or null
+
 namespace detail {
 
 // Argument for the check below: a struct with tensors has a visit_tensors that accepts it.
@@ -83,16 +104,22 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     (see(args, device, found), ...);
     if (!has(device.kind)) throw_missing(device);
     const auto implementation = reinterpret_cast<Function>(function(device.kind));
-    if (device.kind == DeviceKind::Cpu) return implementation(args...);
-    try {
-      enter(device);
+    KernelObserver* const observer = kernel_observer();
+    if (observer != nullptr) [[unlikely]] observer->before(*this, device);
+    if (device.kind == DeviceKind::Cpu) {
       implementation(args...);
-      leave(device);
-    } catch (const DeviceError& error) {
-      std::vector<Tensor> tensors;
-      (collect(args, tensors), ...);
-      throw_failed(error, tensors);
+    } else {
+      try {
+        enter(device);
+        implementation(args...);
+        leave(device);
+      } catch (const DeviceError& error) {
+        std::vector<Tensor> tensors;
+        (collect(args, tensors), ...);
+        throw_failed(error, tensors);
+      }
     }
+    if (observer != nullptr) [[unlikely]] observer->after(*this, device);
   }
 
  private:

@@ -1,5 +1,4 @@
 // The runtime of CUDA devices, on the emulated one: streams, events, staging, graphs, errors.
-#include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -13,6 +12,7 @@
 #include "engine/kernel_data.h"
 #include "engine/pool.h"
 #include "engine/staged_collective.h"
+#include "tests/cuda/emulator/emulator.h"
 #include "tests/cuda/test_device.h"
 #include "tests/error_text.h"
 #include "tests/thread_workers.h"
@@ -58,15 +58,15 @@ TEST_CASE("memory of the host can be reused as soon as from_host returns, and th
   Tensor x = empty(Shape{1000}, DType::Float32, test_device());
   x.from_host(values.data());  // allocates the pinned buffers
   runtime().synchronize(0);
-  emulator::counters() = {};
+  emulator::counts() = {};
   std::vector<Tensor> all;
   for (int i = 0; i < 8; ++i) {
     all.push_back(empty(Shape{1000}, DType::Float32, test_device()));
     values[0] = static_cast<float>(i);
     all.back().from_host(values.data());
   }
-  CHECK(emulator::counters().waits == 0);
-  CHECK(emulator::counters().event_waits == 0);
+  CHECK(emulator::counts().waits == 0);
+  CHECK(emulator::counts().event_waits == 0);
   for (int i = 0; i < 8; ++i) CHECK(all[static_cast<std::size_t>(i)].to_vector<float>()[0] == static_cast<float>(i));
 }
 

@@ -1,10 +1,9 @@
 // Training on the emulated CUDA device: what a step may not do, graphs against runs without them, several workers.
-#include <cuda_runtime.h>
 #include <doctest/doctest.h>
 
 #include "engine/pool.h"
 #include "mblm/mblm.h"
-#include "tests/cuda/lent_kernels.h"
+#include "tests/cuda/emulator/emulator.h"
 #include "tests/cuda/test_device.h"
 #include "tests/temporary_folder.h"
 #include "tests/thread_workers.h"
@@ -26,11 +25,7 @@ const char* const masked_blocks =
     "train_checkpoint_chunks: null, block: {block_type: transformerEncoder, attn_head_dims: 8, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: "
     "fixed}}}";
 
-Device device() {
-  static const int lent = lend_cpu_kernels();
-  static_cast<void>(lent);
-  return test_device();
-}
+Device device() { return test_device(); }
 
 class Rows final : public Dataset {
  public:
@@ -67,9 +62,9 @@ Numbers train(const char* yaml, Device device, DType precision, bool graphs) {
   StepRunner runner(model, 2, {.gradient = {.clip = 0.5, .stop_after_nonfinite = true}}, graphs);
   const Rows rows(model.config().is_masked());
   Numbers numbers;
-  emulator::Counters calls;
+  emulator::Counts calls;
   for (std::int64_t step = 0; step < steps; ++step) {
-    emulator::counters() = {};
+    emulator::counts() = {};
     for (std::int64_t k = 0; k < 2; ++k) {
       const Tensor loss =
           runner.micro_step(read_batch(rows, {0, (step * 2 + k) * 4, 4 - step % 2}, model.config()).input, {.training = true, .seed = 9});
@@ -77,12 +72,13 @@ Numbers train(const char* yaml, Device device, DType precision, bool graphs) {
     }
     runner.optimizer_step(1e-2);
     for (const StepOutcome& outcome : runner.take_outcomes(StepRunner::Newest::Leave)) numbers.losses.push_back(outcome.loss);
-    calls = emulator::counters();
+    calls = emulator::counts();
     if (device.kind == DeviceKind::Cuda && step >= warm_up) {
       CHECK(calls.allocations == 0);
       CHECK(calls.pinned_allocations == 0);
       CHECK(calls.waits == 0);
-      CHECK(calls.to_host == std::vector<std::size_t>(1, sizeof(StepScalars)));
+      CHECK(calls.copies_to_host == 1);
+      CHECK(calls.bytes_to_host == sizeof(StepScalars));
       CHECK(calls.copies_to_device == 3);  // two inputs and the learning rate
       CHECK(calls.graph_launches == (graphs ? 3 : 0));
     }
@@ -149,11 +145,11 @@ TEST_CASE("a run with graphs has the bits of a run without them, also when it is
   for (const bool graphs : {false, true}) {
     RunConfig config = config_for(folder.path(), graphs ? "graphs" : "eager");
     config.train.cuda_graphs = graphs;
-    emulator::counters() = {};
+    emulator::counts() = {};
     Trainer trainer(config, DatasetRegistry(), {.device = device()});
     const TrainingResult result = trainer.run();
     CHECK(result.state.steps == 24);
-    CHECK((emulator::counters().graph_launches > 16) == graphs);
+    CHECK((emulator::counts().graph_launches > 16) == graphs);
     values.push_back(values_after(trainer));
   }
   RunConfig config = config_for(folder.path(), "resumed");
@@ -199,10 +195,10 @@ TEST_CASE("inputs of shapes that do not repeat are not captured") {
   for (std::int64_t n = 1; n < 200; ++n) {
     ModelInput input;
     input.ids = from_values<std::int64_t>(Shape{n}, std::vector<std::int64_t>(static_cast<std::size_t>(n), n));
-    emulator::counters() = {};
+    emulator::counts() = {};
     const Tensor loss = graphs.run_micro_step(concat_text(n), input, [](const ModelInput& there) { return clone(there.ids.slice(0, 1)); });
     CHECK(loss.item() == n);
-    CHECK(emulator::counters().graph_launches == 0);
+    CHECK(emulator::counts().graph_launches == 0);
   }
 }
 
