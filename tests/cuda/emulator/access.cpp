@@ -62,6 +62,21 @@ Stamp* write_stamps(const void* p) {
   return stamps_of(device).write + (static_cast<const char*>(p) - arena(device).begin);
 }
 
+// The allocations that this launch accessed last, because finding one takes longer than checking an access.
+struct Recent {
+  static constexpr std::size_t size = 8;
+  const Allocation* found[size] = {};
+  std::size_t next = 0;
+
+  const Allocation* find(const char* p, std::size_t bytes) {
+    for (const Allocation* a : found)
+      if (a != nullptr && p >= a->begin && p + bytes <= a->begin + a->bytes) return a;
+    const Allocation* a = find_allocation(p);
+    if (a == nullptr || p + bytes > a->begin + a->bytes) return nullptr;
+    return found[next++ % size] = a;
+  }
+} recent;
+
 enum class Access { Read, Write, Atomic, Issue, Complete };  // the last two: of an asynchronous copy
 
 struct Site {
@@ -148,8 +163,8 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
     read = shared.read + offset;
   } else if (p >= running->begin && p < running->begin + arena_bytes) {
     const auto offset = static_cast<const char*>(p) - running->begin;
-    const Allocation* a = find_allocation(p);
-    if (a == nullptr || static_cast<const char*>(p) + bytes > a->begin + a->bytes)
+    const Allocation* a = recent.find(static_cast<const char*>(p), bytes);
+    if (a == nullptr)
       report(access == Access::Read ? "read outside of an allocation" : "write outside of an allocation", site);
     if (!a->live) report("access to memory that was freed", site);
     write = global.write + offset;
@@ -203,6 +218,7 @@ void note_launch(int device) {
   if (shared.write == nullptr) shared = {reserve(shared_bytes), reserve(shared_bytes)};
   first_serial = serial + 1;
   block_numbers.clear();
+  recent = {};
 }
 
 void note_block() {

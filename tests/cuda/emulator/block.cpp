@@ -59,6 +59,7 @@ std::vector<Fiber*> fibers, free_fibers;
 std::optional<Failure> failure;
 const std::function<void()>* body = nullptr;
 std::string kernel_name;
+std::uint64_t switches = 0;  // of this launch
 Random random_order;
 
 std::string triple(const Dim& d) { return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")"; }
@@ -77,8 +78,8 @@ Fiber* take_fiber() {
   return fiber;
 }
 
-void go(Fiber& from, Lane* next) {
-  ++counts().switches;
+inline void go(Fiber& from, Lane* next) {
+  ++switches;
   current = next;
   if (next == nullptr) return switch_fiber(from, host);
   if (next->fiber == nullptr) next->fiber = take_fiber();
@@ -86,7 +87,7 @@ void go(Fiber& from, Lane* next) {
 }
 
 // Lets other lanes run until this one is ready again. If none can run, the launch is stuck and the host takes over.
-void wait() {
+inline void wait() {
   Lane* me = current;
   Lane* next = ready.pop();
   if (next != me) go(*me->fiber, next);
@@ -348,6 +349,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
   random_order.state = settings().seed;
   const Reachable open;
   note_launch(current_device());
+  switches = 0;
   const std::uint64_t blocks = grid.count();
   counts().blocks += blocks;
   // A step that has no factor in common with the number of blocks visits each block once.
@@ -362,6 +364,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
     block_index = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y), static_cast<unsigned>(i / grid.x / grid.y)};
     run_block();
   }
+  counts().switches += switches;
 }
 
 }  // namespace emulator

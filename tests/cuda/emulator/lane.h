@@ -37,20 +37,22 @@ struct Fiber;
 struct Warp;
 
 // One thread of the block that runs.
-struct Lane {
+struct alignas(64) Lane {
   enum State { Ready, AtBarrier, AtWarp, Done };
 
+  // What every switch needs, in one line of the cache.
   Dim thread{0, 0, 0};
   unsigned index = 0;  // within the block
   unsigned lane = 0;   // within the warp
-  Warp* warp = nullptr;
-  Fiber* fiber = nullptr;  // null before the first statement and after the last
   State state = Done;
-  Where where;             // of the barrier or warp operation where it waits
+  Warp* warp = nullptr;
+  Fiber* fiber = nullptr;     // null before the first statement and after the last
+  Where where;                // of the barrier or warp operation where it waits
   const void* tag = nullptr;  // identifies the warp operation
   unsigned mask = 0;
-  std::vector<PendingCopy> copies;    // asynchronous copies since the last full wait, oldest first
-  std::vector<std::size_t> groups;    // for each committed group, the number of copies up to its end
+
+  std::vector<PendingCopy> copies;  // asynchronous copies since the last full wait, oldest first
+  std::vector<std::size_t> groups;  // for each committed group, the number of copies up to its end
   std::size_t copies_made = 0, groups_made = 0;
   std::uint32_t clock[warp_lanes];  // access checker: the last accesses of each lane that this one is ordered after
 };
