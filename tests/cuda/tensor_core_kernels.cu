@@ -1,7 +1,6 @@
-#include "tests/cuda/tensor_core_kernels.h"
-
 #include "cuda/kernel.h"
 #include "cuda/tensor_core.h"
+#include "tests/cuda/tensor_core_kernels.h"
 
 namespace mblm::testing {
 namespace {
@@ -27,8 +26,10 @@ __global__ void multiply(const Bits* a, const Bits* b, float* c) {
   const int lane = static_cast<int>(threadIdx.x);
   for (int i = lane; i < 256; i += warp_size) shared.a[i / 16][i % 16] = a[i];
   for (int i = lane; i < 128; i += warp_size) {
-    if (transposed) shared.b[i / 16][i % 16] = b[i];
-    else shared.b[i / 8][i % 8] = b[i];
+    if (transposed)
+      shared.b[i / 16][i % 16] = b[i];
+    else
+      shared.b[i / 8][i % 8] = b[i];
   }
   __syncwarp();
   std::uint32_t fragments_of_a[4], fragments_of_b[2];
@@ -36,8 +37,10 @@ __global__ void multiply(const Bits* a, const Bits* b, float* c) {
   const int group = lane / 4, t = lane % 4;
   for (int i = 0; i < 4; ++i) sums[i] = c[(group + 8 * (i / 2)) * 8 + 2 * t + i % 2];
   ldmatrix_x4(fragments_of_a, &shared.a[lane % 16][lane / 16 * 8]);
-  if (transposed) ldmatrix_x2(fragments_of_b, &shared.b[lane % 8][lane / 8 % 2 * 8]);
-  else ldmatrix_x2_trans(fragments_of_b, &shared.b[lane % 16][0]);
+  if (transposed)
+    ldmatrix_x2(fragments_of_b, &shared.b[lane % 8][lane / 8 % 2 * 8]);
+  else
+    ldmatrix_x2_trans(fragments_of_b, &shared.b[lane % 16][0]);
   mma_16x8x16(sums, fragments_of_a, fragments_of_b);
   store(sums, c);
 }
@@ -54,10 +57,14 @@ __global__ void load(const Bits* elements, std::uint32_t* registers) {
   __syncwarp();
   const void* row = shared.m[lane / 8][lane % 8];
   std::uint32_t r[count];
-  if constexpr (count == 4 && transposed) ldmatrix_x4_trans(r, row);
-  else if constexpr (count == 4) ldmatrix_x4(r, row);
-  else if constexpr (transposed) ldmatrix_x2_trans(r, row);
-  else ldmatrix_x2(r, row);
+  if constexpr (count == 4 && transposed)
+    ldmatrix_x4_trans(r, row);
+  else if constexpr (count == 4)
+    ldmatrix_x4(r, row);
+  else if constexpr (transposed)
+    ldmatrix_x2_trans(r, row);
+  else
+    ldmatrix_x2(r, row);
   for (int m = 0; m < count; ++m) registers[lane * count + m] = r[m];
 }
 
@@ -139,8 +146,10 @@ void multiply_16x8x16(const Bits* a, const Bits* b, float* c) { run_multiply<fal
 void multiply_transposed(const Bits* a, const Bits* b, float* c) { run_multiply<true>(a, b, c); }
 
 void load_fragments(const Bits* elements, int count, bool transposed, std::uint32_t* registers) {
-  if (count == 4) transposed ? run_load<4, true>(elements, registers) : run_load<4, false>(elements, registers);
-  else transposed ? run_load<2, true>(elements, registers) : run_load<2, false>(elements, registers);
+  if (count == 4)
+    transposed ? run_load<4, true>(elements, registers) : run_load<4, false>(elements, registers);
+  else
+    transposed ? run_load<2, true>(elements, registers) : run_load<2, false>(elements, registers);
 }
 
 void transpose_matrix(const Bits* x, Bits* y) {

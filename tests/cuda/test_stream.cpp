@@ -5,9 +5,7 @@
 
 namespace mblm::cuda {
 
-void check(cudaError_t status, const std::source_location&) {
-  require<DeviceError>(status == cudaSuccess, "cuda: ", cudaGetErrorString(status));
-}
+void check(cudaError_t status, const std::source_location&) { require<DeviceError>(status == cudaSuccess, "cuda: ", cudaGetErrorString(status)); }
 
 cudaStream_t compute_stream() {
   static std::map<int, cudaStream_t> all;  // by device

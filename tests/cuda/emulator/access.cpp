@@ -36,9 +36,9 @@ constexpr int most_devices = 8;
 constexpr std::size_t shared_bytes = std::size_t{1} << 20;
 
 bool instrumented = false;
-bool active = false;        // in the launch that runs
-Arena* running = nullptr;   // memory of its device
-Stamps global, shared;      // for this device, and for the block that runs
+bool active = false;                 // in the launch that runs
+Arena* running = nullptr;            // memory of its device
+Stamps global, shared;               // for this device, and for the block that runs
 Stamp serial = 1, first_serial = 2;  // of this block, and of the first block of this launch
 Stamp epoch = 0;
 bool warps_met = false;  // since the last barrier
@@ -92,8 +92,8 @@ struct Site {
 std::string who(Stamp s) {
   if (serial_of(s) == serial) return "thread " + std::to_string(lane_of(s));
   const std::uint64_t n = block_numbers[serial_of(s) - first_serial];
-  return "thread " + std::to_string(lane_of(s)) + " of block (" + std::to_string(n % grid_size.x) + ", " + std::to_string(n / grid_size.x % grid_size.y) +
-         ", " + std::to_string(n / grid_size.x / grid_size.y) + ")";
+  return "thread " + std::to_string(lane_of(s)) + " of block (" + std::to_string(n % grid_size.x) + ", " +
+         std::to_string(n / grid_size.x % grid_size.y) + ", " + std::to_string(n / grid_size.x / grid_size.y) + ")";
 }
 
 // Whether nothing orders an earlier write, or the last of earlier reads, before an access by `me`.
@@ -136,7 +136,9 @@ inline void visit(Stamp& write, Stamp& read, Access access, Stamp now, bool is_s
   }
   if (!stale && access != Access::Complete) {
     if (flags_of(w) == Pending && serial_of(w) == serial)
-      report(access == Access::Read ? "read of the target of an asynchronous copy before waiting for it" : "write to the target of an asynchronous copy before waiting for it", site);
+      report(access == Access::Read ? "read of the target of an asynchronous copy before waiting for it"
+                                    : "write to the target of an asynchronous copy before waiting for it",
+             site);
     if (unordered_write(w, me) && !(access == Access::Atomic && flags_of(w) == Atomic))
       report((access == Access::Read ? "race: read what is written by " : "race: written also by ") + who(w), site);
   }
@@ -164,8 +166,7 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
   } else if (p >= running->begin && p < running->begin + arena_bytes) {
     const auto offset = static_cast<const char*>(p) - running->begin;
     const Allocation* a = recent.find(static_cast<const char*>(p), bytes);
-    if (a == nullptr)
-      report(access == Access::Read ? "read outside of an allocation" : "write outside of an allocation", site);
+    if (a == nullptr) report(access == Access::Read ? "read outside of an allocation" : "write outside of an allocation", site);
     if (!a->live) report("access to memory that was freed", site);
     write = global.write + offset;
     read = global.read + offset;
@@ -179,8 +180,10 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
   const Stamp now = serial << serial_shift | Stamp{me.index} << lane_shift | epoch << epoch_shift | clock << clock_shift;
   if (all_equal(write, bytes) && all_equal(read, bytes)) {
     visit(write[0], read[0], access, now, is_shared_memory, me, site);
-    if (access == Access::Read) std::fill_n(read + 1, bytes - 1, read[0]);
-    else std::fill_n(write + 1, bytes - 1, write[0]);
+    if (access == Access::Read)
+      std::fill_n(read + 1, bytes - 1, read[0]);
+    else
+      std::fill_n(write + 1, bytes - 1, write[0]);
     return;
   }
   for (std::size_t i = 0; i < bytes; ++i) visit(write[i], read[i], access, now, is_shared_memory, me, site);
@@ -295,12 +298,12 @@ bool is_initialized(const void* p, std::size_t bytes) {
 using emulator::Access;
 using emulator::see_code;
 #define PC __builtin_return_address(0)
-#define EMULATOR_ACCESS(n)                                                                        \
-  void __tsan_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }                        \
-  void __tsan_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }                      \
-  void __tsan_unaligned_read##n(void* p) { see_code(p, n, Access::Read, false, PC); }             \
-  void __tsan_unaligned_write##n(void* p) { see_code(p, n, Access::Write, false, PC); }           \
-  void __tsan_volatile_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }               \
+#define EMULATOR_ACCESS(n)                                                              \
+  void __tsan_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }              \
+  void __tsan_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }            \
+  void __tsan_unaligned_read##n(void* p) { see_code(p, n, Access::Read, false, PC); }   \
+  void __tsan_unaligned_write##n(void* p) { see_code(p, n, Access::Write, false, PC); } \
+  void __tsan_volatile_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }     \
   void __tsan_volatile_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }
 
 extern "C" {

@@ -103,7 +103,8 @@ void forget_copies(Lane& lane) {
 void check_nobody_waits(const Lane& me) {
   for (unsigned rest = me.warp->waiting; rest != 0; rest &= rest - 1) {
     const Lane& other = *me.warp->lanes[std::countr_zero(rest)];
-    if ((other.mask >> me.lane & 1u) != 0) fail("the thread returns while lane " + std::to_string(other.lane) + " waits for it in a warp operation", other.where);
+    if ((other.mask >> me.lane & 1u) != 0)
+      fail("the thread returns while lane " + std::to_string(other.lane) + " waits for it in a warp operation", other.where);
   }
 }
 

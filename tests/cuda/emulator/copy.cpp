@@ -36,8 +36,9 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   const std::lock_guard lock(emulator_mutex());
   if (bytes == 0) return cudaSuccess;
   const bool to_device = device_of(to) >= 0, from_device = device_of(from) >= 0;
-  const cudaMemcpyKind actual = to_device ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
-                                          : from_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
+  const cudaMemcpyKind actual = to_device     ? from_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
+                                : from_device ? cudaMemcpyDeviceToHost
+                                              : cudaMemcpyHostToHost;
   if ((kind != cudaMemcpyDefault && kind != actual) || actual == cudaMemcpyHostToHost) return set_error(cudaErrorInvalidValue);
   if ((to_device && !in_live_memory(to, bytes)) || (from_device && !in_live_memory(from, bytes))) return set_error(cudaErrorInvalidValue);
   Work work{{}, &Counts::copies_within, &Counts::bytes_within, bytes};
@@ -46,8 +47,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   if ((!to_device && !is_pinned(to, bytes)) || (!from_device && !is_pinned(from, bytes)))
     return copy_pageable(to, from, bytes, to_device, std::move(work), stream);
   work.run = [=] {
-    if (to_device && from_device) note_device_copy(to, from, bytes);
-    else if (to_device) note_host_write(to, bytes);
+    if (to_device && from_device)
+      note_device_copy(to, from, bytes);
+    else if (to_device)
+      note_host_write(to, bytes);
     std::memmove(to, from, bytes);
   };
   add_work(stream, std::move(work));
@@ -69,8 +72,9 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t
   if (bytes == 0) return cudaSuccess;
   if (!in_live_memory(to, bytes)) return set_error(cudaErrorInvalidValue);
   add_work(stream, {[=] {
-    std::memset(to, value, bytes);
-    note_host_write(to, bytes);
-  }, &Counts::fills});
+                      std::memset(to, value, bytes);
+                      note_host_write(to, bytes);
+                    },
+                    &Counts::fills});
   return cudaSuccess;
 }

@@ -81,7 +81,9 @@ cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
 template <class F>
-cudaError_t cudaFuncSetAttribute(F*, cudaFuncAttribute, int) { return cudaSuccess; }  // launches check the size of shared memory
+cudaError_t cudaFuncSetAttribute(F*, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}  // launches check the size of shared memory
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes);
 cudaError_t cudaFree(void* data);  // waits for all work
@@ -92,9 +94,13 @@ cudaError_t cudaHostAlloc(void** data, std::size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void* data);  // waits for all work
 cudaError_t cudaMemGetInfo(std::size_t* free, std::size_t* total);
 template <class T>
-cudaError_t cudaMalloc(T** data, std::size_t bytes) { return cudaMalloc(reinterpret_cast<void**>(data), bytes); }
+cudaError_t cudaMalloc(T** data, std::size_t bytes) {
+  return cudaMalloc(reinterpret_cast<void**>(data), bytes);
+}
 template <class T>
-cudaError_t cudaMallocHost(T** data, std::size_t bytes) { return cudaMallocHost(reinterpret_cast<void**>(data), bytes); }
+cudaError_t cudaMallocHost(T** data, std::size_t bytes) {
+  return cudaMallocHost(reinterpret_cast<void**>(data), bytes);
+}
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);

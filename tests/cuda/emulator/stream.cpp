@@ -113,7 +113,9 @@ void add_work(cudaStream_t handle, Work work) {
   }
   const std::shared_ptr<Stream> stream = stream_of(handle);
   if (stream == nullptr) throw Error("work for a stream that does not exist");
-  if (stream->device != current_device()) throw Error("work for a stream of device " + std::to_string(stream->device) + " while device " + std::to_string(current_device()) + " is current");
+  if (stream->device != current_device())
+    throw Error("work for a stream of device " + std::to_string(stream->device) + " while device " + std::to_string(current_device()) +
+                " is current");
   if (stream->capture != nullptr) {
     CUgraph_st& graph = stream->capture->graph;
     graph.nodes.push_back({std::move(work), stream->last});

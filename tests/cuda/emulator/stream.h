@@ -16,8 +16,8 @@ namespace emulator {
 // One operation of a stream, and what it adds to the counts.
 struct Work {
   std::function<void()> run;
-  std::uint64_t Counts::* kind = nullptr;
-  std::uint64_t Counts::* size = nullptr;
+  std::uint64_t Counts::*kind = nullptr;
+  std::uint64_t Counts::*size = nullptr;
   std::size_t bytes = 0;
 };
 

@@ -51,7 +51,9 @@ void distribute(const void* const* rows, void* const* outs, const Where&) {
   for (unsigned lane = 0; lane < warp_lanes; ++lane) {
     const unsigned group = lane / 4, t = lane % 4;
     for (unsigned m = 0; m < count; ++m) {
-      const auto element = [&](unsigned row, unsigned column) -> std::uint32_t { return static_cast<const std::uint16_t*>(rows[8 * m + row])[column]; };
+      const auto element = [&](unsigned row, unsigned column) -> std::uint32_t {
+        return static_cast<const std::uint16_t*>(rows[8 * m + row])[column];
+      };
       static_cast<std::uint32_t*>(outs[lane])[m] =
           transposed ? element(2 * t, group) | element(2 * t + 1, group) << 16 : element(group, 2 * t) | element(group, 2 * t + 1) << 16;
     }
@@ -59,7 +61,9 @@ void distribute(const void* const* rows, void* const* outs, const Where&) {
 }
 
 void transpose(const void* const* ins, void* const* outs, const Where&) {
-  const auto element = [&](unsigned row, unsigned column) { return *static_cast<const std::uint32_t*>(ins[4 * row + column / 2]) >> 16 * (column % 2) & 0xffffu; };
+  const auto element = [&](unsigned row, unsigned column) {
+    return *static_cast<const std::uint32_t*>(ins[4 * row + column / 2]) >> 16 * (column % 2) & 0xffffu;
+  };
   for (unsigned lane = 0; lane < warp_lanes; ++lane) {
     const unsigned group = lane / 4, t = lane % 4;
     *static_cast<std::uint32_t*>(outs[lane]) = element(2 * t, group) | element(2 * t + 1, group) << 16;
@@ -81,7 +85,9 @@ void load_matrices(std::uint32_t* r, const void* row, unsigned count, bool trans
     if (!is_shared(row, 16)) fail("ldmatrix: the row is not in shared memory", where);
     note_read(row, 16, where);
   }
-  const Compute compute = count == 4 ? transposed ? distribute<4, true> : distribute<4, false> : transposed ? distribute<2, true> : distribute<2, false>;
+  const Compute compute = count == 4   ? transposed ? distribute<4, true> : distribute<4, false>
+                            : transposed ? distribute<2, true>
+                                       : distribute<2, false>;
   meet(&tags[count == 4][transposed], "ldmatrix", all_lanes, row, r, compute, false, where);
 }
 
