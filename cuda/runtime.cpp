@@ -74,6 +74,12 @@ class CudaRuntime final : public Runtime {
   void kernel_submitted(int) override {
     if (waits_after_kernels() && !is_capturing()) check(cudaStreamSynchronize(compute_stream()));
   }
+#ifdef EMULATED_CUDA
+  void mark_block(int index, void* data, std::size_t accessible, std::size_t size) noexcept override {
+    enter_device(index);
+    emulator::mark_block(compute_stream(), data, accessible, size);
+  }
+#endif
 
   void* allocate(int index, std::size_t bytes) override {
     enter_device(index);

@@ -162,7 +162,7 @@ TEST_CASE("a run with graphs has the bits of a run without them, also when it is
     first = trainer.run();
     CHECK(first.stopped);
   }
-  Trainer trainer(read_config_of_run(first.folder), DatasetRegistry(), {.device = device(), .resume_folder = first.folder});
+  Trainer trainer(read_config_of_run(first.folder, BlockRegistry()), DatasetRegistry(), {.device = device(), .resume_folder = first.folder});
   CHECK(trainer.run().state.steps == 24);
   values.push_back(values_after(trainer));
   CHECK(values[0] == values[1]);
