@@ -16,7 +16,7 @@
 
 namespace emulator {
 
-Lane* current = nullptr;
+constinit thread_local Lane* current = nullptr;
 Dim block_index, block_size, grid_size;
 
 namespace {
@@ -78,7 +78,7 @@ Fiber* take_fiber() {
 }
 
 void go(Fiber& from, Lane* next) {
-  ++mutable_counts().switches;
+  ++counts().switches;
   current = next;
   if (next == nullptr) return switch_fiber(from, host);
   if (next->fiber == nullptr) next->fiber = take_fiber();
@@ -98,6 +98,14 @@ void forget_copies(Lane& lane) {
   lane.copies_made = lane.groups_made = 0;
 }
 
+// Lanes of the warp that wait for one that returns would wait forever.
+void check_nobody_waits(const Lane& me) {
+  for (unsigned rest = me.warp->waiting; rest != 0; rest &= rest - 1) {
+    const Lane& other = *me.warp->lanes[std::countr_zero(rest)];
+    if ((other.mask >> me.lane & 1u) != 0) fail("the thread returns while lane " + std::to_string(other.lane) + " waits for it in a warp operation", other.where);
+  }
+}
+
 // A fiber runs lanes one after the other. A lane that never waits needs no switch: the fiber that ends starts the next.
 [[noreturn]] void lane_main() {
   enter_fiber();
@@ -106,6 +114,7 @@ void forget_copies(Lane& lane) {
     (*body)();
     if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
     if (!me.groups.empty()) forget_copies(me);
+    check_nobody_waits(me);
     me.state = Lane::Done;
     me.warp->done |= 1u << me.lane;
     ++done;
@@ -340,7 +349,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
   const Reachable open;
   note_launch(current_device());
   const std::uint64_t blocks = grid.count();
-  mutable_counts().blocks += blocks;
+  counts().blocks += blocks;
   // A step that has no factor in common with the number of blocks visits each block once.
   std::uint64_t step = 1, start = 0;
   if (settings().order == Order::Random && blocks > 1) {
