@@ -106,14 +106,14 @@ __global__ void __launch_bounds__(threads) long_forward(AttentionInput<bfloat16>
         for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
         top = row_max(top);
         const float base = top == -INFINITY ? 0.0f : top;  // no key yet: every weight is 2^-inf
-        const float factor = exp2_approximate(largest[m][half] - base);
+        const float factor = fast_exp2(largest[m][half] - base);
         largest[m][half] = top;
         float sum = 0;  // of this lane's columns; the lanes are added at the end
 #pragma unroll
         for (int n = 0; n < N; ++n)
 #pragma unroll
           for (int i = 2 * half; i < 2 * half + 2; ++i) {
-            s[m][n][i] = exp2_approximate(s[m][n][i] - base);
+            s[m][n][i] = fast_exp2(s[m][n][i] - base);
             sum += s[m][n][i];
           }
         total[m][half] = total[m][half] * factor + sum;
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(threads) long_backward_queries(AttentionInput<
 #pragma unroll
     for (int n = 0; n < N; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) dp[0][n][i] = exp2_approximate(s[0][n][i] - lse[i / 2]) * (dp[0][n][i] - dots[i / 2]) * factor[i / 2];
+      for (int i = 0; i < 4; ++i) dp[0][n][i] = fast_exp2(s[0][n][i] - lse[i / 2]) * (dp[0][n][i] - dots[i / 2]) * factor[i / 2];
     add_product(sums, dp, tiles.k[at]);
     __syncthreads();
   }
@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(threads) long_backward_keys(AttentionInput<bfl
         const int q = query + column + i % 2, key = first + lane / 4 + 8 * (i / 2);
         float s = p[0][n][i] * scale;
         if (masks) s = head.masked(q, key, s);
-        float weight = exp2_approximate(s - (i % 2 == 0 ? lse.x : lse.y)), dp = ds[0][n][i];
+        float weight = fast_exp2(s - (i % 2 == 0 ? lse.x : lse.y)), dp = ds[0][n][i];
         float keep = 1;
         if constexpr (drops) keep = dropout.factor(q, key);
         dp = weight * (keep * dp - (i % 2 == 0 ? dots.x : dots.y)) * in.scale;

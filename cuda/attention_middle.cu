@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(warps* warp_size) middle_forward(AttentionInpu
     for (int n = 0; n < N; ++n)
 #pragma unroll
       for (int i = 2 * half; i < 2 * half + 2; ++i) {
-        s[0][n][i] = exp2_approximate(s[0][n][i] - top);
+        s[0][n][i] = fast_exp2(s[0][n][i] - top);
         sum += s[0][n][i];
       }
     sum = row_sum(sum);
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(warps* warp_size)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float &weight = p[0][n][2 * half + e], &dp = ds[0][n][2 * half + e];
-        weight = exp2_approximate(weight - lse);
+        weight = fast_exp2(weight - lse);
         dp *= keep[n][e];
         delta += weight * dp;
       }

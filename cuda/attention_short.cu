@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(threads) short_forward(AttentionInput<bfloat16
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         float& weight = s[n][2 * half + e];
-        weight = exp2_approximate(weight - top);
+        weight = fast_exp2(weight - top);
         sum += weight;
       }
     sum = row_sum(sum);
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(threads)
       for (int e = 0; e < 2; ++e) {
         const int key = 8 * n + 2 * lane.t + e;
         float &weight = p[n][2 * half + e], &dp = ds[n][2 * half + e];
-        weight = exp2_approximate(head.masked(query, key, weight * (in.scale * log2_e)) - lse);
+        weight = fast_exp2(head.masked(query, key, weight * (in.scale * log2_e)) - lse);
         const float keep = dropout.active() ? dropout.factor(query, key) : 1.0f;
         dp *= keep;
         kept[n][e] = weight * keep;

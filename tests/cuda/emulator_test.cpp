@@ -1,33 +1,12 @@
-// The emulator finds planted mistakes and names kernel and line; its streams, graphs and memory behave like those of a GPU, or stricter.
+// The emulator finds planted mistakes in kernels and names kernel and line.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
-#include <csignal>
 #include <fstream>
-#include <set>
-#include <vector>
+#include <string>
 
 #include "cuda/launch.h"
 #include "tests/cuda/planted_kernels.h"
-
-namespace mblm::cuda {
-
-// This program has no backend, only its launches.
-void check(cudaError_t status, const std::source_location&) {
-  require<DeviceError>(status == cudaSuccess, "cuda: ", cudaGetErrorString(status));
-}
-
-cudaStream_t compute_stream() {
-  static std::map<int, cudaStream_t> all;
-  int device = 0;
-  check(cudaGetDevice(&device));
-  if (all.count(device) == 0) check(cudaStreamCreateWithFlags(&all[device], cudaStreamNonBlocking));
-  return all[device];
-}
-
-}  // namespace mblm::cuda
 
 namespace mblm::testing {
 namespace {
@@ -47,12 +26,6 @@ void fill(float* p, float first) {
   std::array<float, 256> values;
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = first + static_cast<float>(i);
   check(cudaMemcpyAsync(p, values.data(), bytes, cudaMemcpyHostToDevice, compute_stream()));
-}
-
-float first_of(const float* p, cudaStream_t stream) {
-  float value = 0;
-  check(cudaMemcpyAsync(&value, p, sizeof value, cudaMemcpyDeviceToHost, stream));
-  return value;
 }
 
 // The text of the error, or "" if the kernel ends normally.
@@ -95,17 +68,6 @@ void check_found(const std::string& kernel, const std::string& what) {
   CAPTURE(line);
   CHECK(error.find(line) != std::string::npos);
 }
-
-struct Stream {
-  cudaStream_t handle = nullptr;
-  Stream() { check(cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking)); }
-  ~Stream() { static_cast<void>(cudaStreamDestroy(handle)); }
-};
-struct Event {
-  cudaEvent_t handle = nullptr;
-  Event() { check(cudaEventCreateWithFlags(&handle, cudaEventDisableTiming)); }
-  ~Event() { static_cast<void>(cudaEventDestroy(handle)); }
-};
 
 }  // namespace
 
@@ -153,5 +115,13 @@ TEST_CASE("launches that a GPU would refuse") {
   CHECK(error_of("bad_block") == "bad_block: launch refused: a block of (1025, 1, 1) threads");
   check_found("more_shared_memory_than_launched", "the kernel uses 1024 bytes and was launched with 128");
 }
+
+#ifndef __SANITIZE_ADDRESS__
+TEST_CASE("the end of shared memory is guarded in every build") {
+  emulator::settings().check_accesses = false;
+  check_found("far_outside_shared", "access outside of shared memory");
+  emulator::settings().check_accesses = true;
+}
+#endif
 
 }  // namespace mblm::testing

@@ -24,6 +24,7 @@ constexpr unsigned lane_of(Stamp s) { return static_cast<unsigned>(s >> lane_shi
 constexpr Stamp epoch_of(Stamp s) { return s >> epoch_shift & last_epoch; }
 constexpr Stamp clock_of(Stamp s) { return s >> clock_shift & last_clock; }
 constexpr Stamp flags_of(Stamp s) { return s & 3; }
+constexpr Stamp forbidden = 1;  // outside of the part of a block that is in use
 constexpr Stamp by_host = Stamp{1} << serial_shift;
 enum WriteFlag : Stamp { Plain, Atomic, Pending };                             // Pending: an asynchronous copy
 enum ReadFlag : Stamp { OneLane, SeveralLanes, SeveralWarps, SeveralBlocks };  // since the last barrier, or in this launch
@@ -113,6 +114,7 @@ Stamp read_stamp(Stamp before, Stamp now, bool is_shared_memory, const Lane& me)
 // Checks an access to a byte and updates its stamps.
 inline void visit(Stamp& write, Stamp& read, Access access, Stamp now, bool is_shared_memory, const Lane& me, const Site& site) {
   const Stamp w = write, r = read;
+  if (w == forbidden) report(access == Access::Read ? "read outside of a block of the pool" : "write outside of a block of the pool", site);
   const bool stale = is_shared_memory && serial_of(w) != serial;  // from an earlier block
   if (access == Access::Read || access == Access::Atomic) {
     if (w == 0 || stale) report(is_shared_memory ? "read of shared memory that nobody wrote" : "read of memory that nobody wrote", site);
@@ -247,23 +249,29 @@ void note_copy_done(const PendingCopy& copy, const Where& where) {
 }
 
 void note_host_write(const void* p, std::size_t bytes) {
-  if (instrumented && device_of(p) >= 0) std::fill_n(write_stamps(p), bytes, by_host);
+  if (!instrumented || device_of(p) < 0) return;
+  Stamp* const s = write_stamps(p);
+  if (std::find(s, s + bytes, forbidden) != s + bytes) throw Error("a copy, a fill or a library writes outside of a block of the pool");
+  std::fill_n(s, bytes, by_host);
 }
 
-void note_uninitialized(const void* p, std::size_t bytes) {
-  if (instrumented && device_of(p) >= 0) std::fill_n(write_stamps(p), bytes, Stamp{0});
+void note_block_use(const void* p, std::size_t accessible, std::size_t bytes) {
+  if (!instrumented || device_of(p) < 0) return;
+  Stamp* const s = write_stamps(p);
+  std::fill_n(s, accessible, Stamp{0});
+  std::fill_n(s + accessible, bytes - accessible, forbidden);
 }
 
 void note_device_copy(void* to, const void* from, std::size_t bytes) {
   if (!instrumented) return;
   const Stamp* source = write_stamps(from);
-  std::transform(source, source + bytes, write_stamps(to), [](Stamp s) { return s == 0 ? 0 : by_host; });
+  std::transform(source, source + bytes, write_stamps(to), [](Stamp s) { return s == 0 ? s : by_host; });
 }
 
 bool is_initialized(const void* p, std::size_t bytes) {
   if (!instrumented || device_of(p) < 0) return true;
   const Stamp* s = write_stamps(p);
-  return std::find(s, s + bytes, Stamp{0}) == s + bytes;
+  return std::all_of(s, s + bytes, [](Stamp by) { return by != 0 && by != forbidden; });
 }
 
 }  // namespace emulator

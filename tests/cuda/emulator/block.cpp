@@ -16,7 +16,7 @@
 
 namespace emulator {
 
-Lane* current = nullptr;
+constinit thread_local Lane* current = nullptr;
 Dim block_index, block_size, grid_size;
 
 namespace {
@@ -78,7 +78,7 @@ Fiber* take_fiber() {
 }
 
 void go(Fiber& from, Lane* next) {
-  ++mutable_counts().switches;
+  ++counts().switches;
   current = next;
   if (next == nullptr) return switch_fiber(from, host);
   if (next->fiber == nullptr) next->fiber = take_fiber();
@@ -349,7 +349,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
   const Reachable open;
   note_launch(current_device());
   const std::uint64_t blocks = grid.count();
-  mutable_counts().blocks += blocks;
+  counts().blocks += blocks;
   // A step that has no factor in common with the number of blocks visits each block once.
   std::uint64_t step = 1, start = 0;
   if (settings().order == Order::Random && blocks > 1) {

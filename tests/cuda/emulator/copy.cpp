@@ -15,7 +15,7 @@ cudaError_t copy_pageable(void* to, const void* from, std::size_t bytes, bool to
     return set_error(cudaErrorStreamCaptureUnsupported);
   }
   if (!settings().pageable_copies) throw Error("an asynchronous copy from or to host memory that is not pinned");
-  ++mutable_counts().pageable_copies;
+  ++counts().pageable_copies;
   if (to_device) {
     const char* c = static_cast<const char*>(from);
     work.run = [=, staged = std::vector<char>(c, c + bytes)] {
@@ -40,7 +40,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
                                           : from_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
   if ((kind != cudaMemcpyDefault && kind != actual) || actual == cudaMemcpyHostToHost) return set_error(cudaErrorInvalidValue);
   if ((to_device && !in_live_memory(to, bytes)) || (from_device && !in_live_memory(from, bytes))) return set_error(cudaErrorInvalidValue);
-  Work work{{}, &Counts::copies_on_device, &Counts::bytes_on_device, bytes};
+  Work work{{}, &Counts::copies_within, &Counts::bytes_within, bytes};
   if (actual == cudaMemcpyHostToDevice) work = {{}, &Counts::copies_to_device, &Counts::bytes_to_device, bytes};
   if (actual == cudaMemcpyDeviceToHost) work = {{}, &Counts::copies_to_host, &Counts::bytes_to_host, bytes};
   if ((!to_device && !is_pinned(to, bytes)) || (!from_device && !is_pinned(from, bytes)))
@@ -59,7 +59,7 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, std::size_
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  if (const cudaError_t status = refuse_during_capture("cudaMemcpy"); status != cudaSuccess) return status;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
   if (const cudaError_t status = cudaMemcpyAsync(to, from, bytes, kind, nullptr); status != cudaSuccess) return status;
   return cudaDeviceSynchronize();
 }

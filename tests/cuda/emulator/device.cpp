@@ -31,10 +31,10 @@ struct Total {
   Counts counts;
   ~Total() {
     if (std::getenv("MBLM_EMULATOR_COUNT") == nullptr) return;
-    std::fprintf(stderr, "emulator: %.1f k launches, %.1f k graphs, %.1f k blocks, %.2f M switches, %llu allocations, %llu synchronizations\n",
+    std::fprintf(stderr, "emulator: %.1f k launches, %.1f k graphs, %.1f k blocks, %.2f M switches, %llu allocations, %llu waits\n",
                  static_cast<double>(counts.launches) / 1e3, static_cast<double>(counts.graph_launches) / 1e3,
                  static_cast<double>(counts.blocks) / 1e3, static_cast<double>(counts.switches) / 1e6,
-                 static_cast<unsigned long long>(counts.allocations), static_cast<unsigned long long>(counts.synchronizations));
+                 static_cast<unsigned long long>(counts.allocations), static_cast<unsigned long long>(counts.waits));
   }
 } total;
 
@@ -45,8 +45,7 @@ Settings& settings() {
   return all;
 }
 
-Counts& mutable_counts() { return total.counts; }
-const Counts& counts() { return total.counts; }
+Counts& counts() { return total.counts; }
 
 std::recursive_mutex& emulator_mutex() {
   static std::recursive_mutex& mutex = *new std::recursive_mutex;
@@ -105,8 +104,10 @@ cudaError_t cudaSetDevice(int wanted) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int of) {
+  if (of < 0 || of >= settings().devices) return set_error(cudaErrorInvalidDevice);
   *p = {};
+  p->uuid.bytes[0] = static_cast<char>(of + 1);
   std::snprintf(p->name, sizeof p->name, "emulated");
   p->totalGlobalMem = settings().memory_bytes;
   p->sharedMemPerBlock = 48 << 10;

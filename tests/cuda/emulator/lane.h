@@ -62,7 +62,8 @@ struct Warp {
   void* out[warp_lanes] = {};
 };
 
-extern Lane* current;  // the lane that runs; null in host code
+// The lane that runs on this thread; null in host code. Fibers never change their thread.
+extern constinit thread_local Lane* current __attribute__((tls_model("initial-exec")));
 extern Dim block_index, block_size, grid_size;
 
 // Ends the launch with an error that names the kernel, the block, the thread and the line. In host code it throws.
@@ -84,6 +85,11 @@ bool is_shared(const void* p, std::size_t bytes);
 void copy_async(void* to, const void* from, int bytes, int filled, const Where& where);
 void commit_copies();
 void wait_copies(std::size_t newest, const Where& where);  // until at most `newest` groups are pending
+
+// The instructions behind the functions of cuda/tensor_core.h with these names; `count` matrices: 2 or 4.
+void mma_16x8x16(float* c, const std::uint32_t* a, const std::uint32_t* b, const Where& where);
+void load_matrices(std::uint32_t* r, const void* row, unsigned count, bool transposed, const Where& where);
+void transpose_8x8(std::uint32_t* y, std::uint32_t x, const Where& where);
 
 void check_aligned(const void* p, std::size_t alignment, const Where& where);
 
