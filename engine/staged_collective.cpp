@@ -1,9 +1,7 @@
 #include "engine/staged_collective.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <memory>
 
 #include "engine/kernel_data.h"
 
@@ -18,12 +16,6 @@ std::shared_ptr<Storage> pinned_storage(Device device, std::size_t bytes) {
   return std::make_shared<Storage>(pinned, bytes, std::shared_ptr<const void>(pinned, [&runtime](void* data) { runtime.release_pinned(data); }));
 }
 
-// A buffer for pieces of a tensor. The copies to and from it are in the order of the compute stream.
-struct Buffer {
-  std::shared_ptr<Storage> storage;
-  Event copied = 0;
-};
-
 }  // namespace
 
 void StagedCollective::sum(Tensor& x) {
@@ -35,15 +27,15 @@ void StagedCollective::broadcast(Tensor& x) {
 }
 
 // Replaces x by the result of `exchange`, piece by piece.
-void StagedCollective::in_pieces(Tensor& x, const std::function<void(Tensor& piece)>& exchange) const {
+void StagedCollective::in_pieces(Tensor& x, const std::function<void(Tensor& piece)>& exchange) {
   if (x.device().kind == DeviceKind::Cpu) return exchange(x);
   if (x.numel() == 0) return;
   const Device device = x.device();
   Runtime& runtime = runtime_of(device.kind);
   const std::size_t element = size_of(x.dtype()), length = static_cast<std::size_t>(x.numel());
   const std::size_t count = std::clamp<std::size_t>(piece_bytes_ / element, 1, length);  // elements of a piece
-  std::array<Buffer, 2> buffers{};
-  for (Buffer& buffer : buffers) buffer.storage = pinned_storage(device, count * element);
+  for (Buffer& buffer : buffers_)
+    if (buffer.storage == nullptr || buffer.storage->bytes() < count * element) buffer.storage = pinned_storage(device, count * element);
   const auto address = [&](std::size_t begin) { return static_cast<std::byte*>(raw(x)) + begin * element; };
   const auto bytes = [&](std::size_t begin) { return std::min(count, length - begin) * element; };
   const auto read = [&](std::size_t begin, Buffer& buffer) {
@@ -51,18 +43,18 @@ void StagedCollective::in_pieces(Tensor& x, const std::function<void(Tensor& pie
     runtime.to_host_async(device.index, Stream::Compute, buffer.storage->data(), address(begin), bytes(begin));
     buffer.copied = runtime.record_event(device.index, Stream::Compute);
   };
-  read(0, buffers[0]);
+  read(0, buffers_[0]);
   std::size_t at = 0;
   for (std::size_t begin = 0; begin < length; begin += count, at ^= 1) {
-    Buffer& buffer = buffers[at];
+    Buffer& buffer = buffers_[at];
     runtime.synchronize_event(device.index, buffer.copied);
-    read(begin + count, buffers[at ^ 1]);
+    read(begin + count, buffers_[at ^ 1]);
     Tensor piece(buffer.storage, 0, Shape{static_cast<std::int64_t>(bytes(begin) / element)}, x.dtype());
     exchange(piece);
     runtime.from_host_async(device.index, Stream::Compute, address(begin), buffer.storage->data(), bytes(begin));
     buffer.copied = runtime.record_event(device.index, Stream::Compute);
   }
-  for (const Buffer& buffer : buffers) runtime.synchronize_event(device.index, buffer.copied);
+  for (const Buffer& buffer : buffers_) runtime.synchronize_event(device.index, buffer.copied);
 }
 
 }  // namespace mblm

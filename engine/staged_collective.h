@@ -1,8 +1,10 @@
 // Sums and broadcasts of tensors on GPUs through host memory.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
+#include <memory>
 
 #include "engine/collective.h"
 
@@ -21,10 +23,16 @@ class StagedCollective final : public Collective {
   void broadcast(Tensor& x) override;
 
  private:
-  void in_pieces(Tensor& x, const std::function<void(Tensor& piece)>& exchange) const;
+  // The copies to and from a buffer are in the order of the compute stream.
+  struct Buffer {
+    std::shared_ptr<Storage> storage;  // pinned
+    Event copied = 0;
+  };
+  void in_pieces(Tensor& x, const std::function<void(Tensor& piece)>& exchange);
 
   Collective& host_;
   const std::size_t piece_bytes_;
+  std::array<Buffer, 2> buffers_{};  // allocated at first use
 };
 
 }  // namespace mblm

@@ -12,6 +12,7 @@
 #include "engine/kernel_data.h"
 #include "engine/pool.h"
 #include "engine/staged_collective.h"
+#include "ops/scale.h"
 #include "tests/cuda/emulator/emulator.h"
 #include "tests/cuda/test_device.h"
 #include "tests/error_text.h"
@@ -51,6 +52,15 @@ TEST_CASE("the device reports its name, capability and memory") {
   const DeviceMemory memory = runtime().memory(0);
   CHECK(memory.free_bytes > 0);
   CHECK(memory.free_bytes <= memory.total_bytes);
+}
+
+TEST_CASE("one thread uses several devices") {
+  const auto count = static_cast<int>(runtime().devices().size());
+  std::vector<Tensor> tensors, results;
+  for (int i = 0; i < count; ++i) tensors.push_back(from_values<float>(Shape{2}, std::vector<float>{1, static_cast<float>(i)}, {DeviceKind::Cuda, i}));
+  for (const Tensor& x : tensors) results.push_back(scale(x, 3));
+  for (int i = 0; i < count; ++i) CHECK(results[static_cast<std::size_t>(i)].to_vector<float>() == std::vector<float>{3, static_cast<float>(3 * i)});
+  std::thread([&] { CHECK(to_device(results.back(), test_device()).to_vector<float>()[0] == 3); }).join();
 }
 
 TEST_CASE("memory of the host can be reused as soon as from_host returns, and the host does not wait") {
