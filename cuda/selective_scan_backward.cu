@@ -28,7 +28,7 @@ struct Tiles {
   float dt[chunk][stride];
   float b[chunk][group], c[chunk][group];
   float h[checkpoints][threads][R];          // the thread's states before every eighth token of a segment
-  float columns[2][warps][steps][columns];  // sums over the channels of a warp, double-buffered
+  float column_sums[2][warps][steps][columns];  // sums over the channels of a warp, double-buffered
   float drive[many_groups ? chunk : 1][stride], ddt[many_groups ? chunk : 1][stride];  // sums over the earlier groups of states
 };
 
@@ -197,9 +197,9 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
         for (int i = last; i >= 0; --i) {
           if (i < last) read_pack<R>(h, tiles.h[i][threadIdx.x]);
           const int begin = segment.begin + i * steps, count_of_step = segment.end - begin < steps ? segment.end - begin : steps;
-          scan_back(tiles, thread, begin, segment.end, h, g == 0, g == sizes.groups - 1, tiles.columns[buffer][thread.warp]);
+          scan_back(tiles, thread, begin, segment.end, h, g == 0, g == sizes.groups - 1, tiles.column_sums[buffer][thread.warp]);
           __syncthreads();
-          store_columns(tiles.columns[buffer], count_of_step, row + begin, states, g * group, out.db + columns_offset, out.dc + columns_offset);
+          store_columns(tiles.column_sums[buffer], count_of_step, row + begin, states, g * group, out.db + columns_offset, out.dc + columns_offset);
           buffer ^= 1;
         }
         if (segment.token == 0) {
