@@ -9,7 +9,7 @@ namespace {
 constexpr int steps = 8;                       // tokens whose states a thread holds in registers
 constexpr int checkpoints = chunk / steps;
 constexpr int warps = threads / warp_size;
-constexpr int columns = 2 * group;             // of db and dc for one token
+constexpr int token_columns = 2 * group;             // of db and dc for one token
 
 template <class T>
 struct Arrays {
@@ -28,7 +28,7 @@ struct Tiles {
   float dt[chunk][stride];
   float b[chunk][group], c[chunk][group];
   float h[checkpoints][threads][R];          // the thread's states before every eighth token of a segment
-  float column_sums[2][warps][steps][columns];  // sums over the channels of a warp, double-buffered
+  float columns[2][warps][steps][token_columns];  // sums over the channels of a warp, double-buffered
   float drive[many_groups ? chunk : 1][stride], ddt[many_groups ? chunk : 1][stride];  // sums over the earlier groups of states
 };
 
@@ -59,7 +59,7 @@ __device__ __forceinline__ void advance(const Tiles& tiles, const Thread& thread
 // drive = sum_s dh B and ddt = sum_s dh exp(dt A) h_{t-1} A / ln 2.
 template <class T, bool many_groups>
 __device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& thread, int first, int end, const float (&before)[R], bool first_group,
-                                          bool last_group, float (&sums)[steps][columns]) {
+                                          bool last_group, float (&sums)[steps][token_columns]) {
   float h[steps + 1][R], decay[steps][R], drive[steps], ddt[steps];
 #pragma unroll
   for (int r = 0; r < R; ++r) h[0][r] = before[r];
@@ -124,10 +124,10 @@ __device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& 
 }
 
 // db and dc of up to 8 tokens from `row`: adds the sums of the warps in order. Lane l of a warp has entry l / 4 of db or dc of part l % 4.
-__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][columns], int count, std::int64_t row, int states, int first_state, float* db,
+__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][token_columns], int count, std::int64_t row, int states, int first_state, float* db,
                                               float* dc) {
-  static_assert(threads == steps * columns);
-  const int step = static_cast<int>(threadIdx.x) / columns, column = static_cast<int>(threadIdx.x) % columns;
+  static_assert(threads == steps * token_columns);
+  const int step = static_cast<int>(threadIdx.x) / token_columns, column = static_cast<int>(threadIdx.x) % token_columns;
   const int in_group = column % group, lane = (column / group * R + in_group % R) * lanes + in_group / R, state = first_state + in_group;
   if (step >= count || state >= states) return;
   float sum = 0;
@@ -197,9 +197,9 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
         for (int i = last; i >= 0; --i) {
           if (i < last) read_pack<R>(h, tiles.h[i][threadIdx.x]);
           const int begin = segment.begin + i * steps, count_of_step = segment.end - begin < steps ? segment.end - begin : steps;
-          scan_back(tiles, thread, begin, segment.end, h, g == 0, g == sizes.groups - 1, tiles.column_sums[buffer][thread.warp]);
+          scan_back(tiles, thread, begin, segment.end, h, g == 0, g == sizes.groups - 1, tiles.columns[buffer][thread.warp]);
           __syncthreads();
-          store_columns(tiles.column_sums[buffer], count_of_step, row + begin, states, g * group, out.db + columns_offset, out.dc + columns_offset);
+          store_columns(tiles.columns[buffer], count_of_step, row + begin, states, g * group, out.db + columns_offset, out.dc + columns_offset);
           buffer ^= 1;
         }
         if (segment.token == 0) {

@@ -15,6 +15,7 @@ struct MatmulFlags {
 };
 // a, b and c as above, with the leading axes flattened to one batch axis or without leading axes; bias (N) or undefined. beta = 0
 // does not read c. a and b have one dtype. For bfloat16, c and bias are each float32 or bfloat16; otherwise they have the dtype of a.
+// A device may round the bias to the dtype of c, as the weight is rounded.
 extern Kernel<void(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags)> matmul_forward;
 
 }  // namespace mblm

@@ -9,7 +9,7 @@ OpCase make(const std::string& name, const Shape& x, std::int64_t outputs, bool 
   OpCase c;
   c.name = concat_text(name, " ", x, " -> ", outputs, bias ? " bias" : "");
   c.inputs = {{.shape = x, .scale = scale}, {.shape = Shape{outputs, x.last()}}};
-  if (bias) c.inputs.push_back({.shape = Shape{outputs}});
+  if (bias) c.inputs.push_back({.shape = Shape{outputs}, .wide = true});
   c.run = [bias](std::span<const Tensor> in) -> std::vector<Tensor> { return {linear(in[0], in[1], bias ? in[2] : Tensor{})}; };
   c.oracle = [x, outputs, bias](std::span<const HostArray> in) -> std::vector<HostArray> {
     HostArray y(x.with(-1, outputs));

@@ -93,6 +93,8 @@ std::vector<OpCase> cases() {
       for (const float beta : {0.0f, 1.0f, 2.0f}) {
         all.push_back(make_kernel(70, 9, 130, transpose_a, transpose_b, false, beta));
         all.push_back(make_kernel(70, 9, 130, transpose_a, true, transpose_b, beta));
+        all.push_back(make_kernel(33, 31, 65, transpose_a, true, transpose_b, beta));
+        all.push_back(make_kernel(5, 0, 31, transpose_a, transpose_b, transpose_b, beta));
       }
     }
   }

@@ -1,0 +1,65 @@
+#include "cuda/matmul.h"
+
+#include <utility>
+
+#include "cuda/map.h"
+
+namespace mblm::cuda {
+namespace {
+
+// c = sum + bias + beta c, for what cuBLASLt cannot do: a product without terms (k = 0), and a bias that it refuses.
+template <class B>
+struct Finish {
+  const B* bias;  // null: none
+  std::int64_t width;
+  float beta;
+  __device__ float operator()(std::int64_t i, float sum, float c) const {
+    if (bias != nullptr) sum += to_float(bias[i % width]);
+    return beta == 0 ? sum : sum + beta * c;
+  }
+};
+
+void finish(const Tensor& sums, const Tensor& bias, Tensor& c, float beta) {
+  for_element_types("matmul_forward", c.dtype(), bias.defined() ? bias.dtype() : c.dtype(), [&]<class C, class B>() {
+    const Finish<B> f{bias.defined() ? data<B>(bias) : nullptr, c.size(-1), beta};
+    map(f, c.numel(), data<C>(c), data<float>(sums), data<C>(std::as_const(c)));
+  });
+}
+
+struct Copy {
+  __device__ float operator()(float x) const { return x; }
+};
+
+// The epilogue of cuBLASLt takes a bias in the dtype of c only: for a bfloat16 c, the bias is rounded as the weight is. Adding a
+// float32 bias in another kernel would need the sums in float32.
+Tensor bias_in(DType dtype, const Tensor& bias) {
+  if (!bias.defined() || bias.dtype() == dtype) return bias;
+  Tensor converted = empty(bias.shape(), dtype, bias.device());
+  for_element_types("matmul_forward", dtype, bias.dtype(), [&]<class To, class From>() {
+    map(Copy{}, bias.numel(), data<To>(converted), data<From>(bias));
+  });
+  return converted;
+}
+
+void forward(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
+  Gemm product = gemm_of(a, b, bias, c, flags);
+  if (c.numel() == 0) return;
+  if (product.k > 0) {
+    const Tensor added_bias = bias_in(c.dtype(), bias);
+    if (gemm(product, raw(a), raw(b), raw(added_bias), raw(c))) return;
+  }
+  Tensor sums = empty(c.shape(), DType::Float32, c.device());
+  product.output = DType::Float32;
+  product.bias = false;
+  product.beta = 0;
+  if (product.k > 0)
+    gemm(product, raw(a), raw(b), nullptr, raw(sums));
+  else
+    fill_zero(sums);
+  finish(sums, bias, c, flags.beta);
+}
+
+const bool added = add_kernel(matmul_forward, forward);
+
+}  // namespace
+}  // namespace mblm::cuda
