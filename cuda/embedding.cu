@@ -24,15 +24,15 @@ __global__ void __launch_bounds__(threads)
   if (position >= positions) return;
   const W* from = table + ids[position] * width;
   Y* to = y + position * width;
-  const std::int64_t first = (std::int64_t{blockIdx.y} * packs_per_lane * warp_size + threadIdx.x % warp_size) * N;
+  constexpr std::int64_t step = std::int64_t{warp_size} * N;
+  const std::int64_t first = std::int64_t{blockIdx.y} * packs_per_lane * step + std::int64_t{threadIdx.x % warp_size} * N;
+  float values[packs_per_lane][N];
 #pragma unroll
-  for (int i = 0; i < packs_per_lane; ++i) {
-    const std::int64_t column = first + std::int64_t{i} * warp_size * N;
-    if (column >= width) return;
-    float values[N];
-    read_pack<N>(values, from + column);
-    write_pack<N>(to + column, values);
-  }
+  for (int i = 0; i < packs_per_lane; ++i)
+    if (first + i * step < width) read_pack<N>(values[i], from + first + i * step);
+#pragma unroll
+  for (int i = 0; i < packs_per_lane; ++i)
+    if (first + i * step < width) write_pack<N>(to + first + i * step, values[i]);
 }
 
 void forward(const Tensor& ids, const Tensor& table, Tensor& y) {

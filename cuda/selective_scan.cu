@@ -1,6 +1,5 @@
 #include "ops/selective_scan.h"
 
-#include "cuda/map.h"
 #include "cuda/selective_tile.h"
 
 namespace mblm::cuda::selective {
@@ -98,21 +97,10 @@ __global__ void __launch_bounds__(threads) scan_forward(Sizes sizes, Inputs<T> i
   }
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-struct Zero {
-  __device__ float operator()() const { return 0.0f; }
-};
-
 void forward(const Tensor& x, const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state) {
   const Sizes sizes(in);
   if (sizes.tokens == 0) {
-    if (!final_state.defined()) return;
-    if (in.initial.defined())
-      map(Copy{}, final_state.numel(), data<float>(final_state), data<float>(in.initial));
-    else
-      map(Zero{}, final_state.numel(), data<float>(final_state));
+    copy_states(in.initial, final_state);
     return;
   }
   for_element_type("selective_scan_forward", x.dtype(), [&]<class T>() {

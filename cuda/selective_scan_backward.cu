@@ -1,4 +1,3 @@
-#include "cuda/map.h"
 #include "cuda/partials.h"
 #include "cuda/selective_tile.h"
 #include "ops/selective_scan.h"
@@ -235,25 +234,13 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
   if (exists && thread.part == 0) out.dd[sequence_block * sizes.width + at] = dd;
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-struct Zero {
-  __device__ float operator()() const { return 0.0f; }
-};
-
 void backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs& in, const Tensor& chunk_states, SelectiveScanGradients& out) {
   const Sizes sizes(in);
   const Device device = dy.device();
   const std::int64_t columns_width = sizes.sequences * sizes.tokens * sizes.states, parts = sizes.tokens == 0 ? 0 : sizes.sequence_blocks;
   Tensor db = empty(Shape{sizes.channel_blocks, columns_width}, DType::Float32, device), dc = empty(db.shape(), DType::Float32, device);
   Tensor da_log = empty(Shape{parts, sizes.width * sizes.states}, DType::Float32, device), dd = empty(Shape{parts, sizes.width}, DType::Float32, device);
-  if (sizes.tokens == 0 && out.dinitial.defined()) {
-    if (dfinal.defined())
-      map(Copy{}, out.dinitial.numel(), data<float>(out.dinitial), data<float>(dfinal));
-    else
-      map(Zero{}, out.dinitial.numel(), data<float>(out.dinitial));
-  }
+  if (sizes.tokens == 0) copy_states(dfinal, out.dinitial);
   for_element_type("selective_scan_backward", dy.dtype(), [&]<class T>() {
     const bool packs = has_packs<T>(in.x, sizes.width) && has_packs<float>(in.dt, sizes.width) && has_packs<T>(dy, sizes.width) &&
                        has_packs<T>(out.dx, sizes.width) && has_packs<float>(out.ddt, sizes.width);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cuda/kernel.h"
+#include "cuda/map.h"
 #include "cuda/tensor_core.h"
 #include "ops/selective_scan.h"
 
@@ -71,6 +72,21 @@ struct Inputs {
 template <class T>
 bool has_packs(const Tensor& x, std::int64_t width) {
   return width * static_cast<std::int64_t>(sizeof(T)) % 16 == 0 && is_aligned(raw(x), 16);
+}
+
+struct CopyState {
+  __device__ float operator()(float x) const { return x; }
+};
+struct ZeroState {
+  __device__ float operator()() const { return 0.0f; }
+};
+// States of sequences without tokens: to = from, or zeros if `from` is undefined. Does nothing if `to` is undefined.
+inline void copy_states(const Tensor& from, Tensor& to) {
+  if (!to.defined()) return;
+  if (from.defined())
+    map(CopyState{}, to.numel(), data<float>(to), data<float>(from));
+  else
+    map(ZeroState{}, to.numel(), data<float>(to));
 }
 
 #if defined(__CUDACC__) || defined(EMULATED_CUDA)
