@@ -22,8 +22,8 @@ struct Tiles {
 // h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t and y += C_t h_t for the rows of a segment. Each lane of a channel has four states; the sums
 // over its states of four tokens are added over the lanes at once, after which each lane has y of one token.
 template <class T>
-__device__ __forceinline__ void scan_segment(Tiles<T>& tiles, int begin, int end, int channel, int part, const float (&rate)[R], float d, bool first_group,
-                                             float (&h)[R]) {
+__device__ __forceinline__ void scan_segment(Tiles<T>& tiles, int begin, int end, int channel, int part, const float (&rate)[R], float d,
+                                             bool first_group, float (&h)[R]) {
   for (int first = begin; first < end; first += lanes) {
     float sums[lanes];
 #pragma unroll
@@ -64,7 +64,9 @@ __global__ void __launch_bounds__(threads) scan_forward(Sizes sizes, Inputs<T> i
   float rate[R], h[R] = {};
   if constexpr (!many_groups) load_rates(rate, in.a_log + at * states, states, part * R, exists);
 
-  const auto states_of = [&](auto* array, std::int64_t row) { return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states; };
+  const auto states_of = [&](auto* array, std::int64_t row) {
+    return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states;
+  };
   const int block_rows = (rest < sizes.sequences_per_block ? static_cast<int>(rest) : sizes.sequences_per_block) * sizes.tokens;
   for (int first_row = 0; first_row < block_rows; first_row += sizes.tile_rows) {
     const int rows = block_rows - first_row < sizes.tile_rows ? block_rows - first_row : sizes.tile_rows;

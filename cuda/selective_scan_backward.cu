@@ -5,10 +5,10 @@
 namespace mblm::cuda::selective {
 namespace {
 
-constexpr int steps = 8;                       // tokens whose states a thread holds in registers
+constexpr int steps = 8;  // tokens whose states a thread holds in registers
 constexpr int checkpoints = chunk / steps;
 constexpr int warps = threads / warp_size;
-constexpr int token_columns = 2 * group;             // of db and dc for one token
+constexpr int token_columns = 2 * group;  // of db and dc for one token
 
 template <class T>
 struct Arrays {
@@ -26,7 +26,7 @@ struct Tiles {
   T x[chunk][stride], dy[chunk][stride];
   float dt[chunk][stride];
   float b[chunk][group], c[chunk][group];
-  float h[checkpoints][threads][R];          // the thread's states before every eighth token of a segment
+  float h[checkpoints][threads][R];  // the thread's states before every eighth token of a segment
   float columns[2][warps][steps][token_columns];  // sums over the channels of a warp, double-buffered
   float drive[many_groups ? chunk : 1][stride], ddt[many_groups ? chunk : 1][stride];  // sums over the earlier groups of states
 };
@@ -55,7 +55,8 @@ __device__ __forceinline__ void advance(const Tiles& tiles, const Thread& thread
 
 // The gradients of x and dt of one token and channel, from the sums over the states of this group; they replace dy and dt.
 template <class T, bool many_groups>
-__device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Thread& thread, int row, float drive, float ddt, bool first_group, bool last_group) {
+__device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Thread& thread, int row, float drive, float ddt, bool first_group,
+                                             bool last_group) {
   if constexpr (many_groups) {
     if (!first_group) {
       drive += tiles.drive[row][thread.channel];
@@ -77,8 +78,8 @@ __device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Threa
 // warp to `sums`. drive = sum_s dh B and ddt = sum_s dh exp(dt A) h_{t-1} A / ln 2 of four tokens are added over the four lanes of a
 // channel at once, after which each lane has those of one token.
 template <class T, bool many_groups>
-__device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& thread, int first, int end, const float (&before)[R], bool first_group,
-                                          bool last_group, float (&sums)[steps][token_columns]) {
+__device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& thread, int first, int end, const float (&before)[R],
+                                          bool first_group, bool last_group, float (&sums)[steps][token_columns]) {
   float h[steps + 1][R], decay[steps][R];
 #pragma unroll
   for (int r = 0; r < R; ++r) h[0][r] = before[r];
@@ -128,8 +129,8 @@ __device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& 
 }
 
 // db and dc of up to 8 tokens from `row`: adds the sums of the warps in order. Lane l of a warp has entry l / 4 of db or dc of part l % 4.
-__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][token_columns], int count, std::int64_t row, int states, int first_state, float* db,
-                                              float* dc) {
+__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][token_columns], int count, std::int64_t row, int states,
+                                              int first_state, float* db, float* dc) {
   static_assert(threads == steps * token_columns);
   const int step = static_cast<int>(threadIdx.x) / token_columns, column = static_cast<int>(threadIdx.x) % token_columns;
   const int in_group = column % group, lane = (column / group * R + in_group % R) * lanes + in_group / R, state = first_state + in_group;
@@ -159,7 +160,9 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
   thread.d = exists ? in.d[at] : 0.0f;
   if constexpr (!many_groups) load_rates(thread.rate, in.a_log + at * states, states, thread.part * R, exists);
 
-  const auto states_of = [&](auto* array, std::int64_t row) { return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states; };
+  const auto states_of = [&](auto* array, std::int64_t row) {
+    return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states;
+  };
   float* const da_log = out.da_log + (std::int64_t{sequence_block} * sizes.width + at) * states;
   const std::int64_t columns_offset = std::int64_t{channel_block} * sizes.sequences * sizes.tokens * states;
   const int block_rows = (rest < sizes.sequences_per_block ? static_cast<int>(rest) : sizes.sequences_per_block) * sizes.tokens;
@@ -246,7 +249,8 @@ void backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs&
   const Device device = dy.device();
   const std::int64_t columns_width = sizes.sequences * sizes.tokens * sizes.states, parts = sizes.tokens == 0 ? 0 : sizes.sequence_blocks;
   Tensor db = empty(Shape{sizes.channel_blocks, columns_width}, DType::Float32, device), dc = empty(db.shape(), DType::Float32, device);
-  Tensor da_log = empty(Shape{parts, sizes.width * sizes.states}, DType::Float32, device), dd = empty(Shape{parts, sizes.width}, DType::Float32, device);
+  Tensor da_log = empty(Shape{parts, sizes.width * sizes.states}, DType::Float32, device),
+         dd = empty(Shape{parts, sizes.width}, DType::Float32, device);
   if (sizes.tokens == 0) copy_states(dfinal, out.dinitial);
   for_element_type("selective_scan_backward", dy.dtype(), [&]<class T>() {
     const bool packs = has_packs<T>(in.x, sizes.width) && has_packs<float>(in.dt, sizes.width) && has_packs<T>(dy, sizes.width) &&

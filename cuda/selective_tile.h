@@ -15,9 +15,9 @@ namespace mblm::cuda::selective {
 // of the published models, take 4 x 2048 channels x batch threads, which fill a GPU without a split over tokens. More states are scanned
 // 16 at a time within each tile.
 inline constexpr int chunk = selective_scan_chunk;
-inline constexpr int channels = 64;         // per block
-inline constexpr int lanes = 4, R = 4;      // lanes per channel, states per lane
-inline constexpr int group = lanes * R;     // states that are scanned together
+inline constexpr int channels = 64;      // per block
+inline constexpr int lanes = 4, R = 4;   // lanes per channel, states per lane
+inline constexpr int group = lanes * R;  // states that are scanned together
 inline constexpr int threads = channels * lanes;
 inline constexpr int stride = channels + 8;  // elements per row of a tile: the lanes of a channel write four rows without bank conflicts
 inline constexpr int block_tiles = 4;        // tiles of short sequences per block: fewer partial sums of dA and dD

@@ -44,7 +44,8 @@ struct StepOptions {
 // The flat arenas of one optimizer.
 struct Arenas {
   Tensor values, first, second, copy, segments, scalars = make_step_scalars(kernel_device());
-  explicit Arenas(const HostArray& x, DType dtype = DType::Float32) : values(on_device(x, dtype)), first(zeros_like(values)), second(zeros_like(values)) {
+  explicit Arenas(const HostArray& x, DType dtype = DType::Float32)
+      : values(on_device(x, dtype)), first(zeros_like(values)), second(zeros_like(values)) {
     copy = zeros(x.shape, DType::BFloat16, kernel_device());
     const std::int64_t n = x.shape[0], third = n / 3;
     segments = on_device<std::int64_t>(Shape{3, 2}, {0, third, third, 2 * third, 2 * third, n});
@@ -233,7 +234,9 @@ TEST_CASE("gradient_norm: the last segment with a non-finite element, for segmen
     CHECK(read_step_scalars(scalars).applies == 0);
     return read_step_scalars(scalars).nonfinite_parameter;
   };
-  for (const auto& [place, segment] : {std::pair<std::size_t, double>{0, 0}, {4, 0}, {5, 2}, {16383, 2}, {16384, 3}, {16386, -1}, {16390, 4}, {40000, 4}, {59999, 4}, {60000, 5}, {69989, 5}, {70000, -1}}) {
+  const std::vector<std::pair<std::size_t, double>> places{{0, 0},     {4, 0},     {5, 2},     {16383, 2}, {16384, 3}, {16386, -1},
+                                                           {16390, 4}, {40000, 4}, {59999, 4}, {60000, 5}, {69989, 5}, {70000, -1}};
+  for (const auto& [place, segment] : places) {
     CAPTURE(place);
     CHECK(found(place) == segment);
   }

@@ -13,7 +13,8 @@ namespace {
 
 HostArray gradient_of(const HostArray& logits, const std::vector<std::int64_t>& targets, DType dtype, Device device) {
   const Tensor x = from_host(logits, dtype, device).as_leaf();
-  return to_host(backward(cross_entropy(x, from_values<std::int64_t>(Shape{std::ssize(targets)}, targets, device), -100).loss, std::span(&x, 1)).at(0));
+  const Tensor ids = from_values<std::int64_t>(Shape{std::ssize(targets)}, targets, device);
+  return to_host(backward(cross_entropy(x, ids, -100).loss, std::span(&x, 1)).at(0));
 }
 
 }  // namespace
