@@ -22,6 +22,9 @@ void* allocate_aligned(std::size_t bytes) {
   return std::aligned_alloc(host_alignment, (bytes + host_alignment - 1) / host_alignment * host_alignment);
 }
 
+// Set during static initialization.
+bool (*cpu_multiplies_bfloat16)() = nullptr;
+
 class CpuRuntime final : public Runtime {
  public:
   std::vector<DeviceInfo> devices() override {
@@ -35,6 +38,7 @@ class CpuRuntime final : public Runtime {
   void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void from_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  bool multiplies_bfloat16(int) override { return cpu_multiplies_bfloat16 != nullptr && cpu_multiplies_bfloat16(); }
 };
 
 // Written only during the loading of a backend, under the loader's lock. The CPU runtime is never destroyed: pools release
@@ -54,6 +58,7 @@ Event Runtime::record_event(int, Stream) { return 0; }
 void Runtime::wait_event(int, Stream, Event) {}
 void Runtime::synchronize_event(int, Event) {}
 void Runtime::synchronize(int) {}
+bool Runtime::multiplies_bfloat16(int) { return true; }
 
 const char* name_of(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
 
@@ -70,6 +75,11 @@ Runtime& runtime_of(DeviceKind kind) {
 }
 
 void add_runtime(DeviceKind kind, Runtime* runtime) { runtimes()[static_cast<int>(kind)] = runtime; }
+
+bool set_cpu_multiplies_bfloat16(bool (*function)()) {
+  cpu_multiplies_bfloat16 = function;
+  return true;
+}
 
 std::vector<DeviceInfo> available_devices() {
   std::vector<DeviceInfo> all;

@@ -59,12 +59,18 @@ class Runtime {
   // Makes the host wait for the event, or for all work of the device.
   virtual void synchronize_event(int index, Event event);
   virtual void synchronize(int index);
+
+  // Whether the device has instructions for bfloat16 products, which are faster than those of float32.
+  virtual bool multiplies_bfloat16(int index);
 };
 
 // The runtime of a kind of device. Throws DeviceError when no such backend is loaded.
 Runtime& runtime_of(DeviceKind kind);
 bool has_runtime(DeviceKind kind);
 void add_runtime(DeviceKind kind, Runtime* runtime);  // called by a backend as it is loaded; null removes it
+
+// Sets what Runtime::multiplies_bfloat16 returns for the CPU. Called by the CPU's kernels; returns true.
+bool set_cpu_multiplies_bfloat16(bool (*function)());
 
 // All devices of the loaded backends, the CPU first.
 std::vector<DeviceInfo> available_devices();

@@ -131,9 +131,11 @@ std::string describe_model(const ModelConfig& config, const ParameterStore& para
 std::string describe_devices() {
   const std::vector<std::string> failures = load_backends();
   std::ostringstream out;
-  for (const DeviceInfo& info : available_devices())
+  for (const DeviceInfo& info : available_devices()) {
+    const bool gains = runtime_of(info.device.kind).multiplies_bfloat16(info.device.index);
     out << std::left << std::setw(8) << concat_text(info.device) << bytes_text(real(static_cast<std::int64_t>(info.memory_bytes))) << ", "
-        << info.description << '\n';
+        << info.description << ", bfloat16 is " << (gains ? "faster" : "no faster") << " than float32\n";
+  }
   for (const std::string& failure : failures) out << "not usable: " << failure << '\n';
   return std::move(out).str();
 }

@@ -50,6 +50,7 @@ TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& co
   const int automatic = threads_of_worker(Workers(communicator));  // all workers must call this
   set_thread_count(compute.threads.value_or(automatic));
   TrainerOptions options{.device = open_device(config.train.device, write_note), .communicator = communicator};
+  if (Workers(communicator).is_rank0()) note_precision(precision_named(config.train.precision, options.device), options.device);
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };

@@ -19,7 +19,7 @@ using mblm::testing::GoldenResult;
 struct Case {
   fs::path path;  // a folder of cases/, or a file of data_cases/
   bool is_data = false;
-  mblm::DType precision = mblm::DType::Float32;  // of the matrix products
+  mblm::DType precision = mblm::DType::Float32;
   std::string name() const { return path.stem().string(); }
   std::string title() const { return precision == mblm::DType::Float32 ? name() : mblm::concat_text(name(), " ", precision); }
 };
