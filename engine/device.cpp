@@ -28,6 +28,9 @@ void* allocate_aligned(std::size_t bytes) {
   return std::aligned_alloc(host_alignment, (bytes + host_alignment - 1) / host_alignment * host_alignment);
 }
 
+// Set during static initialization.
+bool (*cpu_multiplies_bfloat16)() = nullptr;
+
 class CpuRuntime final : public Runtime {
  public:
   std::vector<DeviceInfo> devices() override {
@@ -51,6 +54,7 @@ class CpuRuntime final : public Runtime {
     ASAN_POISON_MEMORY_REGION(static_cast<char*>(data) + accessible, size - accessible);
   }
 #endif
+  bool multiplies_bfloat16(int) override { return cpu_multiplies_bfloat16 != nullptr && cpu_multiplies_bfloat16(); }
 };
 
 // Written only during the loading of a backend, under the loader's lock. The CPU runtime is never destroyed: pools release
@@ -89,6 +93,7 @@ Event Runtime::record_event(int, Stream) { return 0; }
 void Runtime::wait_event(int, Stream, Event) {}
 void Runtime::synchronize_event(int, Event) {}
 void Runtime::synchronize(int) {}
+bool Runtime::multiplies_bfloat16(int) { return true; }
 
 const char* name_of(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
 
@@ -105,6 +110,11 @@ Runtime& runtime_of(DeviceKind kind) {
 }
 
 void add_runtime(DeviceKind kind, Runtime* runtime) { runtimes()[static_cast<int>(kind)] = runtime; }
+
+bool set_cpu_multiplies_bfloat16(bool (*function)()) {
+  cpu_multiplies_bfloat16 = function;
+  return true;
+}
 
 std::vector<DeviceInfo> available_devices() {
   std::vector<DeviceInfo> all;

@@ -97,12 +97,18 @@ class Runtime {
   // object or all get null: then the caller stages the tensors through host memory. `on_note` receives the reason.
   virtual std::unique_ptr<Collective> open_collective(int index, int rank, int size, const Exchange& exchange,
                                                       const std::function<void(const std::string&)>& on_note);
+
+  // Whether the device has instructions for bfloat16 products, which are faster than those of float32.
+  virtual bool multiplies_bfloat16(int index);
 };
 
 // The runtime of a kind of device. Throws DeviceError when no such backend is loaded.
 Runtime& runtime_of(DeviceKind kind);
 bool has_runtime(DeviceKind kind);
 void add_runtime(DeviceKind kind, Runtime* runtime);  // called by a backend as it is loaded; null removes it
+
+// Sets what Runtime::multiplies_bfloat16 returns for the CPU. Called by the CPU's kernels; returns true.
+bool set_cpu_multiplies_bfloat16(bool (*function)());
 
 // All devices of the loaded backends, the CPU first.
 std::vector<DeviceInfo> available_devices();

@@ -133,9 +133,11 @@ std::string describe_devices() {
   std::ostringstream out;
   const auto size = [](std::size_t bytes) { return bytes_text(real(static_cast<std::int64_t>(bytes))); };
   for (const DeviceInfo& info : available_devices()) {
-    const DeviceMemory memory = runtime_of(info.device.kind).memory(info.device.index);
-    out << std::left << std::setw(8) << concat_text(info.device) << size(info.memory_bytes) << ", " << size(memory.free_bytes) << " free, "
-        << info.description << '\n';
+    Runtime& runtime = runtime_of(info.device.kind);
+    out << std::left << std::setw(8) << concat_text(info.device) << size(info.memory_bytes) << ", " << size(runtime.memory(info.device.index).free_bytes)
+        << " free, " << info.description << ", bfloat16 is " << (runtime.multiplies_bfloat16(info.device.index) ? "faster" : "no faster")
+        << " than float32
+";
   }
   for (const std::string& failure : failures) out << "not usable: " << failure << '\n';
   return std::move(out).str();

@@ -54,6 +54,7 @@ TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& co
   if (Workers(communicator).is_rank0()) on_note = write_note;
   const Device device = open_device(config.train.device, on_note, launched_process().local_rank);
   TrainerOptions options{.device = device, .communicator = communicator};
+  if (on_note) note_precision(precision_named(config.train.precision, device), device);
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };
