@@ -1,6 +1,8 @@
 // Long attention behind two functions: cuDNN in the module (sdpa_cudnn.cpp), plain loops in the tests (tests/cuda/sdpa_stand_in.cpp).
 #pragma once
 
+#include <string>
+
 #include "cuda/kernel.h"
 
 namespace mblm::cuda {
@@ -13,6 +15,9 @@ namespace mblm::cuda {
 // uses a kernel of its own. The two answers may differ: the tensors that they exchange have the same meaning as in those kernels.
 bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y, Tensor& log_sum_exp);
 bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, std::int64_t heads, bool causal, Tensor& dqkv);
+
+// Why cuDNN did not take a shape of sdpa_takes: it is missing, or its reason for the last refusal. Empty if it took all so far.
+std::string sdpa_problem();
 
 inline constexpr std::int64_t shortest_sdpa = 128;   // tokens: below, the tiles of cuDNN's kernels are mostly empty
 inline constexpr std::int64_t widest_sdpa_head = 128;

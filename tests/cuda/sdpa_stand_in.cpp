@@ -139,4 +139,6 @@ bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
   return true;
 }
 
+std::string sdpa_problem() { return {}; }
+
 }  // namespace mblm::cuda
