@@ -128,30 +128,46 @@ void CudnnGraph::reshape(Id y, Id x) {
   add_operation(std::move(operation));
 }
 
-void CudnnGraph::plan(cudnnHandle_t handle) {
+void CudnnGraph::finalize_graph(const cudnnHandle_t* handle) {
   std::vector<cudnnBackendDescriptor_t> operations;
   for (const CudnnDescriptor& operation : operations_) operations.push_back(operation.get());
   graph_.emplace(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-  graph_->set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, handle);
+  if (handle != nullptr) graph_->set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, *handle);
   graph_->set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<std::int64_t>(operations.size()), operations.data());
   graph_->finalize();
+}
 
+std::vector<CudnnDescriptor> CudnnGraph::propose(const CudnnDescriptor* device) const {
   CudnnDescriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, *graph_);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
+  if (device != nullptr) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device);
   heuristics.finalize();
   std::int64_t count = 0;
-  check(cudnn().get_attribute(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, nullptr),
-        "cannot count the proposals");
-  std::vector<CudnnDescriptor> configs;
+  const auto read = [&](cudnnBackendDescriptor_t* into) {
+    check(cudnn().get_attribute(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count, into),
+          "cannot read the proposals");
+  };
+  read(nullptr);  // their number
+  std::vector<CudnnDescriptor> proposals;
   std::vector<cudnnBackendDescriptor_t> addresses;
-  for (std::int64_t i = 0; i < count; ++i) addresses.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).get());
-  check(cudnn().get_attribute(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count, addresses.data()),
-        "cannot read the proposals");
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = 0; i < count; ++i) addresses.push_back(proposals.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).get());
+  if (count > 0) read(addresses.data());  // may be fewer
+  proposals.erase(proposals.begin() + count, proposals.end());
+  return proposals;
+}
+
+std::size_t CudnnGraph::count_proposals(const CudnnDescriptor& device) {
+  finalize_graph(nullptr);
+  return propose(&device).size();
+}
+
+void CudnnGraph::plan(cudnnHandle_t handle) {
+  finalize_graph(&handle);
+  for (const CudnnDescriptor& proposal : propose(nullptr)) {
     CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configs[static_cast<std::size_t>(i)]);
+    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, proposal);
     if (cudnn().finalize(plan.get()) != CUDNN_STATUS_SUCCESS) continue;
     std::int64_t written = 0;
     check(cudnn().get_attribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &written, &workspace_bytes_),

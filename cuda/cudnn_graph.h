@@ -77,8 +77,10 @@ class CudnnGraph {
   void reduce(cudnnReduceTensorOp_t operation, Id y, Id x);
   void reshape(Id y, Id x);  // y views x with other sizes and strides
 
-  // Selects the first of cuDNN's proposals that this device supports. Throws DeviceError if there is none.
+  // Selects the first of cuDNN's proposals that the handle's device supports. Throws DeviceError if there is none.
   void plan(cudnnHandle_t handle);
+  // Number of proposals for a device that is described by a CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR and need not be present (cuDNN 9.11).
+  std::size_t count_proposals(const CudnnDescriptor& device);
   std::int64_t workspace_bytes() const { return workspace_bytes_; }
   // Starts the plan on the handle's stream. `addresses` names every tensor in memory and every scalar.
   void execute(cudnnHandle_t handle, const std::vector<std::pair<Id, const void*>>& addresses, void* workspace) const;
@@ -87,6 +89,9 @@ class CudnnGraph {
   Id add_tensor(const Sizes& sizes, const Sizes& strides, cudnnDataType_t type, bool in_memory, bool by_value);
   void add_pointwise(CudnnDescriptor description, Id y, Id x, Id b, Id selector);
   void add_operation(CudnnDescriptor operation);
+  void finalize_graph(const cudnnHandle_t* handle);
+  // cuDNN's choices of an engine and its settings, best first; for the device of the graph's handle if `device` is null.
+  std::vector<CudnnDescriptor> propose(const CudnnDescriptor* device) const;
 
   std::vector<CudnnDescriptor> tensors_, descriptions_, operations_;
   std::optional<CudnnDescriptor> graph_, plan_;

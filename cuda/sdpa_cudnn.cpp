@@ -1,5 +1,4 @@
-// Long attention by cuDNN's fused kernels. The graphs are the ones that these kernels recognise: NVIDIA's frontend (cudnn_frontend,
-// scaled_dot_product_flash_attention.h) builds the same.
+// Long attention by cuDNN's fused kernels.
 #include "cuda/sdpa.h"
 
 #include <map>
@@ -11,127 +10,11 @@
 #include <cmath>
 #include <limits>
 
-#include "cuda/cudnn_graph.h"
 #include "cuda/relaxed_capture.h"
+#include "cuda/sdpa_graph.h"
 
 namespace mblm::cuda {
 namespace {
-
-using Id = CudnnGraph::Id;
-using Sizes = CudnnGraph::Sizes;
-
-struct Problem {
-  std::int64_t batch, tokens, heads, head_size;
-  bool causal, backward;
-  auto operator<=>(const Problem&) const = default;
-
-  Sizes sizes() const { return {batch, heads, tokens, head_size}; }
-  Sizes score_sizes() const { return {batch, heads, tokens, tokens}; }
-  Sizes row_sizes() const { return {batch, heads, tokens, 1}; }
-  Sizes row_strides() const { return {heads * tokens, tokens, 1, 1}; }
-  // Of heads of head_size elements whose tokens are `step` elements apart.
-  Sizes strides(std::int64_t step) const { return {tokens * step, head_size, step, 1}; }
-};
-
-// The two last axes exchanged.
-Sizes transposed(const Sizes& sizes) { return {sizes[0], sizes[1], sizes[3], sizes[2]}; }
-
-// A graph and its tensors. Tensors that the direction does not have stay undefined.
-struct Attention {
-  CudnnGraph graph;
-  Id q, k, v, y, log_sum_exp, dy, dq, dk, dv;
-  Id row_sums;                      // backward: dy . y per query, in memory between two of cuDNN's kernels
-  Id scale, minus_infinity, one;
-
-  explicit Attention(const Problem& p) {
-    const std::int64_t width = p.heads * p.head_size;
-    const Sizes in = p.strides(3 * width), out = p.strides(width);
-    const Id scores = graph.value(p.score_sizes()), scaled = graph.value(p.score_sizes());
-    q = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), in);
-    k = graph.in_memory(CUDNN_DATA_BFLOAT16, transposed(p.sizes()), transposed(in));
-    v = p.backward ? graph.in_memory(CUDNN_DATA_BFLOAT16, transposed(p.sizes()), transposed(in)) : graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), in);
-    y = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), out);
-    log_sum_exp = graph.in_memory(CUDNN_DATA_FLOAT, p.row_sizes(), p.row_strides());
-    scale = graph.scalar();
-    if (p.causal) minus_infinity = graph.scalar();
-    if (!p.backward) {
-      graph.matmul(scores, q, k);
-      graph.pointwise(CUDNN_POINTWISE_MUL, scaled, scores, scale);
-      add_softmax(p, masked(p, scaled));
-      return;
-    }
-    dy = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), out);
-    dq = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), in);
-    dk = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), in);
-    dv = graph.in_memory(CUDNN_DATA_BFLOAT16, p.sizes(), in);
-    add_row_sums(p);
-    graph.matmul(scores, q, k);
-    graph.pointwise(CUDNN_POINTWISE_MUL, scaled, scores, scale);
-    add_gradients(p, scaled, in);
-  }
-
- private:
-  // score[i, j] where j <= i, else minus infinity.
-  Id masked(const Problem& p, Id scores) {
-    if (!p.causal) return scores;
-    const Id row = graph.value(p.score_sizes(), CUDNN_DATA_INT32), column = graph.value(p.score_sizes(), CUDNN_DATA_INT32);
-    const Id visible = graph.value(p.score_sizes(), CUDNN_DATA_BOOLEAN), selected = graph.value(p.score_sizes());
-    graph.index(row, scores, 2);
-    graph.index(column, scores, 3);
-    graph.pointwise(CUDNN_POINTWISE_CMP_GE, visible, row, column, {}, CUDNN_DATA_BOOLEAN);
-    graph.pointwise(CUDNN_POINTWISE_BINARY_SELECT, selected, scores, minus_infinity, visible);
-    return selected;
-  }
-
-  void add_softmax(const Problem& p, Id scores) {
-    const Id largest = graph.value(p.row_sizes()), below = graph.value(p.score_sizes()), exponentials = graph.value(p.score_sizes());
-    const Id sum = graph.value(p.row_sizes()), log = graph.value(p.row_sizes());
-    const Id probabilities = graph.value(p.score_sizes(), CUDNN_DATA_BFLOAT16);
-    graph.reduce(CUDNN_REDUCE_TENSOR_MAX, largest, scores);
-    graph.pointwise(CUDNN_POINTWISE_SUB, below, scores, largest);
-    graph.pointwise(CUDNN_POINTWISE_EXP, exponentials, below);
-    graph.reduce(CUDNN_REDUCE_TENSOR_ADD, sum, exponentials);
-    graph.pointwise(CUDNN_POINTWISE_LOG, log, sum);
-    graph.pointwise(CUDNN_POINTWISE_ADD, log_sum_exp, largest, log);
-    graph.pointwise(CUDNN_POINTWISE_DIV, probabilities, exponentials, sum);
-    graph.matmul(y, probabilities, v);
-  }
-
-  // row_sums = dy . y; cuDNN expects a factor, which is 1 without dropout.
-  void add_row_sums(const Problem& p) {
-    one = graph.scalar();
-    row_sums = graph.in_memory(CUDNN_DATA_FLOAT, p.row_sizes(), p.row_strides());
-    const Id products = graph.value(p.sizes()), sums = graph.value(p.row_sizes());
-    graph.pointwise(CUDNN_POINTWISE_MUL, products, dy, y);
-    graph.reduce(CUDNN_REDUCE_TENSOR_ADD, sums, products);
-    graph.pointwise(CUDNN_POINTWISE_MUL, row_sums, sums, one);
-  }
-
-  // p = exp(score - log_sum_exp), dv = p^T dy, ds = scale p (dy v^T - row_sums), dk = ds^T q, dq = ds k. dq is a product with ds in memory
-  // (cuDNN's workspace), not a sum that several blocks add to: that is its deterministic form.
-  void add_gradients(const Problem& p, Id scores, const Sizes& in) {
-    const Sizes packed{p.heads * p.tokens * p.tokens, p.tokens * p.tokens, p.tokens, 1};
-    const Id below = graph.value(p.score_sizes()), probabilities = graph.value(p.score_sizes());
-    const Id p_transposed = graph.view(p.score_sizes(), transposed(packed), CUDNN_DATA_BFLOAT16);
-    graph.pointwise(CUDNN_POINTWISE_SUB, below, scores, log_sum_exp);
-    graph.pointwise(CUDNN_POINTWISE_EXP, probabilities, masked(p, below));
-    graph.reshape(p_transposed, probabilities);
-    graph.matmul(dv, p_transposed, dy);
-
-    const Id dp = graph.value(p.score_sizes()), centered = graph.value(p.score_sizes()), weighted = graph.value(p.score_sizes());
-    const Id ds = graph.value(p.score_sizes()), ds_transposed = graph.view(p.score_sizes(), transposed(packed), CUDNN_DATA_BFLOAT16);
-    graph.matmul(dp, dy, v);
-    graph.pointwise(CUDNN_POINTWISE_SUB, centered, dp, row_sums);
-    graph.pointwise(CUDNN_POINTWISE_MUL, weighted, centered, probabilities);
-    graph.pointwise(CUDNN_POINTWISE_MUL, ds, weighted, scale);
-    graph.reshape(ds_transposed, ds);
-    graph.matmul(dk, ds_transposed, q);
-
-    const Id keys = graph.view(p.sizes(), in, CUDNN_DATA_BFLOAT16);
-    graph.reshape(keys, k);
-    graph.matmul(dq, ds, keys);
-  }
-};
 
 // The library and its plans on one device.
 class Plans {
@@ -142,13 +25,13 @@ class Plans {
   }
 
   // Null if cuDNN refuses the problem. Creating a plan takes up to seconds, once per problem.
-  const Attention* find(const Problem& problem) {
+  const AttentionGraph* find(const AttentionProblem& problem) {
     const auto found = plans_.find(problem);
     if (found != plans_.end()) return found->second.get();
     const RelaxedCapture relaxed;
-    std::unique_ptr<Attention> attention;
+    std::unique_ptr<AttentionGraph> attention;
     try {
-      attention = std::make_unique<Attention>(problem);
+      attention = std::make_unique<AttentionGraph>(problem);
       attention->graph.plan(handle_);
     } catch (const DeviceError& error) {
       attention.reset();
@@ -157,7 +40,7 @@ class Plans {
     return (plans_[problem] = std::move(attention)).get();
   }
 
-  void run(const Attention& attention, std::vector<std::pair<Id, const void*>> addresses, std::int64_t head_size, Device device) {
+  void run(const AttentionGraph& attention, std::vector<std::pair<CudnnTensor, const void*>> addresses, std::int64_t head_size, Device device) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(head_size)), one = 1;
     // Before version 9.10, the kernels expect a finite value.
     const float minus_infinity = cudnn().version() < 91000 ? std::numeric_limits<float>::lowest() : -std::numeric_limits<float>::infinity();
@@ -176,7 +59,7 @@ class Plans {
  private:
   std::mutex mutex_;
   cudnnHandle_t handle_ = nullptr;
-  std::map<Problem, std::unique_ptr<Attention>> plans_;
+  std::map<AttentionProblem, std::unique_ptr<AttentionGraph>> plans_;
   std::string refusal_;
 };
 
@@ -221,7 +104,7 @@ bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y,
   if (all == nullptr) return false;
   const std::int64_t width = qkv.size(2) / 3;
   const std::lock_guard lock(all->mutex());
-  const Attention* const attention = all->find({qkv.size(0), qkv.size(1), heads, width / heads, causal, false});
+  const AttentionGraph* const attention = all->find({qkv.size(0), qkv.size(1), heads, width / heads, causal, false});
   if (attention == nullptr) return false;
   const bfloat16* const q = data<bfloat16>(qkv);
   all->run(*attention, {{attention->q, q}, {attention->k, q + width}, {attention->v, q + 2 * width}, {attention->y, raw(y)}, {attention->log_sum_exp, raw(log_sum_exp)}},
@@ -239,7 +122,7 @@ bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
   if (find(step) == nullptr || (batch % step != 0 && find(batch % step) == nullptr)) return false;
   const Tensor row_sums = empty(Shape{step, heads, tokens}, DType::Float32, qkv.device());
   for (std::int64_t first = 0; first < batch; first += step) {
-    const Attention& attention = *find(std::min(step, batch - first));
+    const AttentionGraph& attention = *find(std::min(step, batch - first));
     const bfloat16* const q = data<bfloat16>(qkv) + first * tokens * 3 * width;
     bfloat16* const dq = data<bfloat16>(dqkv) + first * tokens * 3 * width;
     all->run(attention,
