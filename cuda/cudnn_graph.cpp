@@ -11,6 +11,36 @@ CudnnGraph::Sizes packed(const CudnnGraph::Sizes& sizes) {
   return {sizes[1] * sizes[2] * sizes[3], sizes[2] * sizes[3], sizes[3], 1};
 }
 
+// Not finalized. Mode A is the one that knows attention.
+CudnnDescriptor heuristics_of(const CudnnDescriptor& graph) {
+  CudnnDescriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
+  return heuristics;
+}
+
+// Returns the number of proposals that were read, or that there are if `capacity` is 0.
+std::int64_t read_proposals(const CudnnDescriptor& heuristics, std::int64_t capacity, cudnnBackendDescriptor_t* into) {
+  std::int64_t count = 0;
+  check(cudnn().get_attribute(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, capacity, &count, into),
+        "cannot read the proposals");
+  return count;
+}
+
+// cuDNN's choices of an engine and its settings that the device supports, best first.
+std::vector<CudnnDescriptor> proposals_of(const CudnnDescriptor& graph) {
+  CudnnDescriptor heuristics = heuristics_of(graph);
+  heuristics.finalize();
+  std::vector<CudnnDescriptor> proposals;
+  std::vector<cudnnBackendDescriptor_t> addresses;
+  for (std::int64_t i = read_proposals(heuristics, 0, nullptr); i > 0; --i)
+    addresses.push_back(proposals.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).get());
+  if (proposals.empty()) return proposals;
+  const std::int64_t supported = read_proposals(heuristics, static_cast<std::int64_t>(proposals.size()), addresses.data());
+  proposals.erase(proposals.begin() + supported, proposals.end());
+  return proposals;
+}
+
 }  // namespace
 
 const Cudnn& cudnn() {
@@ -137,34 +167,17 @@ void CudnnGraph::finalize_graph(const cudnnHandle_t* handle) {
   graph_->finalize();
 }
 
-std::vector<CudnnDescriptor> CudnnGraph::propose(const CudnnDescriptor* device) const {
-  CudnnDescriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, *graph_);
-  heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
-  if (device != nullptr) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device);
-  heuristics.finalize();
-  std::int64_t count = 0;
-  const auto read = [&](cudnnBackendDescriptor_t* into) {
-    check(cudnn().get_attribute(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count, into),
-          "cannot read the proposals");
-  };
-  read(nullptr);  // their number
-  std::vector<CudnnDescriptor> proposals;
-  std::vector<cudnnBackendDescriptor_t> addresses;
-  for (std::int64_t i = 0; i < count; ++i) addresses.push_back(proposals.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).get());
-  if (count > 0) read(addresses.data());  // may be fewer
-  proposals.erase(proposals.begin() + count, proposals.end());
-  return proposals;
-}
-
-std::size_t CudnnGraph::count_proposals(const CudnnDescriptor& device) {
+std::int64_t CudnnGraph::count_proposals(const CudnnDescriptor& device) {
   finalize_graph(nullptr);
-  return propose(&device).size();
+  CudnnDescriptor heuristics = heuristics_of(*graph_);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
+  heuristics.finalize();
+  return read_proposals(heuristics, 0, nullptr);
 }
 
 void CudnnGraph::plan(cudnnHandle_t handle) {
   finalize_graph(&handle);
-  for (const CudnnDescriptor& proposal : propose(nullptr)) {
+  for (const CudnnDescriptor& proposal : proposals_of(*graph_)) {
     CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, proposal);

@@ -80,7 +80,7 @@ class CudnnGraph {
   // Selects the first of cuDNN's proposals that the handle's device supports. Throws DeviceError if there is none.
   void plan(cudnnHandle_t handle);
   // Number of proposals for a device that is described by a CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR and need not be present (cuDNN 9.11).
-  std::size_t count_proposals(const CudnnDescriptor& device);
+  std::int64_t count_proposals(const CudnnDescriptor& device);
   std::int64_t workspace_bytes() const { return workspace_bytes_; }
   // Starts the plan on the handle's stream. `addresses` names every tensor in memory and every scalar.
   void execute(cudnnHandle_t handle, const std::vector<std::pair<Id, const void*>>& addresses, void* workspace) const;
@@ -90,8 +90,6 @@ class CudnnGraph {
   void add_pointwise(CudnnDescriptor description, Id y, Id x, Id b, Id selector);
   void add_operation(CudnnDescriptor operation);
   void finalize_graph(const cudnnHandle_t* handle);
-  // cuDNN's choices of an engine and its settings, best first; for the device of the graph's handle if `device` is null.
-  std::vector<CudnnDescriptor> propose(const CudnnDescriptor* device) const;
 
   std::vector<CudnnDescriptor> tensors_, descriptions_, operations_;
   std::optional<CudnnDescriptor> graph_, plan_;
