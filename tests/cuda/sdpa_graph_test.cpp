@@ -52,7 +52,8 @@ TEST_CASE("cuDNN proposes engines for the graphs of attention") {
                                                backward ? ", backward" : "");
           CAPTURE(text);
           AttentionGraph attention(p);
-          CHECK(attention.graph.count_proposals(device) > 0);
+          // cuDNN has one proposal for a graph that it does not recognise as attention, and at least 3 for these.
+          CHECK(attention.graph.count_proposals(device) >= (p.head_size == 64 ? 3 : 1));
         }
   }
 }
