@@ -1,16 +1,21 @@
 // Times one optimizer step (forward, loss, backward, clip, Adam), or one forward, of a model on random bytes. Prints one JSON
 // line, which bench/compare.py reads to compare with the Python package.
-//   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--repeats 7] [--threads N]
+//   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--length BYTES]
+//     [--device cpu|cuda|cuda:N] [--repeats 7] [--threads N] [--profile]
+// --profile adds the time per kernel slot in one more step, where the device finishes each kernel before the next one starts.
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "engine/autograd.h"
+#include "engine/device_name.h"
+#include "engine/kernel.h"
 #include "engine/parallel.h"
 #include "engine/pool.h"
 #include "mblm/model.h"
@@ -21,9 +26,10 @@ namespace {
 using namespace mblm;
 
 struct Options {
-  std::string model, what = "train", precision = "float32";
-  std::int64_t batch = 4;
+  std::string model, what = "train", precision = "float32", device = "cpu";
+  std::int64_t batch = 4, length = 0;  // length 0: the model's context
   int repeats = 7, warmup = 2, threads = 0;
+  bool profile = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -33,6 +39,9 @@ Options parse(int argc, char** argv) {
   app.add_option("--what", o.what)->check(CLI::IsMember({"train", "forward"}));
   app.add_option("--precision", o.precision)->check(CLI::IsMember({"float32", "bfloat16"}));
   app.add_option("--batch", o.batch);
+  app.add_option("--length", o.length);
+  app.add_option("--device", o.device);
+  app.add_flag("--profile", o.profile);
   app.add_option("--repeats", o.repeats);
   app.add_option("--warmup", o.warmup);
   app.add_option("--threads", o.threads);
@@ -51,6 +60,34 @@ Tensor random_ids(std::int64_t batch, std::int64_t length) {
   return from_values<std::int64_t>(Shape{batch, length}, ids);
 }
 
+// Adds up the time of the calls of each kernel slot.
+class SlotTimes final : public KernelObserver {
+ public:
+  void before(const KernelSlot&, Device device) override {
+    runtime_of(device.kind).synchronize(device.index);
+    start_ = std::chrono::steady_clock::now();
+  }
+  void after(const KernelSlot& slot, Device device) override {
+    runtime_of(device.kind).synchronize(device.index);
+    Total& total = totals_[slot.name()];
+    total.ms += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+    ++total.calls;
+  }
+  nlohmann::json json() const {
+    nlohmann::json all;
+    for (const auto& [slot, total] : totals_) all[slot] = {{"calls", total.calls}, {"ms", total.ms}};
+    return all;
+  }
+
+ private:
+  struct Total {
+    std::int64_t calls = 0;
+    double ms = 0;
+  };
+  std::chrono::steady_clock::time_point start_;
+  std::map<std::string, Total> totals_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -58,9 +95,10 @@ int main(int argc, char** argv) {
   if (o.threads > 0) set_thread_count(o.threads);
   try {
     Model model(read_model_config(o.model, BlockRegistry()));
-    model.allocate({}, precision_named(o.precision, {}));
+    const Device device = open_device(o.device);
+    model.allocate(device, precision_named(o.precision, device));
     model.initialize(0);
-    const std::int64_t length = model.config().context();
+    const std::int64_t length = o.length > 0 ? o.length : model.config().context();
     const Tensor ids = random_ids(o.batch, length);
     StepRunner runner(model, 1, {.gradient = {.clip = 1.0}});
     const auto step = [&] {
@@ -85,11 +123,28 @@ int main(int argc, char** argv) {
     const double median = sorted[sorted.size() / 2];
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    std::cout << nlohmann::json{{"peer", "mblm"}, {"what", o.what}, {"model", o.model}, {"mode", o.precision}, {"device", "cpu"}, {"batch", o.batch},
-                                {"length", length}, {"parameters", model.parameters().count()}, {"ms", ms}, {"median_ms", median},
-                                {"bytes_per_second", static_cast<double>(o.batch * length) / median * 1e3},
-                                {"peak_mib", static_cast<double>(usage.ru_maxrss) / 1024}}
-              << '\n';
+    const PoolStatistics memory = current_pool(device)->statistics();
+    nlohmann::json result{{"peer", "mblm"},
+                          {"what", o.what},
+                          {"model", o.model},
+                          {"mode", o.precision},
+                          {"device", o.device},
+                          {"batch", o.batch},
+                          {"length", length},
+                          {"parameters", model.parameters().count()},
+                          {"ms", ms},
+                          {"median_ms", median},
+                          {"bytes_per_second", static_cast<double>(o.batch * length) / median * 1e3},
+                          {"peak_mib", static_cast<double>(usage.ru_maxrss) / 1024},                        // of the process
+                          {"peak_tensor_mib", static_cast<double>(memory.peak_used_bytes) / 1048576},  // in use on the device
+                          {"peak_held_mib", static_cast<double>(memory.peak_held_bytes) / 1048576}};
+    if (o.profile) {
+      SlotTimes times;
+      const KernelObserverScope scope(times);
+      step();
+      result["slots"] = times.json();
+    }
+    std::cout << result << '\n';
   } catch (const Error& error) {
     std::cerr << "step_bench: " << error.what() << '\n';
     return 1;

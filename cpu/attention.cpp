@@ -14,17 +14,12 @@ std::int64_t first_visible(const std::uint8_t* key_mask, std::int64_t keys) {
   return key_mask == nullptr ? 0 : std::find_if(key_mask, key_mask + keys, [](std::uint8_t visible) { return visible != 0; }) - key_mask;
 }
 
-// Head h of sequence b of the packed rows (B, T, 3 H d).
+// Head h of sequence b of the packed rows (B, T, 3 H d), without its rows.
 template <class T>
 AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std::int64_t b, std::int64_t h) {
-  const std::int64_t tokens = qkv.size(1), row = qkv.size(2), width = row / (3 * options.heads);
-  const T* q = data<T>(qkv) + b * tokens * row + h * width;
+  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / (3 * options.heads);
   const std::uint8_t* key_mask = options.key_mask.defined() ? data<std::uint8_t>(options.key_mask) + b * tokens : nullptr;
   AttentionHead<T> head{};
-  head.q = q;
-  head.k = q + row / 3;
-  head.v = q + row / 3 * 2;
-  head.q_stride = head.k_stride = row;
   head.queries = head.keys = tokens;
   head.width = width;
   head.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(width)));
@@ -38,58 +33,138 @@ AttentionHead<T> head_of(const Tensor& qkv, const AttentionOptions& options, std
   return head;
 }
 
+// The tile of queries of a head that starts at query `first`.
+template <class T>
+AttentionHead<T> tile_of(AttentionHead<T> head, std::int64_t first) {
+  head.first_element += static_cast<std::uint64_t>(first * head.keys);
+  head.offset += first;
+  head.queries = std::min(query_tile, head.queries - first);
+  return head;
+}
+
 // Rows of head h of sequence b in a tensor x (B, T, H d), or in the given third of packed rows (B, T, 3 H d).
 template <class T>
 HeadRows<T> rows_of(T* data, const Tensor& x, std::int64_t width, std::int64_t b, std::int64_t h, std::int64_t third = 0) {
   return {data + b * x.size(1) * x.size(2) + third * (x.size(2) / 3) + h * width, x.size(2)};
 }
 
+// Gives the kernels rows of numbers: rows of float or double are used in place, rows of bfloat16 are converted in a buffer without
+// gaps between rows.
+template <class E>
+class HeadBuffer {
+ public:
+  using T = Real<E>;
+
+  HeadBuffer(std::int64_t rows, std::int64_t width) : width_(width), buffer_(rows * width) {}
+
+  // Numbers of the first `count` rows.
+  HeadRows<const T> read(HeadRows<const E> rows, std::int64_t count) {
+    if constexpr (std::is_same_v<E, T>) {
+      return rows;
+    } else {
+      T* to = buffer_.start_row(nullptr);
+      for (std::int64_t i = 0; i < count; ++i) convert_row(rows[i], to + i * width_, width_);
+      return {to, width_};
+    }
+  }
+  // Memory for the numbers of rows to write. `finish` stores the first `count` rows.
+  HeadRows<T> start(HeadRows<E> rows) {
+    if constexpr (std::is_same_v<E, T>)
+      return rows;
+    else
+      return {buffer_.start_row(nullptr), width_};
+  }
+  void finish(HeadRows<E> rows, std::int64_t count) {
+    if constexpr (!std::is_same_v<E, T>)
+      for (std::int64_t i = 0; i < count; ++i) convert_row(buffer_.start_row(nullptr) + i * width_, rows[i], width_);
+  }
+
+ private:
+  std::int64_t width_;
+  RowBuffer<E> buffer_;
+};
+
+// Buffers for the rows that a head reads.
+template <class E>
+struct HeadInputs {
+  HeadBuffer<E> q, k, v;
+  HeadInputs(std::int64_t queries, std::int64_t keys, std::int64_t width) : q(queries, width), k(keys, width), v(keys, width) {}
+
+  // Sets the rows of a head; it reads the first `keys` rows of k and v.
+  void set(AttentionHead<Real<E>>& head, HeadRows<const E> q_rows, HeadRows<const E> k_rows, HeadRows<const E> v_rows, std::int64_t keys) {
+    const auto wide_q = q.read(q_rows, head.queries), wide_k = k.read(k_rows, keys);
+    head.q = wide_q.rows;
+    head.q_stride = wide_q.stride;
+    head.k = wide_k.rows;
+    head.k_stride = wide_k.stride;
+    head.v = v.read(v_rows, keys).rows;
+  }
+};
+
 // Pairs of sequence and head in one tile of short sequences: about a share of the L2 cache.
 std::int64_t pairs_per_tile(std::int64_t queries, std::int64_t width) {
   return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, queries * width));
 }
 
-// A unit of work is a group of heads for short sequences, and a tile of queries of one head for long sequences.
+// A unit of work is a group of heads for short sequences, and a tile of queries of one head for long sequences. A bfloat16 tile
+// converts all keys that it sees: 3 % of the time of its products.
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
-  for_real_type("attention_forward", qkv.dtype(), [&]<class T>() {
+  for_floating_type("attention_forward", qkv.dtype(), [&]<class E>() {
+    using T = Real<E>;
     const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
-    T *py = data<T>(y), *lse = data<T>(log_sum_exp);
-    if (tokens <= short_keys) {
-      parallel_tiles(batch * heads, pairs_per_tile(tokens, width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-        for (std::int64_t pair = begin; pair < end; ++pair) {
-          const std::int64_t b = pair / heads, h = pair % heads;
-          short_attention_forward<T>(head_of<T>(qkv, options, b, h), rows_of(py, y, width, b, h), lse + pair * tokens);
-        }
-      });
-      return;
-    }
-    const std::int64_t tiles = tile_count(tokens, query_tile);
-    parallel_tiles(batch * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
-      const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
-      long_attention_forward<T>(head_of<T>(qkv, options, b, h), index % tiles * query_tile, rows_of(py, y, width, b, h), lse + pair * tokens);
+    const bool is_short = tokens <= short_keys;
+    const std::int64_t tile_rows = is_short ? tokens : query_tile, tiles = is_short ? 1 : tile_count(tokens, query_tile);
+    const E* p = data<E>(qkv);
+    E* py = data<E>(y);
+    T* lse = data<T>(log_sum_exp);
+    parallel_tiles(batch * heads * tiles, is_short ? pairs_per_tile(tokens, width) : 1, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      HeadInputs<E> inputs(tile_rows, tokens, width);
+      HeadBuffer<E> y_buffer(tile_rows, width);
+      for (std::int64_t index = begin; index < end; ++index) {
+        const std::int64_t pair = index / tiles, first = index % tiles * query_tile, b = pair / heads, h = pair % heads;
+        const HeadRows<const E> q = rows_of(p, qkv, width, b, h, 0), k = rows_of(p, qkv, width, b, h, 1), v = rows_of(p, qkv, width, b, h, 2);
+        const HeadRows<E> all_y = rows_of(py, y, width, b, h), rows{all_y[first], all_y.stride};
+        AttentionHead<T> head = head_of<T>(qkv, options, b, h);
+        if (!is_short) head = tile_of(head, first);
+        inputs.set(head, {q[first], q.stride}, k, v, head.keys_needed(0, head.queries));
+        if (is_short)
+          short_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens);
+        else
+          long_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens + first);
+        y_buffer.finish(rows, head.queries);
+      }
     });
   });
 }
 
 // A unit of work is one or more whole heads, so that one thread computes each sum in one order.
 void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv) {
-  for_real_type("attention_backward", qkv.dtype(), [&]<class T>() {
+  for_floating_type("attention_backward", qkv.dtype(), [&]<class E>() {
+    using T = Real<E>;
     const std::int64_t batch = y.size(0), tokens = y.size(1), heads = options.heads, width = y.size(2) / heads;
     const bool is_short = tokens <= short_keys;
-    const T *py = data<T>(y), *pdy = data<T>(dy), *lse = data<T>(log_sum_exp);
-    T* pd = data<T>(dqkv);
+    const E *p = data<E>(qkv), *py = data<E>(y), *pdy = data<E>(dy);
+    const T* lse = data<T>(log_sum_exp);
+    E* pd = data<E>(dqkv);
     Tensor deltas = is_short ? Tensor{} : empty_like(log_sum_exp);
     T* delta = is_short ? nullptr : data<T>(deltas);
     parallel_tiles(batch * heads, is_short ? pairs_per_tile(tokens, width) : 1, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      HeadInputs<E> inputs(tokens, tokens, width);
+      HeadBuffer<E> y_buffer(tokens, width), dy_buffer(tokens, width), dq(tokens, width), dk(tokens, width), dv(tokens, width);
       for (std::int64_t pair = begin; pair < end; ++pair) {
         const std::int64_t b = pair / heads, h = pair % heads;
-        const AttentionHead<T> head = head_of<T>(qkv, options, b, h);
-        const HeadRows<const T> rows_y = rows_of(py, y, width, b, h), rows_dy = rows_of(pdy, dy, width, b, h);
-        const HeadGradients<T> out{rows_of(pd, dqkv, width, b, h, 0), rows_of(pd, dqkv, width, b, h, 1), rows_of(pd, dqkv, width, b, h, 2)};
+        AttentionHead<T> head = head_of<T>(qkv, options, b, h);
+        inputs.set(head, rows_of(p, qkv, width, b, h, 0), rows_of(p, qkv, width, b, h, 1), rows_of(p, qkv, width, b, h, 2), tokens);
+        const HeadRows<const T> rows_y = y_buffer.read(rows_of(py, y, width, b, h), tokens), rows_dy = dy_buffer.read(rows_of(pdy, dy, width, b, h), tokens);
+        const HeadRows<E> out_q = rows_of(pd, dqkv, width, b, h, 0), out_k = rows_of(pd, dqkv, width, b, h, 1), out_v = rows_of(pd, dqkv, width, b, h, 2);
+        const HeadGradients<T> out{dq.start(out_q), dk.start(out_k), dv.start(out_v)};
         if (is_short)
           short_attention_backward<T>(head, rows_y, rows_dy, lse + pair * tokens, out);
         else
           long_attention_backward<T>(head, rows_y, rows_dy, lse + pair * tokens, delta + pair * tokens, out);
+        dq.finish(out_q, tokens);
+        dk.finish(out_k, tokens);
+        dv.finish(out_v, tokens);
       }
     });
   });
@@ -112,33 +187,41 @@ void append(const Tensor& qkv, const std::int64_t* lengths, Tensor& k, Tensor& v
 
 // The number of keys of a sequence selects the short or the long kernel, so that its bits do not depend on the other sequences.
 void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y) {
-  for_real_type("attention_cached_forward", qkv.dtype(), [&]<class T>() {
+  for_floating_type("attention_cached_forward", qkv.dtype(), [&]<class E>() {
+    using T = Real<E>;
     const std::int64_t* length = data<std::int64_t>(lengths);
-    append<T>(qkv, length, k, v);
+    append<E>(qkv, length, k, v);
     const std::int64_t tokens = qkv.size(1), heads = options.heads, width = k.size(2) / heads, tiles = tile_count(tokens, query_tile);
-    const T *pk = data<T>(k), *pv = data<T>(v);
-    T* py = data<T>(y);
-    Tensor log_sum_exp = empty(Shape{qkv.size(0), heads, tokens}, qkv.dtype());
+    const E *p = data<E>(qkv), *pk = data<E>(k), *pv = data<E>(v);
+    E* py = data<E>(y);
+    Tensor log_sum_exp = empty(Shape{qkv.size(0), heads, tokens}, dtype_of<T>);
     T* lse = data<T>(log_sum_exp);
     parallel_tiles(qkv.size(0) * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
-      const std::int64_t pair = index / tiles, tile = index % tiles, b = pair / heads, h = pair % heads;
+      const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
       AttentionHead<T> head = head_of<T>(qkv, options, b, h);
-      head.k = pk + b * k.size(1) * k.size(2) + h * width;
-      head.v = pv + b * k.size(1) * k.size(2) + h * width;
-      head.k_stride = k.size(2);
       head.keys = length[b] + tokens;
       head.offset = length[b];
-      const HeadRows<T> rows = rows_of(py, y, width, b, h);
-      if (head.keys > short_keys)
-        long_attention_forward<T>(head, tile * query_tile, rows, lse + pair * tokens);
-      else if (tile == 0)
-        short_attention_forward<T>(head, rows, lse + pair * tokens);
+      const bool is_short = head.keys <= short_keys;
+      if (is_short && index % tiles != 0) return;
+      const std::int64_t first = is_short ? 0 : index % tiles * query_tile;
+      if (!is_short) head = tile_of(head, first);
+      const std::int64_t keys = head.keys_needed(0, head.queries);
+      HeadInputs<E> inputs(head.queries, keys, width);
+      HeadBuffer<E> y_buffer(head.queries, width);
+      const HeadRows<const E> q = rows_of(p, qkv, width, b, h, 0);
+      const HeadRows<E> all_y = rows_of(py, y, width, b, h), rows{all_y[first], all_y.stride};
+      inputs.set(head, {q[first], q.stride}, rows_of(pk, k, width, b, h), rows_of(pv, v, width, b, h), keys);
+      if (is_short)
+        short_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens);
+      else
+        long_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens + first);
+      y_buffer.finish(rows, head.queries);
     });
   });
 }
 
 const bool added =
-    add_cpu_kernel(attention_forward, forward) && add_cpu_kernel(attention_backward, backward) && add_cpu_kernel(attention_cached_forward, cached);
+    add_cpu_floating_kernel(attention_forward, forward) && add_cpu_floating_kernel(attention_backward, backward) && add_cpu_floating_kernel(attention_cached_forward, cached);
 
 }  // namespace
 }  // namespace mblm

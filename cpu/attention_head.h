@@ -29,6 +29,8 @@ struct AttentionHead {
   std::int64_t causal_end(std::int64_t query) const { return causal ? std::min(keys, offset + query + 1) : keys; }
   bool sees_none(std::int64_t query) const { return first_key >= causal_end(query); }
   std::int64_t key_end(std::int64_t query) const { return sees_none(query) ? keys : causal_end(query); }
+  // End of the keys that a query of [first, first + count) sees.
+  std::int64_t keys_needed(std::int64_t first, std::int64_t count) const { return sees_none(first) ? keys : key_end(first + count - 1); }
 };
 
 // Masks the scores s of one query and keys [first, first + count): -inf for hidden keys; all 0 if the query has no visible key.
@@ -81,10 +83,10 @@ template <class T>
 void short_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp,
                               const HeadGradients<T>& out);
 
-// The long kernel works on tiles of queries and keys. The forward computes the tile of queries that starts at `first_query`.
+// The long kernel works on tiles of queries and keys. The head of the forward has at most query_tile queries.
 inline constexpr std::int64_t query_tile = 64, key_tile = 128;
 template <class T>
-void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_query, HeadRows<T> y, T* log_sum_exp);
+void long_attention_forward(const AttentionHead<T>& head, HeadRows<T> y, T* log_sum_exp);
 // `delta` is scratch memory for one element per query.
 template <class T>
 void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, HeadRows<const T> dy, const T* log_sum_exp, T* delta,

@@ -23,12 +23,6 @@ void score_tile(const AttentionHead<T>& head, const Tile& tile, T* s) {
   for (std::int64_t r = 0; r < tile.count; ++r) mask_scores(head, tile.first + r, tile.first_key, tile.keys, s + r * key_tile);
 }
 
-// End of the keys that a query of [first, first + count) sees.
-template <class T>
-std::int64_t keys_needed(const AttentionHead<T>& head, std::int64_t first, std::int64_t count) {
-  return head.sees_none(first) ? head.keys : head.key_end(first + count - 1);
-}
-
 template <class T>
 void scale_row(T* x, T factor, std::int64_t width) {
 #pragma omp simd
@@ -98,25 +92,25 @@ void add_tile_gradients(const AttentionHead<T>& head, const Tile& tile, HeadRows
 
 // Online softmax over tiles of keys: y holds the weighted sum of the values so far, relative to the largest score so far.
 template <class T>
-void long_attention_forward(const AttentionHead<T>& head, std::int64_t first_query, HeadRows<T> y, T* log_sum_exp) {
+void long_attention_forward(const AttentionHead<T>& head, HeadRows<T> y, T* log_sum_exp) {
   alignas(64) T s[query_tile * key_tile];
   std::array<RunningSoftmax<T>, query_tile> softmax;
-  const std::int64_t count = std::min(query_tile, head.queries - first_query), needed = keys_needed(head, first_query, count);
+  const std::int64_t count = head.queries, needed = head.keys_needed(0, count);
   for (std::int64_t first_key = 0; first_key < needed; first_key += key_tile) {
-    const Tile tile{first_query, count, first_key, std::min(key_tile, needed - first_key)};
+    const Tile tile{0, count, first_key, std::min(key_tile, needed - first_key)};
     score_tile(head, tile, s);
     for (std::int64_t r = 0; r < count; ++r) {
       const T factor = softmax[static_cast<std::size_t>(r)].add(s + r * key_tile, tile.keys);
-      if (first_key > 0 && factor != 1) scale_row(y[first_query + r], factor, head.width);
-      if (head.drop_below > 0) drop_row(head, first_query + r, first_key, tile.keys, s + r * key_tile);
+      if (first_key > 0 && factor != 1) scale_row(y[r], factor, head.width);
+      if (head.drop_below > 0) drop_row(head, r, first_key, tile.keys, s + r * key_tile);
     }
     gemm<T>(false, false, count, head.width, tile.keys, T(1), s, key_tile, head.v + first_key * head.k_stride, head.k_stride,
-            first_key > 0 ? T(1) : T(0), y[first_query], y.stride);
+            first_key > 0 ? T(1) : T(0), y[0], y.stride);
   }
   for (std::int64_t r = 0; r < count; ++r) {
     const RunningSoftmax<T>& row = softmax[static_cast<std::size_t>(r)];
-    scale_row(y[first_query + r], 1 / row.sum, head.width);
-    log_sum_exp[first_query + r] = row.largest + std::log(row.sum);
+    scale_row(y[r], 1 / row.sum, head.width);
+    log_sum_exp[r] = row.largest + std::log(row.sum);
   }
 }
 
@@ -129,14 +123,14 @@ void long_attention_backward(const AttentionHead<T>& head, HeadRows<const T> y, 
     for (const HeadRows<T>& rows : {out.dq, out.dk, out.dv}) std::fill_n(rows[i], head.width, T(0));
   }
   for (std::int64_t first = 0; first < head.queries; first += query_tile) {
-    const std::int64_t count = std::min(query_tile, head.queries - first), needed = keys_needed(head, first, count);
+    const std::int64_t count = std::min(query_tile, head.queries - first), needed = head.keys_needed(first, count);
     for (std::int64_t first_key = 0; first_key < needed; first_key += key_tile)
       add_tile_gradients(head, {first, count, first_key, std::min(key_tile, needed - first_key)}, dy, log_sum_exp, delta, out);
   }
 }
 
-template void long_attention_forward(const AttentionHead<float>&, std::int64_t, HeadRows<float>, float*);
-template void long_attention_forward(const AttentionHead<double>&, std::int64_t, HeadRows<double>, double*);
+template void long_attention_forward(const AttentionHead<float>&, HeadRows<float>, float*);
+template void long_attention_forward(const AttentionHead<double>&, HeadRows<double>, double*);
 template void long_attention_backward(const AttentionHead<float>&, HeadRows<const float>, HeadRows<const float>, const float*, float*,
                                       const HeadGradients<float>&);
 template void long_attention_backward(const AttentionHead<double>&, HeadRows<const double>, HeadRows<const double>, const double*, double*,

@@ -12,7 +12,7 @@ void copy(const Tensor& from, std::int64_t from_column, Tensor& to, std::int64_t
             bytes_of(from, width));
 }
 
-const bool added = add_cpu_copy_kernel(copy_columns, copy);
+const bool added = add_cpu_floating_kernel(copy_columns, copy);
 
 }  // namespace
 }  // namespace mblm

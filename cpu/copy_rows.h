@@ -26,10 +26,4 @@ inline void copy_rows(void* to, std::int64_t to_stride, const void* from, std::i
 // Bytes of `elements` elements of x.
 inline std::int64_t bytes_of(const Tensor& x, std::int64_t elements) { return elements * static_cast<std::int64_t>(size_of(x.dtype())); }
 
-// Registers a CPU kernel that moves elements of any floating type.
-template <class Slot>
-bool add_cpu_copy_kernel(Slot& slot, typename Slot::Function function) {
-  return slot.add(DeviceKind::Cpu, floating_types, function);
-}
-
 }  // namespace mblm

@@ -25,7 +25,7 @@ void draw_words(RandomKey key, std::uint64_t block, std::uint32_t* words) {
 // Elements [begin, end) of a tensor whose element 0 is `first_element` of the stream. Groups of words begin at multiples of four.
 template <class T>
 void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, RandomKey key, std::uint64_t first_element, std::uint32_t threshold,
-               T factor) {
+               Real<T> factor) {
   std::uint32_t words[group_words];
   std::int64_t i = begin;
   while (i < end) {
@@ -34,7 +34,7 @@ void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, Random
     draw_words(key, element / 4, words);
     const std::uint32_t* word = words + skipped;
 #pragma omp simd
-    for (std::int64_t j = 0; j < count; ++j) out[i + j] = word[j] >= threshold ? in[i + j] * factor : T(0);
+    for (std::int64_t j = 0; j < count; ++j) write(out[i + j], word[j] >= threshold ? read(in[i + j]) * factor : Real<T>(0));
     i += count;
   }
 }
@@ -42,9 +42,9 @@ void drop_tile(const T* in, T* out, std::int64_t begin, std::int64_t end, Random
 // Compute bound: 40 multiplications per four random words.
 void drop(const Tensor& x, double p, const RandomStream& stream, std::uint64_t first_element, Tensor& y) {
   const RandomKey key = key_of(stream);
-  for_real_type("dropout_forward", x.dtype(), [&]<class T>() {
+  for_floating_type("dropout_forward", x.dtype(), [&]<class T>() {
     const std::uint32_t threshold = dropout_threshold(p);
-    const T factor = static_cast<T>(1 / (1 - p));
+    const Real<T> factor = static_cast<Real<T>>(1 / (1 - p));
     const T* in = data<T>(x);
     T* out = data<T>(y);
     parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
@@ -53,7 +53,7 @@ void drop(const Tensor& x, double p, const RandomStream& stream, std::uint64_t f
   });
 }
 
-const bool added = add_cpu_kernel(dropout_forward, drop);
+const bool added = add_cpu_floating_kernel(dropout_forward, drop);
 
 }  // namespace
 }  // namespace mblm

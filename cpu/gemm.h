@@ -14,6 +14,10 @@ template <class T>
 void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, T alpha, const T* a, std::int64_t lda, const T* b,
           std::int64_t ldb, T beta, T* c, std::int64_t ldc);
 
+// Whether this processor has instructions for bfloat16 products (AVX-512 BF16 or AMX) and oneDNN uses them. Otherwise float32 copies of
+// bfloat16 matrices are multiplied, which is no faster than float32.
+bool multiplies_bfloat16();
+
 // c = op(a) op(b), or c += op(a) op(b) if `add`, for bfloat16 a and b with sums in float32. Otherwise as above.
 void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
                    const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc);

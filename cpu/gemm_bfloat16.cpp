@@ -91,6 +91,11 @@ const Compiled& compiled(const Problem& problem) {
 
 }  // namespace
 
+bool multiplies_bfloat16() {
+  const auto instructions = static_cast<unsigned>(dnnl::get_effective_cpu_isa()), needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (instructions & needed) == needed;  // the sets are masks that contain the smaller sets
+}
+
 void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
                    const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {
   if (M == 0 || N == 0) return;
@@ -108,6 +113,8 @@ void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
 }
 
 #else
+
+bool multiplies_bfloat16() { return false; }
 
 void gemm_bfloat16(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const bfloat16* a, std::int64_t lda,
                    const bfloat16* b, std::int64_t ldb, bool add, float* c, std::int64_t ldc) {

@@ -3,14 +3,14 @@
 
 #include <vector>
 
+#include "engine/elementwise.h"
 #include "engine/kernel.h"
 #include "engine/kernel_data.h"
 #include "engine/parallel.h"
 
 namespace mblm {
 
-// Runs f.operator()<T>() for float or double; throws DTypeError for another dtype. An op may take bfloat16 (see its header) although
-// its CPU kernel does not: the kernel then refuses it here.
+// Runs f.operator()<T>() for float or double; throws DTypeError for another dtype.
 template <class F>
 void for_real_type(const char* kernel, DType dtype, F&& f) {
   switch (dtype) {
@@ -61,20 +61,33 @@ inline void write(T& element, Number number) {
     element = static_cast<T>(number);
 }
 
-// Gives kernels rows of numbers: rows of float or double are used in place, rows of bfloat16 are converted in a buffer.
+// to[i] = from[i] in the type of `to`.
+template <class From, class To>
+inline void convert_row(const From* from, To* to, std::int64_t count) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < count; ++i) write(to[i], read(from[i]));
+}
+
+// Gives kernels rows of numbers: rows of float or double are used in place, rows of bfloat16 are converted in a buffer of `width`
+// elements. A call may convert fewer elements.
 template <class T>
 class RowBuffer {
  public:
-  explicit RowBuffer(std::int64_t width) : width_(width), buffer_(in_place ? 0 : static_cast<std::size_t>(width)) {}
+  explicit RowBuffer(std::int64_t width) : width_(width) {
+    if constexpr (!in_place) {
+      memory_ = empty(Shape{width}, dtype_of<Real<T>>);
+      buffer_ = data<Real<T>>(memory_);
+    }
+  }
 
   // The numbers of a row to read; valid until the next call.
-  const Real<T>* read_row(const T* row) {
+  const Real<T>* read_row(const T* row) { return read_row(row, width_); }
+  const Real<T>* read_row(const T* row, std::int64_t count) {
     if constexpr (in_place) {
       return row;
     } else {
-#pragma omp simd
-      for (std::int64_t i = 0; i < width_; ++i) buffer_[static_cast<std::size_t>(i)] = read(row[i]);
-      return buffer_.data();
+      convert_row(row, buffer_, count);
+      return buffer_;
     }
   }
   // Memory for the numbers of a row to write. finish_row stores them in the row.
@@ -82,20 +95,31 @@ class RowBuffer {
     if constexpr (in_place)
       return row;
     else
-      return buffer_.data();
+      return buffer_;
   }
-  void finish_row(T* row) {
-    if constexpr (!in_place) {
-#pragma omp simd
-      for (std::int64_t i = 0; i < width_; ++i) write(row[i], buffer_[static_cast<std::size_t>(i)]);
-    }
+  void finish_row(T* row) { finish_row(row, width_); }
+  void finish_row(T* row, std::int64_t count) {
+    if constexpr (!in_place) convert_row(buffer_, row, count);
   }
 
  private:
   static constexpr bool in_place = std::is_same_v<T, Real<T>>;
   std::int64_t width_;
-  std::vector<Real<T>> buffer_;
+  Tensor memory_;
+  Real<T>* buffer_ = nullptr;
 };
+
+// x in the type of the arithmetic on its elements: x itself unless it is bfloat16. An undefined tensor stays undefined.
+inline Tensor widened(const Tensor& x) {
+  if (!x.defined() || x.dtype() != DType::BFloat16) return x;
+  Tensor wide = empty(x.shape(), DType::Float32);
+  convert(x, wide);
+  return wide;
+}
+
+// A result that a kernel computes in the type of the arithmetic: x itself unless it is bfloat16, else memory that the kernel converts
+// to x at the end.
+inline Tensor wide_like(const Tensor& x) { return x.dtype() == DType::BFloat16 ? empty(x.shape(), DType::Float32) : x; }
 
 // Address of the first element; null for an undefined tensor.
 template <class T>
@@ -113,6 +137,12 @@ inline constexpr std::initializer_list<DType> floating_types = {DType::Float32, 
 template <class Slot>
 bool add_cpu_kernel(Slot& slot, typename Slot::Function function) {
   return slot.add(DeviceKind::Cpu, {DType::Float32, DType::Float64}, function);
+}
+
+// The same for a kernel that also takes bfloat16.
+template <class Slot>
+bool add_cpu_floating_kernel(Slot& slot, typename Slot::Function function) {
+  return slot.add(DeviceKind::Cpu, floating_types, function);
 }
 
 // Elements of one tile of elementwise work: 64 KiB of float32, a share of the L2 cache.

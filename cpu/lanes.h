@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/dtype.h"
+
 namespace mblm {
 
 #ifdef __AVX512F__
@@ -45,6 +47,35 @@ inline Lanes<T> load_first(const T* from, std::int64_t count) {
 template <class T>
 inline void store_first(T* to, Lanes<T> x, std::int64_t count) {
   std::memcpy(to, &x, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+// The same for bfloat16 elements, whose numbers are float32. Stores round to nearest even and keep NaN.
+using BFloat16Lanes = std::uint16_t __attribute__((vector_size(vector_bytes / 2)));
+inline Lanes<float> widen(BFloat16Lanes x) {
+  return std::bit_cast<Lanes<float>>(__builtin_convertvector(x, Lanes<std::uint32_t>) << 16);
+}
+inline BFloat16Lanes narrow(Lanes<float> x) {
+  const auto u = std::bit_cast<Lanes<std::uint32_t>>(x);
+  const Lanes<std::uint32_t> rounded = u + 0x7fffu + ((u >> 16) & 1u), quiet = u | 0x400000u;
+  return __builtin_convertvector((x != x ? quiet : rounded) >> 16, BFloat16Lanes);
+}
+inline Lanes<float> load(const bfloat16* from) {
+  BFloat16Lanes x;
+  std::memcpy(&x, from, sizeof x);
+  return widen(x);
+}
+inline Lanes<float> load_first(const bfloat16* from, std::int64_t count) {
+  BFloat16Lanes x{};
+  std::memcpy(&x, from, static_cast<std::size_t>(count) * sizeof(bfloat16));
+  return widen(x);
+}
+inline void store(bfloat16* to, Lanes<float> x) {
+  const BFloat16Lanes bits = narrow(x);
+  std::memcpy(static_cast<void*>(to), &bits, sizeof bits);
+}
+inline void store_first(bfloat16* to, Lanes<float> x, std::int64_t count) {
+  const BFloat16Lanes bits = narrow(x);
+  std::memcpy(static_cast<void*>(to), &bits, static_cast<std::size_t>(count) * sizeof(bfloat16));
 }
 
 namespace detail {

@@ -77,16 +77,18 @@ bool pays_to_transpose(const Tensor& b, const Tensor& c, const MatmulFlags& flag
   return flags.transpose_b && b.rank() == 2 && c.shape().rows() >= 1024;
 }
 
-template <class T>
+// The transposed matrix, in the type of the arithmetic.
+template <class E>
 Tensor transposed(const Tensor& x) {
+  using T = Real<E>;
   const std::int64_t rows = x.size(0), columns = x.size(1), block = 32;
-  Tensor y = empty(Shape{columns, rows}, x.dtype());
-  const T* from = data<T>(x);
+  Tensor y = empty(Shape{columns, rows}, dtype_of<T>);
+  const E* from = data<E>(x);
   T* to = data<T>(y);
   parallel_tiles(rows, block, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t first = 0; first < columns; first += block)
       for (std::int64_t j = first; j < std::min(columns, first + block); ++j)
-        for (std::int64_t i = begin; i < end; ++i) to[j * rows + i] = from[i * columns + j];
+        for (std::int64_t i = begin; i < end; ++i) to[j * rows + i] = read(from[i * columns + j]);
   });
   return y;
 }
@@ -110,7 +112,59 @@ void multiply(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, c
   });
 }
 
-// Sums are float32: in c itself, or, for a bfloat16 c, in a float32 tile that is rounded at the end.
+// The float32 sums of a tile of c: in c itself, or, for a bfloat16 c, in a buffer that is rounded at the end.
+template <class C>
+class TileSums {
+ public:
+  TileSums(C* tile, std::int64_t c_stride, std::int64_t rows, std::int64_t columns)
+      : tile_(tile), c_stride_(c_stride), rows_(rows), columns_(columns), buffer_(rows * columns) {}
+
+  float* sums() { return buffer_.start_row(tile_); }
+  std::int64_t stride() const { return std::is_same_v<C, float> ? c_stride_ : columns_; }
+  void finish() {
+    if constexpr (!std::is_same_v<C, float>)
+      for (std::int64_t i = 0; i < rows_; ++i) convert_row(sums() + i * columns_, tile_ + i * c_stride_, columns_);
+  }
+
+ private:
+  C* tile_;
+  std::int64_t c_stride_, rows_, columns_;
+  RowBuffer<C> buffer_;
+};
+
+// The product of float32 copies, for processors without bfloat16 instructions. b is converted once, and so is a: in the tile that reads
+// it if the tile covers all columns of c, else before.
+template <class C, class B>
+void multiply_widened(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
+  const bool transpose_b = flags.transpose_b && !pays_to_transpose(b, c, flags);
+  const Tensor wide_b = flags.transpose_b && !transpose_b ? transposed<bfloat16>(b) : widened(b);
+  const Sizes s = sizes_of(a, wide_b, c, {flags.transpose_a, transpose_b, flags.beta});
+  const bool in_tiles = tile_of(s).columns >= s.N;
+  const Tensor wide_a = in_tiles ? Tensor{} : widened(a);
+  const bfloat16* pa = data<bfloat16>(a);
+  const float *pwide = data_or_null<float>(wide_a), *pb = data<float>(wide_b);
+  const B* pbias = data_or_null<B>(bias);
+  C* pc = data<C>(c);
+  for_each_tile(s, [&](std::int64_t matrix, std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns) {
+    const std::int64_t first = matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
+    const std::int64_t runs = flags.transpose_a ? s.K : rows, run = flags.transpose_a ? rows : s.K;  // rows of a that the tile reads
+    Tensor copy;
+    if (in_tiles) {
+      copy = empty(Shape{runs, run}, DType::Float32);
+      for (std::int64_t i = 0; i < runs; ++i) convert_row(pa + first + i * s.a_columns, data<float>(copy) + i * run, run);
+    }
+    const float *ta = in_tiles ? data<float>(copy) : pwide + first, *tb = pb + matrix * s.b_step + (transpose_b ? column * s.b_columns : column);
+    C* tc = pc + (matrix * s.M + row) * s.N + column;
+    TileSums<C> tile(tc, s.N, rows, columns);
+    const bool add = bias.defined() || flags.beta != 0;
+    if (add) start_tile(tile.sums(), tile.stride(), tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
+    gemm<float>(flags.transpose_a, transpose_b, rows, columns, s.K, 1.0f, ta, in_tiles ? run : s.a_columns, tb, s.b_columns, add ? 1.0f : 0.0f,
+                tile.sums(), tile.stride());
+    tile.finish();
+  });
+}
+
+// Products by bfloat16 instructions.
 template <class C, class B>
 void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   const Sizes s = sizes_of(a, b, c, flags);
@@ -121,21 +175,21 @@ void multiply_bfloat16(const Tensor& a, const Tensor& b, const Tensor& bias, Ten
     const bfloat16* ta = pa + matrix * s.a_step + (flags.transpose_a ? row : row * s.a_columns);
     const bfloat16* tb = pb + matrix * s.b_step + (flags.transpose_b ? column * s.b_columns : column);
     C* tc = pc + (matrix * s.M + row) * s.N + column;
-    const auto add_product = [&](float* tile, std::int64_t stride) {
-      const bool add = pbias != nullptr || flags.beta != 0;
-      if (add) start_tile(tile, stride, tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
-      gemm_bfloat16(flags.transpose_a, flags.transpose_b, rows, columns, s.K, ta, s.a_columns, tb, s.b_columns, add, tile, stride);
-    };
-    if constexpr (std::is_same_v<C, float>) {
-      add_product(tc, s.N);
-    } else {
-      Tensor sums = empty(Shape{rows, columns}, DType::Float32);
-      const float* from = data<float>(sums);
-      add_product(data<float>(sums), columns);
-      for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j) write(tc[i * s.N + j], from[i * columns + j]);
-    }
+    TileSums<C> tile(tc, s.N, rows, columns);
+    const bool add = pbias != nullptr || flags.beta != 0;
+    if (add) start_tile(tile.sums(), tile.stride(), tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
+    gemm_bfloat16(flags.transpose_a, flags.transpose_b, rows, columns, s.K, ta, s.a_columns, tb, s.b_columns, add, tile.sums(), tile.stride());
+    tile.finish();
   });
+}
+
+template <class C, class B>
+void multiply_narrow(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
+  static const bool has_instructions = multiplies_bfloat16();
+  if (has_instructions)
+    multiply_bfloat16<C, B>(a, b, bias, c, flags);
+  else
+    multiply_widened<C, B>(a, b, bias, c, flags);
 }
 
 void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
@@ -144,10 +198,10 @@ void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const 
     return;
   }
   const bool narrow_c = c.dtype() == DType::BFloat16, narrow_bias = bias.defined() && bias.dtype() == DType::BFloat16;
-  if (narrow_c && narrow_bias) multiply_bfloat16<bfloat16, bfloat16>(a, b, bias, c, flags);
-  if (narrow_c && !narrow_bias) multiply_bfloat16<bfloat16, float>(a, b, bias, c, flags);
-  if (!narrow_c && narrow_bias) multiply_bfloat16<float, bfloat16>(a, b, bias, c, flags);
-  if (!narrow_c && !narrow_bias) multiply_bfloat16<float, float>(a, b, bias, c, flags);
+  if (narrow_c && narrow_bias) multiply_narrow<bfloat16, bfloat16>(a, b, bias, c, flags);
+  if (narrow_c && !narrow_bias) multiply_narrow<bfloat16, float>(a, b, bias, c, flags);
+  if (!narrow_c && narrow_bias) multiply_narrow<float, bfloat16>(a, b, bias, c, flags);
+  if (!narrow_c && !narrow_bias) multiply_narrow<float, float>(a, b, bias, c, flags);
 }
 
 const bool added = matmul_forward.add(DeviceKind::Cpu, floating_types, run);

@@ -42,26 +42,35 @@ void fill_column(double frequency, double sign, const std::int64_t* positions, s
 }
 
 template <class T>
-void rotate_interleaved(const T* x, const T* cosines, const T* sines, std::int64_t half, T* y) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < half; ++i) scalar::rotate_pair(x[2 * i], x[2 * i + 1], cosines[i], sines[i], y[2 * i], y[2 * i + 1]);
+void rotate(const T& a, const T& b, Real<T> cosine, Real<T> sine, T& rotated_a, T& rotated_b) {
+  Real<T> wide_a, wide_b;
+  scalar::rotate_pair(read(a), read(b), cosine, sine, wide_a, wide_b);
+  write(rotated_a, wide_a);
+  write(rotated_b, wide_b);
 }
 
 template <class T>
-void rotate_half_split(const T* x, const T* cosines, const T* sines, std::int64_t half, T* y) {
+void rotate_interleaved(const T* x, const Real<T>* cosines, const Real<T>* sines, std::int64_t half, T* y) {
 #pragma omp simd
-  for (std::int64_t i = 0; i < half; ++i) scalar::rotate_pair(x[i], x[i + half], cosines[i], sines[i], y[i], y[i + half]);
+  for (std::int64_t i = 0; i < half; ++i) rotate(x[2 * i], x[2 * i + 1], cosines[i], sines[i], y[2 * i], y[2 * i + 1]);
+}
+
+template <class T>
+void rotate_half_split(const T* x, const Real<T>* cosines, const Real<T>* sines, std::int64_t half, T* y) {
+#pragma omp simd
+  for (std::int64_t i = 0; i < half; ++i) rotate(x[i], x[i + half], cosines[i], sines[i], y[i], y[i + half]);
 }
 
 // All heads use one table; all sequences use one table when `positions` is undefined. A tile is a block of tokens. Memory bound:
 // 8 bytes and 3 operations per element.
 void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& positions, const RotaryOptions& options, Tensor& y) {
-  for_real_type("rotary_forward", x.dtype(), [&]<class T>() {
+  for_floating_type("rotary_forward", x.dtype(), [&]<class T>() {
+    using Angle = Real<T>;
     const std::int64_t tokens = x.size(1), width = x.size(2), half = inverse_frequencies.numel(), d = 2 * half, rotated = options.rotated_heads * d;
     const std::int64_t* starts = positions.defined() ? data<std::int64_t>(positions) : nullptr;
     const std::int64_t sequences = starts == nullptr ? 1 : x.size(0), table_rows = sequences * tokens;
-    Tensor table = empty(Shape{2, table_rows, half}, x.dtype());
-    T *cosines = data<T>(table), *sines = cosines + table_rows * half;
+    Tensor table = empty(Shape{2, table_rows, half}, dtype_of<Angle>);
+    Angle *cosines = data<Angle>(table), *sines = cosines + table_rows * half;
     const double* frequencies = data<double>(inverse_frequencies);
     parallel_tiles(half, 4, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t i = begin; i < end; ++i)
@@ -71,7 +80,8 @@ void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& posit
     T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t row = begin; row < end; ++row) {
-        const T *in = px + row * width, *c = cosines + row % table_rows * half, *s = sines + row % table_rows * half;
+        const T* in = px + row * width;
+        const Angle *c = cosines + row % table_rows * half, *s = sines + row % table_rows * half;
         T* out = py + row * width;
         for (std::int64_t at = 0; at < rotated; at += d) {
           if (options.pairs == RotaryPairs::Interleaved)
@@ -85,7 +95,7 @@ void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& posit
   });
 }
 
-const bool added = add_cpu_kernel(rotary_forward, run);
+const bool added = add_cpu_floating_kernel(rotary_forward, run);
 
 }  // namespace
 }  // namespace mblm

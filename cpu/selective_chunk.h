@@ -54,20 +54,20 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
 }
 
 // Loads or stores `rows` rows of `width` channels, `stride` apart. A full group has its own loop with a constant width.
-template <class T>
-void load_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<T>* to) {
-  if (width == lane_count<T>) {
+template <class E>
+void load_rows(const E* from, std::int64_t stride, std::int64_t rows, std::int64_t width, Lanes<Real<E>>* to) {
+  if (width == lane_count<Real<E>>) {
     for (std::int64_t t = 0; t < rows; ++t) to[t] = load(from + t * stride);
   } else {
     for (std::int64_t t = 0; t < rows; ++t) to[t] = load_first(from + t * stride, width);
   }
 }
-template <class T>
-void store_rows(const Lanes<T>* from, std::int64_t rows, std::int64_t width, T* to, std::int64_t stride) {
-  if (width == lane_count<T>) {
-    for (std::int64_t t = 0; t < rows; ++t) store<T>(to + t * stride, from[t]);
+template <class E>
+void store_rows(const Lanes<Real<E>>* from, std::int64_t rows, std::int64_t width, E* to, std::int64_t stride) {
+  if (width == lane_count<Real<E>>) {
+    for (std::int64_t t = 0; t < rows; ++t) store(to + t * stride, from[t]);
   } else {
-    for (std::int64_t t = 0; t < rows; ++t) store_first<T>(to + t * stride, from[t], width);
+    for (std::int64_t t = 0; t < rows; ++t) store_first(to + t * stride, from[t], width);
   }
 }
 
@@ -102,7 +102,8 @@ template <class T>
 struct ChunkInputs {
   ChunkRows<T> x, dt, dtx;  // dtx = dt x
 
-  void load(const T* x_rows, const T* dt_rows, std::int64_t stride, std::int64_t rows, std::int64_t width) {
+  template <class E>
+  void load(const E* x_rows, const T* dt_rows, std::int64_t stride, std::int64_t rows, std::int64_t width) {
     load_rows(x_rows, stride, rows, width, x);
     load_rows(dt_rows, stride, rows, width, dt);
     for (std::int64_t t = 0; t < rows; ++t) dtx[t] = dt[t] * x[t];

@@ -17,19 +17,23 @@ Lanes<T> scan_state(const ChunkInputs<T>& in, std::int64_t rows, const Lanes<T>&
   return h;
 }
 
-template <class T>
+template <class E>
 class Forward {
  public:
+  using T = Real<E>;
+
   Forward(const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)
       : sizes_(in),
         rates_(grouped_rates<T>(in.a_log, sizes_)),
-        x_(data<T>(in.x)),
+        wide_b_(widened(in.b)),
+        wide_c_(widened(in.c)),
+        x_(data<E>(in.x)),
         dt_(data<T>(in.dt)),
-        b_(data<T>(in.b)),
-        c_(data<T>(in.c)),
+        b_(data<T>(wide_b_)),
+        c_(data<T>(wide_c_)),
         d_(data<T>(in.d)),
         initial_(data_or_null<T>(in.initial)),
-        y_(data<T>(y)),
+        y_(data<E>(y)),
         chunk_states_(data_or_null<T>(chunk_states)),
         final_(data_or_null<T>(final_state)) {}
 
@@ -76,16 +80,18 @@ class Forward {
   }
 
   const Sizes<T> sizes_;
-  const Tensor rates_;
-  const T *x_, *dt_, *b_, *c_, *d_, *initial_;
-  T *y_, *chunk_states_, *final_;
+  const Tensor rates_, wide_b_, wide_c_;  // b and c are small beside x
+  const E* x_;
+  const T *dt_, *b_, *c_, *d_, *initial_;
+  E* y_;
+  T *chunk_states_, *final_;
 };
 
 void forward(const Tensor& x, const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state) {
-  for_real_type("selective_scan_forward", x.dtype(), [&]<class T>() { Forward<T>(in, y, chunk_states, final_state).run(); });
+  for_floating_type("selective_scan_forward", x.dtype(), [&]<class E>() { Forward<E>(in, y, chunk_states, final_state).run(); });
 }
 
-const bool added = add_cpu_kernel(selective_scan_forward, forward);
+const bool added = add_cpu_floating_kernel(selective_scan_forward, forward);
 
 }  // namespace
 }  // namespace mblm::selective

@@ -76,28 +76,32 @@ struct BackwardTiles {
   std::int64_t groups_per_block, blocks, sequences_per_range, ranges;
 };
 
-template <class T>
+template <class E>
 class Backward {
  public:
+  using T = Real<E>;
+
   Backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs& in, const Tensor& chunk_states, SelectiveScanGradients& out)
       : sizes_(in),
         tiles_(sizes_),
         out_(out),
         rates_(grouped_rates<T>(in.a_log, sizes_)),
-        db_(zeros(columns_shape(tiles_.blocks), dy.dtype())),
-        dc_(zeros(columns_shape(tiles_.blocks), dy.dtype())),
-        da_(zeros(Shape{tiles_.ranges, rates_.numel()}, dy.dtype())),
-        dd_(zeros(Shape{tiles_.ranges, sizes_.groups * sizes_.lanes}, dy.dtype())),
-        x_(data<T>(in.x)),
+        db_(zeros(columns_shape(tiles_.blocks), dtype_of<T>)),
+        dc_(zeros(columns_shape(tiles_.blocks), dtype_of<T>)),
+        da_(zeros(Shape{tiles_.ranges, rates_.numel()}, dtype_of<T>)),
+        dd_(zeros(Shape{tiles_.ranges, sizes_.groups * sizes_.lanes}, dtype_of<T>)),
+        wide_b_(widened(in.b)),
+        wide_c_(widened(in.c)),
+        x_(data<E>(in.x)),
+        dy_(data<E>(dy)),
         dt_(data<T>(in.dt)),
-        b_(data<T>(in.b)),
-        c_(data<T>(in.c)),
+        b_(data<T>(wide_b_)),
+        c_(data<T>(wide_c_)),
         d_(data<T>(in.d)),
         initial_(data_or_null<T>(in.initial)),
         chunk_states_(data<T>(chunk_states)),
-        dy_(data<T>(dy)),
         dfinal_(data_or_null<T>(dfinal)),
-        dx_(data<T>(out.dx)),
+        dx_(data<E>(out.dx)),
         ddt_(data<T>(out.ddt)),
         dinitial_(data_or_null<T>(out.dinitial)) {}
 
@@ -109,8 +113,8 @@ class Backward {
       for (std::int64_t sequence = first; sequence < last; ++sequence)
         for (std::int64_t group = begin; group < end; ++group) run_group(sequence, group, range, block);
     });
-    add_blocks(db_, data<T>(out_.db));
-    add_blocks(dc_, data<T>(out_.dc));
+    add_blocks(db_, data<E>(out_.db));
+    add_blocks(dc_, data<E>(out_.dc));
     add_ranges();
   }
 
@@ -134,7 +138,8 @@ class Backward {
     for (std::int64_t t = 0; t < rows; ++t) grad.drive[t] = grad.ddt[t] = Lanes<T>{};
     const std::int64_t next = offset - chunk * sizes_.channels, next_rows = k > 0 ? chunk : 0;
     for (std::int64_t s = 0; s < sizes_.states; ++s) {
-      for (const T* from : {x_, dt_, dy_}) prefetch_rows(from + next, sizes_.channels, next_rows, s, sizes_.states);
+      for (const E* from : {x_, dy_}) prefetch_rows(from + next, sizes_.channels, next_rows, s, sizes_.states);
+      prefetch_rows(dt_ + next, sizes_.channels, next_rows, s, sizes_.states);
       const T *b = b_ + token * sizes_.states + s, *c = c_ + token * sizes_.states + s;
       const std::int64_t rate_at = (group * sizes_.states + s) * sizes_.lanes;
       const Lanes<T> rate = load(data<T>(rates_) + rate_at);
@@ -172,7 +177,7 @@ class Backward {
   Shape columns_shape(std::int64_t blocks) const { return Shape{blocks, sizes_.sequences * sizes_.chunks * sizes_.states * sizes_.padded_tokens}; }
 
   // out (B, T, S) = the sum of the blocks.
-  void add_blocks(const Tensor& partials, T* out) const {
+  void add_blocks(const Tensor& partials, E* out) const {
     const std::int64_t states = sizes_.states;
     Tensor sums = empty(columns_shape(1), partials.dtype());
     add_partials(partials, data<T>(sums), 0.0f);
@@ -181,9 +186,9 @@ class Backward {
                      for (std::int64_t i = begin; i < end; ++i) {
                        const std::int64_t k = i % sizes_.chunks, rows = sizes_.tokens_of(k);
                        const T* from = data<T>(sums) + i * states * sizes_.padded_tokens;
-                       T* to = out + (i / sizes_.chunks * sizes_.tokens + k * chunk) * states;
+                       E* to = out + (i / sizes_.chunks * sizes_.tokens + k * chunk) * states;
                        for (std::int64_t t = 0; t < rows; ++t)
-                         for (std::int64_t s = 0; s < states; ++s) to[t * states + s] = from[s * sizes_.padded_tokens + t];
+                         for (std::int64_t s = 0; s < states; ++s) write(to[t * states + s], from[s * sizes_.padded_tokens + t]);
                      }
                    });
   }
@@ -210,15 +215,18 @@ class Backward {
   SelectiveScanGradients& out_;
   const Tensor rates_;
   Tensor db_, dc_, da_, dd_;  // partial sums: (blocks, B chunks S tokens) twice, (ranges, groups S lanes), (ranges, groups lanes)
-  const T *x_, *dt_, *b_, *c_, *d_, *initial_, *chunk_states_, *dy_, *dfinal_;
-  T *dx_, *ddt_, *dinitial_;
+  const Tensor wide_b_, wide_c_;  // b and c are small beside x
+  const E *x_, *dy_;
+  const T *dt_, *b_, *c_, *d_, *initial_, *chunk_states_, *dfinal_;
+  E* dx_;
+  T *ddt_, *dinitial_;
 };
 
 void backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs& in, const Tensor& chunk_states, SelectiveScanGradients& out) {
-  for_real_type("selective_scan_backward", dy.dtype(), [&]<class T>() { Backward<T>(dy, dfinal, in, chunk_states, out).run(); });
+  for_floating_type("selective_scan_backward", dy.dtype(), [&]<class E>() { Backward<E>(dy, dfinal, in, chunk_states, out).run(); });
 }
 
-const bool added = add_cpu_kernel(selective_scan_backward, backward);
+const bool added = add_cpu_floating_kernel(selective_scan_backward, backward);
 
 }  // namespace
 }  // namespace mblm::selective

@@ -9,26 +9,32 @@ namespace mblm {
 namespace {
 
 // out = x + positions + above; positions and above may be null.
-template <class T>
-void add_rows(const T* x, const T* positions, const T* above, T* out, std::int64_t width) {
-  if (positions == nullptr && above == nullptr) {
-    std::copy_n(x, width, out);
-  } else if (positions == nullptr || above == nullptr) {
-    const T* other = positions == nullptr ? above : positions;
+template <class X, class A, class T>
+void add_rows(const X* x, const T* positions, const A* above, T* out, std::int64_t width) {
+  if (positions != nullptr && above != nullptr) {
 #pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) out[i] = x[i] + other[i];
+    for (std::int64_t i = 0; i < width; ++i) out[i] = read(x[i]) + positions[i] + read(above[i]);
+  } else if (positions != nullptr) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] = read(x[i]) + positions[i];
+  } else if (above != nullptr) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < width; ++i) out[i] = read(x[i]) + read(above[i]);
   } else {
 #pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) out[i] = x[i] + positions[i] + above[i];
+    for (std::int64_t i = 0; i < width; ++i) out[i] = read(x[i]);
   }
 }
 
 // Computes y row by row. Memory bound.
 void stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above, const Tensor& offsets, Tensor& y) {
-  for_real_type("stage_input_forward", x.dtype(), [&]<class T>() {
+  const Tensor wide_start = widened(start), wide_positions = widened(positions);  // parameters, which are wide already
+  for_mixed_types("stage_input_forward", x.dtype(), above.defined() ? above.dtype() : x.dtype(), [&]<class X, class A>() {
+    using T = Real<X>;
     const std::int64_t width = x.size(2), start_rows = start.defined() ? 1 : 0, rows = y.size(1);
-    const T *ps = start_rows == 1 ? data<T>(start) : nullptr, *px = data<T>(x);
-    const T *pp = positions.defined() ? data<T>(positions) : nullptr, *pa = above.defined() ? data<T>(above) : nullptr;
+    const T *ps = data_or_null<T>(wide_start), *pp = data_or_null<T>(wide_positions);
+    const X* px = data<X>(x);
+    const A* pa = data_or_null<A>(above);
     const std::int64_t* offset = offsets.defined() ? data<std::int64_t>(offsets) : nullptr;
     T* py = data<T>(y);
     parallel_tiles(y.size(0) * rows, rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
@@ -57,11 +63,11 @@ void stage_input_gradient(const Tensor& dy, bool has_start, Tensor& dx) { copy(d
 
 // out[i] += sum over b in [begin, end) of from[b stride + i], for i < width.
 template <class T>
-void add_batches(const T* from, std::int64_t stride, std::int64_t begin, std::int64_t end, std::int64_t width, T* out) {
+void add_batches(const T* from, std::int64_t stride, std::int64_t begin, std::int64_t end, std::int64_t width, Real<T>* out) {
   for (std::int64_t b = begin; b < end; ++b) {
     const T* row = from + b * stride;
 #pragma omp simd
-    for (std::int64_t i = 0; i < width; ++i) out[i] += row[i];
+    for (std::int64_t i = 0; i < width; ++i) out[i] += read(row[i]);
   }
 }
 
@@ -70,23 +76,31 @@ constexpr std::int64_t wide_batch = 8192;
 constexpr std::int64_t tile_columns = 1024;
 
 // A tile sums a block of columns over the whole batch if `out` is large, else all columns over a block of sequences.
+// A bfloat16 result is summed in float32 and rounded once.
 void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
-  for_real_type("sum_over_batch", dy.dtype(), [&]<class T>() {
+  if (out.dtype() == DType::BFloat16) {
+    Tensor sums = widened(out);
+    batch_sum(dy, first, sums, beta);
+    convert(sums, out);
+    return;
+  }
+  for_floating_type("sum_over_batch", dy.dtype(), [&]<class E>() {
+    using T = Real<E>;
     const std::int64_t batches = dy.size(0), stride = dy.size(1) * dy.size(2), width = out.numel();
-    const T* from = data<T>(dy) + first * dy.size(2);
+    const E* from = data<E>(dy) + first * dy.size(2);
     T* to = data<T>(out);
     if (width >= wide_batch) {
       parallel_tiles(width, tile_columns, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
         if (beta == 0) std::fill(to + begin, to + end, T(0));
-        add_batches(from + begin, stride, 0, batches, end - begin, to + begin);
+        add_batches<E>(from + begin, stride, 0, batches, end - begin, to + begin);
       });
       return;
     }
     const std::int64_t tile_rows = rows_per_partial(batches, width);
-    Tensor partials = zeros(Shape{tile_count(batches, tile_rows), width}, dy.dtype());
+    Tensor partials = zeros(Shape{tile_count(batches, tile_rows), width}, dtype_of<T>);
     T* sums = data<T>(partials);
     parallel_tiles(batches, tile_rows, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {
-      add_batches(from, stride, begin, end, width, sums + tile * width);
+      add_batches<E>(from, stride, begin, end, width, sums + tile * width);
     });
     add_partials(partials, to, beta);
   });
@@ -135,9 +149,9 @@ void flatten_gradient(const Tensor& dy, std::int64_t first, Tensor& dx) {
   });
 }
 
-const bool added = add_cpu_kernel(stage_input_forward, stage_input) && add_cpu_copy_kernel(stage_input_backward, stage_input_gradient) &&
-                   add_cpu_kernel(sum_over_batch, batch_sum) && add_cpu_copy_kernel(flatten_patches_forward, flatten) &&
-                   add_cpu_copy_kernel(flatten_patches_backward, flatten_gradient) && add_cpu_copy_kernel(copy_sequence, copy);
+const bool added = add_cpu_floating_kernel(stage_input_forward, stage_input) && add_cpu_floating_kernel(stage_input_backward, stage_input_gradient) &&
+                   add_cpu_floating_kernel(sum_over_batch, batch_sum) && add_cpu_floating_kernel(flatten_patches_forward, flatten) &&
+                   add_cpu_floating_kernel(flatten_patches_backward, flatten_gradient) && add_cpu_floating_kernel(copy_sequence, copy);
 
 }  // namespace
 }  // namespace mblm

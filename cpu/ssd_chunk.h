@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "cpu/gemm.h"
+#include "cpu/kernel.h"
 #include "cpu/lower_triangle.h"
-#include "engine/kernel_data.h"
 #include "ops/scalar.h"
 #include "ops/ssd_scan.h"
 
@@ -124,13 +124,14 @@ void mixing_matrix(const Decay<T>& decay, const T* gram, T d, T* l, T* m) {
 }
 
 // out_i = weight_i x_i for rows i; (q x width), rows ldx and ldout apart; out may be x.
-template <class T>
-void scale_rows(std::int64_t q, std::int64_t width, const T* weight, const T* x, std::int64_t ldx, T* out, std::int64_t ldout) {
+template <class X, class T>
+void scale_rows(std::int64_t q, std::int64_t width, const T* weight, const X* x, std::int64_t ldx, T* out, std::int64_t ldout) {
   for (std::int64_t i = 0; i < q; ++i) {
-    const T *row = x + i * ldx, w = weight[i];
+    const X* row = x + i * ldx;
+    const T w = weight[i];
     T* to = out + i * ldout;
 #pragma omp simd
-    for (std::int64_t k = 0; k < width; ++k) to[k] = w * row[k];
+    for (std::int64_t k = 0; k < width; ++k) to[k] = w * read(row[k]);
   }
 }
 

@@ -10,16 +10,22 @@ using ssd::Decay;
 using ssd::Sizes;
 
 // Scratch memory of one tile. Per chunk: gram and its gradient. Per head: L, M and dM, the gradients of dt_k and log a_k, scaled rows of
-// x or dy (64, p), and their product with the state (64, S).
-template <class T>
+// x or dy (64, p), and their product with the state (64, S). The rows of x, dy and dx of a chunk, in the type T of the arithmetic.
+template <class E>
 struct Scratch {
+  using T = Real<E>;
   alignas(64) T gram[ssd_chunk * triangle_row], dgram[ssd_chunk * triangle_row];
   alignas(64) T l[ssd_chunk * triangle_row], m[ssd_chunk * triangle_row], dm[ssd_chunk * triangle_row];
   T ddt[ssd_chunk], dlog_a[ssd_chunk];
   Tensor scaled_rows, state_rows;
+  RowBuffer<E> x, dy, dx;
 
   explicit Scratch(const Sizes& n)
-      : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)), state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)) {}
+      : scaled_rows(empty(Shape{ssd_chunk, n.width}, dtype_of<T>)),
+        state_rows(empty(Shape{ssd_chunk, n.states}, dtype_of<T>)),
+        x(std::min(ssd_chunk, n.tokens) * n.row()),
+        dy(std::min(ssd_chunk, n.tokens) * n.row()),
+        dx(std::min(ssd_chunk, n.tokens) * n.row()) {}
 };
 
 // load(ones_then_zeros<T>.data() + lane_count<T> - k) has ones in its first k lanes.
@@ -30,12 +36,15 @@ inline constexpr std::array<T, 2 * lane_count<T>> ones_then_zeros = [] {
   return values;
 }();
 
-template <class T>
+template <class E>
 struct Backward {
+  using T = Real<E>;
   Sizes n;
-  const T *x, *dt, *a_log, *b, *c, *d, *dy;
+  const E *x, *dy;
+  const T *dt, *a_log, *b, *c, *d;
   Borders<T> h, dh;
-  T *dx, *ddt, *db, *dc;
+  E* dx;
+  T *ddt, *db, *dc;
   double* weight_partials;  // (sequences * chunks, 2, H): partial sums of dA_log and dD
 
   // dh of one head from chunk end - 1 down to `begin`: dh = a_0 ... a_{q-1} dh' + sum_i a_0 ... a_i dy_i (outer) C_i.
@@ -53,38 +62,42 @@ struct Backward {
 
   // All other gradients of one chunk, head by head. With gram_ij = C_i . B_j and dgram summed over the heads:
   // dC = dgram B + the part from h before the chunk (from_state); dB = dgram^T C + the part from dh after it (from_next_state).
-  void gradients(std::int64_t sequence, std::int64_t chunk, Scratch<T>& s) const {
+  void gradients(std::int64_t sequence, std::int64_t chunk, Scratch<E>& s) const {
     const std::int64_t token = n.token(sequence, chunk), q = n.length(chunk), first = token * n.states;
     const T *state = h.before(n, sequence, chunk), *dstate = dh.after(n, sequence, chunk);
+    const std::int64_t place = token * n.row(), size = q * n.row();
+    const T *x_rows = s.x.read_row(x + place, size), *dy_rows = s.dy.read_row(dy + place, size);
+    T* dx_rows = s.dx.start_row(dx + place);
     double* partials = weight_partials + (sequence * n.chunks + chunk) * 2 * n.heads;
     lower_dots(q, n.states, c + first, b + first, n.states, s.gram);
     for (std::int64_t i = 0; i < q; ++i) std::fill_n(s.dgram + i * triangle_row, padded(q), T(0));
     if (state != nullptr) std::fill_n(dc + first, q * n.states, T(0));
     if (dstate != nullptr) std::fill_n(db + first, q * n.states, T(0));
     if (dstate != nullptr)
-      gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx + token * n.row(), n.row());
+      gemm<T>(false, true, q, n.row(), n.states, T(1), b + first, n.states, dstate, n.states, T(0), dx_rows, n.row());
     for (std::int64_t head = 0; head < n.heads; ++head) {
       Decay<T> decay(n, dt, a_log, token, q, head);
-      const std::int64_t place = token * n.row() + head * n.width, skip = head * n.head_state();
+      const std::int64_t column = head * n.width, skip = head * n.head_state();
       std::fill_n(s.ddt, q, T(0));
       std::fill_n(s.dlog_a, q, T(0));
       if (state != nullptr || dstate != nullptr) decay.find_products();
-      if (dstate != nullptr) from_next_state(decay, x + place, dstate + skip, dx + place, db + first, s);
-      if (state != nullptr) from_state(decay, dy + place, state + skip, c + first, dc + first, s);
+      if (dstate != nullptr) from_next_state(decay, x_rows + column, dstate + skip, dx_rows + column, db + first, s);
+      if (state != nullptr) from_state(decay, dy_rows + column, state + skip, c + first, dc + first, s);
       if (state != nullptr && dstate != nullptr) {
         const T whole = decay.whole() * row_dot(state + skip, dstate + skip, n.head_state());
         for (std::int64_t k = 0; k < q; ++k) s.dlog_a[k] += whole;
       }
-      partials[n.heads + head] = within_chunk(decay, x + place, dy + place, d[head], T(dstate != nullptr), dx + place, s);
+      partials[n.heads + head] = within_chunk(decay, x_rows + column, dy_rows + column, d[head], T(dstate != nullptr), dx_rows + column, s);
       partials[head] = decay_gradients(decay, s, ddt + token * n.heads + head);
     }
+    s.dx.finish_row(dx + place, size);
     lower_transposed_times(q, n.states, s.dgram, c + first, n.states, T(dstate != nullptr), db + first, n.states);
     lower_times(q, n.states, s.dgram, b + first, n.states, T(state != nullptr), dc + first, n.states);
   }
 
  private:
   // Gradients through h' = ... + sum_j to_end_j dt_j x_j (outer) B_j. On entry, pdx holds dh' B_j. to_end_j contains log a_k for k > j.
-  void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<T>& s) const {
+  void from_next_state(const Decay<T>& decay, const T* px, const T* dstate, T* pdx, T* pdb, Scratch<E>& s) const {
     T weight[ssd_chunk], before = 0;
     for (std::int64_t j = 0; j < decay.q; ++j) {
       const T reach = row_dot(px + j * n.row(), pdx + j * n.row(), n.width);
@@ -100,7 +113,7 @@ struct Backward {
   }
 
   // Gradients through y_i = ... + from_start_i h C_i. from_start_i contains log a_k for k <= i.
-  void from_state(const Decay<T>& decay, const T* pdy, const T* state, const T* pc, T* pdc, Scratch<T>& s) const {
+  void from_state(const Decay<T>& decay, const T* pdy, const T* state, const T* pc, T* pdc, Scratch<E>& s) const {
     T *rows = data<T>(s.scaled_rows), *dc_rows = data<T>(s.state_rows);
     ssd::scale_rows(decay.q, n.width, decay.from_start, pdy, n.row(), rows, n.width);
     gemm<T>(false, false, decay.q, n.states, n.width, T(1), rows, n.width, state, n.states, T(0), dc_rows, n.states);
@@ -116,7 +129,7 @@ struct Backward {
   }
 
   // y = M x with M_ij = gram_ij L_ij dt_j + D [i = j], so dM_ij = dy_i . x_j. Returns dD.
-  double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<T>& s) const {
+  double within_chunk(const Decay<T>& decay, const T* px, const T* pdy, T weight_d, T beta, T* pdx, Scratch<E>& s) const {
     ssd::mixing_matrix(decay, s.gram, weight_d, s.l, s.m);
     lower_transposed_times(decay.q, n.width, s.m, pdy, n.row(), beta, pdx, n.row());
     lower_dots(decay.q, n.width, pdy, px, n.row(), s.dm);
@@ -142,7 +155,7 @@ struct Backward {
   }
 
   // log a_k = -exp(A_log) dt_k. Writes ddt and returns dA_log.
-  double decay_gradients(const Decay<T>& decay, const Scratch<T>& s, T* out) const {
+  double decay_gradients(const Decay<T>& decay, const Scratch<E>& s, T* out) const {
     double sum = 0;
     for (std::int64_t k = 0; k < decay.q; ++k) {
       out[k * n.heads] = s.ddt[k] - decay.rate * s.dlog_a[k];
@@ -153,8 +166,9 @@ struct Backward {
 };
 
 // Chunks [begin, end) of all sequences: first the gradients of the states between chunks, head by head; then all other gradients.
-template <class T>
-void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
+template <class E>
+void run_chunks(const Backward<E>& f, std::int64_t begin, std::int64_t end) {
+  using T = Real<E>;
   const Sizes& n = f.n;
   if (n.chunks > 1 || f.dh.first != nullptr) {
     parallel_tiles(n.batch * n.heads, 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
@@ -164,7 +178,7 @@ void run_chunks(const Backward<T>& f, std::int64_t begin, std::int64_t end) {
   }
   const std::int64_t count = end - begin;
   parallel_tiles(n.batch * count, ssd::chunks_per_tile(n), [&](std::int64_t first, std::int64_t last, std::int64_t) {
-    Scratch<T> scratch(n);
+    Scratch<E> scratch(n);
     for (std::int64_t unit = first; unit < last; ++unit) f.gradients(unit / count, begin + unit % count, scratch);
   });
 }
@@ -180,32 +194,39 @@ void add_weight_partials(const double* partials, std::int64_t count, std::int64_
 }
 
 void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out) {
-  for_real_type("ssd_scan_backward", dy.dtype(), [&]<class T>() {
+  for_floating_type("ssd_scan_backward", dy.dtype(), [&]<class E>() {
+    using T = Real<E>;
     const Sizes n(in);
+    const Tensor wide_b = widened(in.b), wide_c = widened(in.c);  // small beside x
+    Tensor db = wide_like(out.db), dc = wide_like(out.dc);
     Tensor partials = empty(Shape{n.batch * n.chunks, 2, n.heads}, DType::Float64), dbetween;
-    if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dy.dtype());
-    const Backward<T> f{n,
-                        data<T>(in.x),
+    if (n.chunks > 1) dbetween = empty(Shape{n.batch, std::min(n.chunks - 1, ssd::sweep_chunks + 1), n.heads, n.width, n.states}, dtype_of<T>);
+    const Backward<E> f{n,
+                        data<E>(in.x),
+                        data<E>(dy),
                         data<T>(in.dt),
                         data<T>(in.a_log),
-                        data<T>(in.b),
-                        data<T>(in.c),
+                        data<T>(wide_b),
+                        data<T>(wide_c),
                         data<T>(in.d),
-                        data<T>(dy),
                         ssd::borders<T>(in.initial, chunk_states, {}),
                         ssd::borders<T>(out.dinitial, dbetween, dfinal),
-                        data<T>(out.dx),
+                        data<E>(out.dx),
                         data<T>(out.ddt),
-                        data<T>(out.db),
-                        data<T>(out.dc),
+                        data<T>(db),
+                        data<T>(dc),
                         data<double>(partials)};
     for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
+    if constexpr (!std::is_same_v<E, T>) {
+      convert(db, out.db);
+      convert(dc, out.dc);
+    }
     add_weight_partials(data<double>(partials), n.batch * n.chunks, n.heads, out.beta_a_log, data<T>(out.da_log));
     add_weight_partials(data<double>(partials) + n.heads, n.batch * n.chunks, n.heads, out.beta_d, data<T>(out.dd));
   });
 }
 
-const bool added = add_cpu_kernel(ssd_scan_backward, backward);
+const bool added = add_cpu_floating_kernel(ssd_scan_backward, backward);
 
 }  // namespace
 }  // namespace mblm

@@ -13,14 +13,14 @@ struct Sizes {
 template <class T>
 void copy_or_zero(const T* from, std::int64_t count, T* to) {
   if (from == nullptr)
-    std::fill_n(to, count, T(0));
+    std::fill_n(to, count, T{});
   else
     std::copy_n(from, count, to);
 }
 
 // Each token copies two half rows. Memory bound: 8 bytes per element, no arithmetic.
 void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
-  for_real_type("token_shift_forward", x.dtype(), [&]<class T>() {
+  for_floating_type("token_shift_forward", x.dtype(), [&]<class T>() {
     const Sizes s(x);
     const T *px = data<T>(x), *before = previous.defined() ? data<T>(previous) : nullptr;
     T *py = data<T>(y), *after = last.defined() ? data<T>(last) : nullptr;
@@ -37,7 +37,7 @@ void forward(const Tensor& x, const Tensor& previous, Tensor& y, Tensor& last) {
 }
 
 void backward(const Tensor& dy, const Tensor& dlast, Tensor& dx, Tensor& dprevious) {
-  for_real_type("token_shift_backward", dy.dtype(), [&]<class T>() {
+  for_floating_type("token_shift_backward", dy.dtype(), [&]<class T>() {
     const Sizes s(dy);
     const T *pdy = data<T>(dy), *dafter = dlast.defined() ? data<T>(dlast) : nullptr;
     T *pdx = data<T>(dx), *dbefore = dprevious.defined() ? data<T>(dprevious) : nullptr;
@@ -53,7 +53,7 @@ void backward(const Tensor& dy, const Tensor& dlast, Tensor& dx, Tensor& dprevio
   });
 }
 
-const bool added = add_cpu_kernel(token_shift_forward, forward) && add_cpu_kernel(token_shift_backward, backward);
+const bool added = add_cpu_floating_kernel(token_shift_forward, forward) && add_cpu_floating_kernel(token_shift_backward, backward);
 
 }  // namespace
 }  // namespace mblm

@@ -6,7 +6,7 @@
 namespace mblm::cuda {
 
 // out[column] = beta out[column] + sum over parts of partials[part, column], added in the order of the parts.
-// partials (P, D) float32, out (D) float32. One launch; 4 P D bytes read.
+// partials (P, D) float32; out has D elements, float32 or bfloat16. One launch; 4 P D bytes read.
 void add_partials(const Tensor& partials, Tensor& out, float beta);
 
 }  // namespace mblm::cuda

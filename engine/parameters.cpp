@@ -5,6 +5,7 @@
 
 #include "engine/autograd.h"
 #include "engine/elementwise.h"
+#include "engine/parallel.h"
 
 namespace mblm {
 namespace {
@@ -15,6 +16,15 @@ Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) 
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
 }
 
+// values[i] = f(i), on all threads.
+template <class F>
+void fill_elements(std::span<float> values, const F& f) {
+  constexpr std::int64_t tile = 1 << 16;
+  parallel_tiles(static_cast<std::int64_t>(values.size()), tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t i = begin; i < end; ++i) values[static_cast<std::size_t>(i)] = f(static_cast<std::size_t>(i));
+  });
+}
+
 }  // namespace
 
 Init Init::constant(float value) {
@@ -23,13 +33,13 @@ Init Init::constant(float value) {
 
 Init Init::uniform(float bound) {
   return {[bound](RandomKey key, std::span<float> values, std::int64_t) {
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = bound * (2.0f * random_uniform(key, i) - 1.0f);
+    fill_elements(values, [&](std::size_t i) { return bound * (2.0f * random_uniform(key, i) - 1.0f); });
   }};
 }
 
 Init Init::normal() {
   return {[](RandomKey key, std::span<float> values, std::int64_t) {
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = random_normal(key, i);
+    fill_elements(values, [&](std::size_t i) { return random_normal(key, i); });
   }};
 }
 

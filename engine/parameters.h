@@ -49,6 +49,8 @@ class Parameter {
   Tensor as(DType dtype) const;
   // The value as a factor of matrix products: the bfloat16 copy if there is one, else the master.
   const Tensor& factor() const { return bfloat16_.defined() ? bfloat16_ : tensor(); }
+  // The dtype of activations beside this parameter, that of the factors: bfloat16 if there is a bfloat16 copy.
+  DType activation_dtype() const { return factor().dtype(); }
 
  private:
   friend class ParameterStore;
@@ -99,6 +101,8 @@ class ParameterStore {
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& bfloat16_values() const { return bfloat16_; }
+  // The dtype of activations: bfloat16 if there is a bfloat16 arena, else that of the values.
+  DType activation_dtype() const { return bfloat16_.defined() ? DType::BFloat16 : values_.dtype(); }
   void zero_gradients();
   // The gradients followed by `extra_sums` elements, as one array: one all-reduce sums both over the workers.
   static constexpr std::int64_t extra_sums = 64;

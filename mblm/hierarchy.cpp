@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/autograd.h"
+#include "ops/cast.h"
 #include "ops/concat_rows.h"
 #include "ops/embedding.h"
 #include "ops/layer_norm.h"
@@ -64,7 +65,7 @@ Tensor Hierarchy::embed(int n, const Tensor& ids) const {
   const Stage& stage = stages_[static_cast<std::size_t>(n)];
   const TokenEmbedding& embedding = stage.embedding;
   const std::int64_t rows = ids.size(0), patch = config_.patch_bytes(n), tokens = ids.size(1) / patch;
-  Tensor x = mblm::embedding(ids, embedding.table->tensor(), config_.pad_token_id);
+  Tensor x = mblm::embedding(ids, embedding.table->tensor(), config_.pad_token_id, embedding.table->activation_dtype());
   if (embedding.projection.weight != nullptr) {
     x = x.reshape(Shape{rows, tokens, patch * config_.hidden_dims.back()});
     x = layer_norm(x, embedding.norm_in_weight->tensor(), embedding.norm_in_bias->tensor());
@@ -110,7 +111,8 @@ Tensor Hierarchy::forward_embeddings(std::span<const Tensor> embeddings, std::sp
       batch, length,
       [&](int n, std::int64_t rows, std::int64_t tokens, std::int64_t used) {
         const Tensor& given = embeddings[embeddings.size() - 1 - static_cast<std::size_t>(n)];
-        return slice_sequence(given.reshape(Shape{rows, tokens, given.shape().last()}), 0, used);
+        const Tensor own = cast(given, stages_[static_cast<std::size_t>(n)].embedding.table->activation_dtype());
+        return slice_sequence(own.reshape(Shape{rows, tokens, own.shape().last()}), 0, used);
       },
       token_masks, context);
 }
@@ -145,7 +147,7 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     const Tensor attended = run_stage(n, x, here);  // (rows, start + used, D)
     if (n == last) return attended.reshape(Shape{batch, patches, start_tokens_ + tokens, attended.size(2)});
     const auto next = static_cast<std::size_t>(n + 1);
-    above = stage.to_next(attended).reshape(Shape{rows * tokens, config_.seq_lens[next], config_.hidden_dims[next]});
+    above = stage.to_next(attended, stage.to_next.weight->activation_dtype()).reshape(Shape{rows * tokens, config_.seq_lens[next], config_.hidden_dims[next]});
     patches *= tokens;
   }
   return {};

@@ -17,6 +17,10 @@ namespace {
 
 constexpr double norm_eps = 1e-5;
 
+Tensor norm(const Tensor& x, const Parameter& weight) {
+  return rms_norm(x, weight.tensor(), RmsForm::MeanSquare, norm_eps, weight.activation_dtype());
+}
+
 struct Layer {
   Parameter* norm;
   LinearParameters in;  // x, z
@@ -38,20 +42,20 @@ class Mamba1 final : public StageBlock {
   Tensor forward(const Tensor& x, State* state, const ForwardContext&) const override {
     Tensor hidden = x;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-      const Tensor normed = rms_norm(hidden, layers_[l].norm->tensor(), RmsForm::MeanSquare, norm_eps);
+      const Tensor normed = norm(hidden, *layers_[l].norm);
       hidden = add(mix(layers_[l], normed, state == nullptr ? nullptr : &state->tensors[2 * l]), hidden);
     }
     if (state != nullptr) state->advance(x.size(1));
     return hidden;
   }
 
-  // Per layer: the last inputs of the convolution (B, W - 1, C) and the state of the scan (B, C, S).
+  // Per layer: the last inputs of the convolution (B, W - 1, C), in the dtype of activations, and the state of the scan (B, C, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
     for (const Layer& layer : layers_) {
-      const Tensor& like = layer.norm->tensor();
-      state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, inner_}, like.dtype(), like.device()));
-      state->tensors.push_back(zeros(Shape{batch, inner_, config_.d_state}, like.dtype(), like.device()));
+      const Tensor &window = layer.norm->factor(), &scan = layer.norm->tensor();
+      state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, inner_}, window.dtype(), window.device()));
+      state->tensors.push_back(zeros(Shape{batch, inner_, config_.d_state}, scan.dtype(), scan.device()));
     }
     return state;
   }

@@ -17,7 +17,9 @@ namespace {
 
 constexpr double norm_eps = 1e-5;
 
-Tensor norm(const Tensor& x, const Parameter& weight) { return rms_norm(x, weight.tensor(), RmsForm::MeanSquare, norm_eps); }
+Tensor norm(const Tensor& x, const Parameter& weight) {
+  return rms_norm(x, weight.tensor(), RmsForm::MeanSquare, norm_eps, weight.activation_dtype());
+}
 
 struct Layer {
   Parameter* norm;
@@ -46,13 +48,13 @@ class Mamba2 final : public StageBlock {
     return norm(add(hidden, residual), *norm_);
   }
 
-  // Per layer: the last inputs of the convolution (B, W - 1, C) and the state of the scan (B, H, p, S).
+  // Per layer: the last inputs of the convolution (B, W - 1, C), in the dtype of activations, and the state of the scan (B, H, p, S).
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
-    const Tensor& like = norm_->tensor();
+    const Tensor &window = norm_->factor(), &scan = norm_->tensor();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-      state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, conv_width_}, like.dtype(), like.device()));
-      state->tensors.push_back(zeros(Shape{batch, heads_, config_.headdim, config_.d_state}, like.dtype(), like.device()));
+      state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, conv_width_}, window.dtype(), window.device()));
+      state->tensors.push_back(zeros(Shape{batch, heads_, config_.headdim, config_.d_state}, scan.dtype(), scan.device()));
     }
     return state;
   }

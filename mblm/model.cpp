@@ -3,6 +3,7 @@
 #include <span>
 #include <vector>
 
+#include "ops/cast.h"
 #include "ops/check.h"
 #include "ops/cross_entropy.h"
 #include "ops/sequence.h"
@@ -53,13 +54,15 @@ Tensor Model::local_rows(const Tensor& local, Rows rows, std::int64_t length) co
   return slice_sequence(local.reshape(Shape{local.size(0), local.size(1) * local.size(2), local.size(3)}), 0, length);
 }
 
+Tensor Model::to_logits(const Tensor& rows) const { return to_logits_(rows, store_.values().dtype()); }
+
 Tensor Model::logits(const Tensor& input_ids, const ForwardContext& context) const { return logits(prepared(input_ids, context.token_mask), context); }
 
 Tensor Model::logits(const ModelInput& input, const ForwardContext& context) const {
   const Tensor local = hierarchy_.forward(input.ids, input.token_masks, context);
-  if (input.ids.numel() == 0 && !config_.is_masked()) return to_logits_(local_rows(local, Rows::Predictors, 1));
-  if (!input.is_nested) return to_logits_(local_rows(local, Rows::AtBytes, input.length));
-  return to_logits_(local.reshape(nested_shape(input.ids.shape(), local.size(2), local.size(3))));
+  if (input.ids.numel() == 0 && !config_.is_masked()) return to_logits(local_rows(local, Rows::Predictors, 1));
+  if (!input.is_nested) return to_logits(local_rows(local, Rows::AtBytes, input.length));
+  return to_logits(local.reshape(nested_shape(input.ids.shape(), local.size(2), local.size(3))));
 }
 
 Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& context) const {
@@ -67,11 +70,15 @@ Tensor Model::hidden_states(const Tensor& input_ids, const ForwardContext& conte
 }
 
 Tensor Model::hidden_states(const ModelInput& input, const ForwardContext& context) const {
-  const Tensor flat = local_rows(hierarchy_.forward(input.ids, input.token_masks, context), Rows::AtBytes, input.length);
+  const Tensor flat = cast(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), Rows::AtBytes, input.length), store_.values().dtype());
   return input.is_nested ? flat.reshape(nested_shape(input.ids.shape(), input.ids.shape().last(), flat.shape().last())) : flat;
 }
 
-std::vector<Tensor> Model::embeddings(const Tensor& input_ids) const { return hierarchy_.embeddings(prepared(input_ids).ids); }
+std::vector<Tensor> Model::embeddings(const Tensor& input_ids) const {
+  std::vector<Tensor> all = hierarchy_.embeddings(prepared(input_ids).ids);
+  for (Tensor& one : all) one = cast(one, store_.values().dtype());
+  return all;
+}
 
 void Model::check_embeddings(std::span<const Tensor> embeddings) const {
   const auto stages = static_cast<std::size_t>(config_.stages());
@@ -99,7 +106,8 @@ Tensor Model::hidden_states(std::span<const Tensor> embeddings, const ForwardCon
   const std::int64_t length = shape[0] == 0 ? 0 : shape.rows() / shape[0];
   std::vector<Tensor> masks = stage_masks(config_, on_host(context.token_mask), Shape(std::span(shape.begin(), shape.end() - 1)));
   for (Tensor& mask : masks) mask = to_device(mask, store_.values().device());
-  return local_rows(hierarchy_.forward_embeddings(embeddings, masks, context), Rows::AtBytes, length).reshape(shape);
+  const Tensor rows = local_rows(hierarchy_.forward_embeddings(embeddings, masks, context), Rows::AtBytes, length);
+  return cast(rows, store_.values().dtype()).reshape(shape);
 }
 
 Model::Loss Model::loss(const Tensor& input_ids, const Tensor& loss_mask, const ForwardContext& context) const {
@@ -115,7 +123,7 @@ Model::Loss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, co
 Model::Loss Model::loss(const ModelInput& input, const ForwardContext& context) const {
   require<ValueError>(input.targets.defined(), "loss: expected a prepared input with ", config_.is_masked() ? "labels" : "ids", ", got none");
   const Rows rows = config_.is_masked() ? Rows::AtBytes : Rows::Predictors;
-  const Tensor logits = to_logits_(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), rows, input.length));
+  const Tensor logits = to_logits(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), rows, input.length));
   const CrossEntropy result = cross_entropy(logits, input.targets, config_.is_masked() ? no_label : config_.pad_token_id, input.loss_mask);
   return {result.loss, result.elements, result.count, logits.detach()};
 }

@@ -19,9 +19,9 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Allocates the parameters and their gradients. `precision` is the precision of the matrix products: float32, or bfloat16,
-  // which reads a bfloat16 copy of the float32 parameters and computes everything else in float32. float64, for tests, applies to
-  // everything. Throws MemoryError.
+  // Allocates the parameters and their gradients. `precision` is float32 or bfloat16: then parameters, their gradients, the residual
+  // stream, logits and losses are float32, and the other activations and the factors of matrix products are bfloat16; all arithmetic
+  // and all sums are float32. float64, for tests, applies to everything. Throws MemoryError.
   void allocate(Device device = {}, DType precision = DType::Float32);
   void initialize(std::uint64_t seed) { store_.initialize(seed); }
 
@@ -45,9 +45,9 @@ class Model {
   Tensor hidden_states(const ModelInput& input, const ForwardContext& context = {}) const;
 
   // Token embeddings of an input, one tensor per stage from local to global, padded to whole tokens of stage 0, without
-  // positional embeddings: (B, P, P_1, ..., P_{N-1}, D_{N-1}), ..., (B, P, P_1, D_1), (B, P, D_0).
+  // positional embeddings: (B, P, P_1, ..., P_{N-1}, D_{N-1}), ..., (B, P, P_1, D_1), (B, P, D_0). In the dtype of the parameters.
   std::vector<Tensor> embeddings(const Tensor& input_ids) const;
-  // Hidden states (B, P, P_1, ..., P_{N-1}, D) computed from embeddings with these shapes, in the model's dtype and on its device.
+  // Hidden states (B, P, P_1, ..., P_{N-1}, D) computed from embeddings with these shapes, in the dtype of the parameters and on their device.
   // For embeddings(input_ids) the result equals hidden_states(input_ids). Throws ShapeError, DTypeError, and ValueError for an
   // input longer than a fixed context.
   Tensor hidden_states(std::span<const Tensor> embeddings, const ForwardContext& context = {}) const;
@@ -74,6 +74,7 @@ class Model {
   // Rows of the local stage's output in input order, (B, L, D): the rows at the bytes, or the rows that predict them.
   enum class Rows { AtBytes, Predictors };
   Tensor local_rows(const Tensor& local, Rows rows, std::int64_t length) const;
+  Tensor to_logits(const Tensor& rows) const;  // in the dtype of the parameters
   void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;

@@ -43,7 +43,9 @@ Parameter& Scope::add_merged(std::vector<ParameterPart> parts) const {
   return store_->add_merged(std::move(parts));
 }
 
-Tensor LinearParameters::operator()(const Tensor& x) const { return linear(x, weight->factor(), bias == nullptr ? Tensor{} : bias->tensor()); }
+Tensor LinearParameters::operator()(const Tensor& x, std::optional<DType> y_dtype) const {
+  return linear(x, weight->factor(), bias == nullptr ? Tensor{} : bias->tensor(), y_dtype);
+}
 
 LinearParameters add_linear(const Scope& scope, const std::string& name, std::int64_t in, std::int64_t out, bool bias) {
   const Init init = Init::uniform(1.0f / std::sqrt(static_cast<float>(in)));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,7 @@ class StageBlock {
   // x (B, T, D) -> (B, T, D). Output t depends on tokens 0 .. t only; for an encoder (BlockConfig::is_encoder) on all tokens in
   // context.token_mask. Without a state, x is the whole sequence. With a state, x contains the tokens that follow the ones already
   // processed; the state is updated, and the operations are not recorded for a backward pass.
+  // x is the residual stream in the dtype of the parameters: float32 also in a bfloat16 model, whose blocks may return either dtype.
   virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
 
   // Returns the state before the first token, for `batch` sequences of at most `capacity` tokens. Returns null if the block has no
@@ -80,11 +82,11 @@ class Scope {
 };
 
 // The parameters of a linear layer: weight (out, in) and, optionally, bias (out), both initialized uniformly in +-1/sqrt(in). Its
-// product uses the matrix precision of the model, e.g. the bfloat16 copy of the weight.
+// product reads the bfloat16 copy of the weight in a bfloat16 model. The result has y_dtype, or the dtype of x when unset.
 struct LinearParameters {
   Parameter* weight = nullptr;
   Parameter* bias = nullptr;
-  Tensor operator()(const Tensor& x) const;
+  Tensor operator()(const Tensor& x, std::optional<DType> y_dtype = {}) const;
 };
 LinearParameters add_linear(const Scope& scope, const std::string& name, std::int64_t in, std::int64_t out, bool bias = true);
 

@@ -16,7 +16,7 @@ namespace {
 
 constexpr double norm_bound = 1e-8;
 
-Tensor norm(const Tensor& x, const Parameter& gain) { return rms_norm(x, gain.tensor(), RmsForm::ClampedL2, norm_bound); }
+Tensor norm(const Tensor& x, const Parameter& gain) { return rms_norm(x, gain.tensor(), RmsForm::ClampedL2, norm_bound, gain.activation_dtype()); }
 
 struct Layer {
   Parameter* attention_gain;
@@ -48,15 +48,16 @@ class Transformer final : public StageBlock {
     return norm(hidden, *gain_);
   }
 
-  // Per layer: the last shifted halves of the two token shifts, (B, D / 2) each, then keys and values, (B, capacity, H d) each.
+  // Per layer: the last shifted halves of the two token shifts, (B, D / 2) each, in the dtype of the residual stream, then keys and
+  // values, (B, capacity, H d) each, in the dtype of activations.
   std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
     if (!is_decoder_) return nullptr;
     auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
-    const Tensor& like = gain_->tensor();
+    const Tensor &residual = gain_->tensor(), &activation = gain_->factor();
     const std::int64_t inner = config_.attn_num_heads * config_.attn_head_dims;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-      for (int shift = 0; shift < 2; ++shift) state->tensors.push_back(zeros(Shape{batch, width_ / 2}, like.dtype(), like.device()));
-      for (int cache = 0; cache < 2; ++cache) state->tensors.push_back(empty(Shape{batch, capacity, inner}, like.dtype(), like.device()));
+      for (int shift = 0; shift < 2; ++shift) state->tensors.push_back(zeros(Shape{batch, width_ / 2}, residual.dtype(), residual.device()));
+      for (int cache = 0; cache < 2; ++cache) state->tensors.push_back(empty(Shape{batch, capacity, inner}, activation.dtype(), activation.device()));
     }
     return state;
   }

@@ -5,8 +5,7 @@ namespace mblm {
 
 // y[b, 0] = start, y[b, 1 + t] = x[b, t] + positions[t] + above[b, t]: the input of a stage.
 // x (B, T, D); start (D), positions (at least T, D) and above (B, T, D) may be undefined; y (B, 1 + T, D), or (B, T, D) without
-// `start`. y is the residual stream: float32, or float64 for float64 inputs; the inputs mix float32 and bfloat16 freely (the CPU
-// kernel takes one dtype, float32 or float64, for all).
+// `start`. y is the residual stream: float32, or float64 for float64 inputs; the inputs mix float32 and bfloat16 freely.
 // Keeps nothing; dx and dabove are dy without its start row, each in the dtype of its input; dstart and dpositions are sums of dy over
 // the batch. Throws ShapeError, DTypeError.
 Tensor stage_input(const Tensor& start, const Tensor& x, const Tensor& positions, const Tensor& above);
@@ -21,8 +20,9 @@ extern Kernel<void(const Tensor& start, const Tensor& x, const Tensor& positions
     stage_input_forward;
 // dx (B, T, D) = the rows of dy that belong to x: dy without its first row when has_start. One floating dtype.
 extern Kernel<void(const Tensor& dy, bool has_start, Tensor& dx)> stage_input_backward;
-// out[t] = beta out[t] + sum over b of dy[b, first + t], for the T rows of out (T, D); dy (B, at least first + T, D). The order of
-// the additions depends on the shapes only.
+// out[t] = beta out[t] + sum over b of dy[b, first + t], for the T rows of out (T, D); dy (B, at least first + T, D). dy
+// and out are float32 or bfloat16 in any combination, or both float64; sums are float32 (float64 for float64), and their order depends
+// on the shapes only.
 extern Kernel<void(const Tensor& dy, std::int64_t first, Tensor& out, float beta)> sum_over_batch;
 
 // y[b, r - first] = x[b, 0, 0] for r = 0, x[b, i / T, 1 + i % T] for r = 1 + i; rows r in [first, first + count) of 1 + P T rows (0

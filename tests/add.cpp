@@ -35,10 +35,13 @@ OpCase make_twice() {
 std::vector<OpCase> cases() {
   std::vector<OpCase> all{make_twice()};
   for (const Shape& shape : {Shape{}, Shape{1}, Shape{31}, Shape{2, 33}, Shape{0, 8}, Shape{1025, 17}}) all.push_back(make(shape));
+  all.push_back(with_odd_views(make(Shape{3, 40})));
   all.push_back(make(Shape{4, 16}, 1024.0));
   all.push_back(make(Shape{4, 16}, 1.0 / 1024));
   all.push_back(make(Shape{4, 513, 256}));
   all.back().benchmark = true;
+  all.push_back(make(Shape{16384, 1024}));
+  all.back().gpu_benchmark = true;
   return all;
 }
 

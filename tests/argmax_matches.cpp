@@ -28,6 +28,7 @@ std::vector<HostArray> oracle(std::span<const HostArray> in) {
 OpCase make(const std::string& name, CaseInput logits, CaseInput targets) {
   OpCase c;
   c.name = concat_text(name, " ", logits.shape);
+  logits.wide = true;
   c.inputs = {std::move(logits), std::move(targets)};
   c.run = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {argmax_matches(in[0], in[1])}; };
   c.oracle = oracle;

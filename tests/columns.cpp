@@ -74,9 +74,13 @@ std::vector<OpCase> cases() {
                           make_concat(Shape{2, 3, 1}, {2, 0, 3}),
                           make_concat(Shape{0, 1}, {4, 2}),
                           make_concat(Shape{1025, 1}, {2, 1}),
-                          make_concat(Shape{1, 1}, {1, 20000})};
+                          make_concat(Shape{1, 1}, {1, 20000}),
+                          with_odd_views(make_split(Shape{3, 48}, {16, 32})),
+                          make_split(Shape{5, 4384}, {2048, 2304, 32})};
   all.push_back(make_split(Shape{4, 513, 1072}, {512, 544, 16}));
   all.back().benchmark = true;
+  all.push_back(make_split(Shape{8192, 4384}, {2048, 2304, 32}));
+  all.back().gpu_benchmark = true;
   all.push_back(make_concat(Shape{4, 513, 1}, {512, 512}));
   all.back().benchmark = true;
   return all;

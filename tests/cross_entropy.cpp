@@ -31,7 +31,7 @@ std::vector<HostArray> oracle(std::span<const HostArray> in, std::int64_t ignore
 OpCase make(const std::string& name, const Shape& shape, std::int64_t ignored_id = -100, double scale = 1.0) {
   OpCase c;
   c.name = concat_text(name, " ", shape);
-  c.inputs = {{.shape = shape, .scale = scale}, ids(Shape(std::span(shape.begin(), shape.end() - 1)), shape.last())};
+  c.inputs = {{.shape = shape, .scale = scale, .wide = true}, ids(Shape(std::span(shape.begin(), shape.end() - 1)), shape.last())};
   c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
     return {cross_entropy(in[0], in[1], ignored_id, in.size() > 2 ? in[2] : Tensor{}).loss};
   };
@@ -43,6 +43,7 @@ OpCase make(const std::string& name, const Shape& shape, std::int64_t ignored_id
 OpCase weighted(OpCase c) {
   c.name += " weighted";
   CaseInput weights = constant(c.inputs[1].shape);
+  weights.wide = true;
   for (std::int64_t i = 0; i < weights.shape.numel(); ++i) weights.values.push_back(static_cast<double>(i % 4) / 2);
   c.inputs.push_back(weights);
   return c;

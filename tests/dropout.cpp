@@ -28,10 +28,13 @@ std::vector<OpCase> cases() {
     all.push_back(make(shape, 0.25));
     all.push_back(make(shape, 0.5, (std::uint64_t{1} << 40) + 3));
   }
+  all.push_back(with_odd_views(make(Shape{3, 40}, 0.5, 6)));
   all.push_back(make(Shape{100}, 0.0));
   all.push_back(make(Shape{100}, 0.999));
   all.push_back(make(Shape{4, 513, 256}, 0.1));
   all.back().benchmark = true;
+  all.push_back(make(Shape{16384, 1024}, 0.1));
+  all.back().gpu_benchmark = true;
   return all;
 }
 

@@ -5,16 +5,17 @@
 #include <cmath>
 
 #include "engine/elementwise.h"
+#include "tests/kernel_device.h"
 
 namespace mblm::testing {
 namespace {
 
 constexpr RandomKey key{.seed = 42, .site = site_of("ff"), .step = 3};
 
-RandomStream stream_of(const RandomKey& of) { return {of.seed, of.site, make_step_scalars({}, {.micro_step = static_cast<double>(of.step)})}; }
+RandomStream stream_of(const RandomKey& of) { return {of.seed, of.site, make_step_scalars(kernel_device(), {.micro_step = static_cast<double>(of.step)})}; }
 
 Tensor ones(const Shape& shape) {
-  Tensor x = empty(shape, DType::Float32);
+  Tensor x = empty(shape, DType::Float32, kernel_device());
   fill(x, 1.0);
   return x;
 }

@@ -31,6 +31,8 @@ std::vector<OpCase> cases() {
   all.back().inputs[0].values = {-40, -6, 0, 6, 40};
   all.push_back(make(Shape{4, 513, 1024}));
   all.back().benchmark = true;
+  all.push_back(make(Shape{8192, 4096}));
+  all.back().gpu_benchmark = true;
   return all;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
 #include "engine/dtype.h"
 
 namespace mblm::testing {
@@ -19,9 +20,9 @@ struct GoldenResult {
   void check(const std::string& what, double error, double bound);
 };
 
-// Checks logits, hidden states, loss and every gradient; with bfloat16 products logits, hidden states and loss.
-GoldenResult run_forward_case(const std::filesystem::path& folder, DType precision = DType::Float32);
-// Checks losses, learning rates, gradient norms, final weights and generation; with bfloat16 products losses and learning rates.
-GoldenResult run_training_case(const std::filesystem::path& folder, DType precision = DType::Float32);
+// Checks logits, hidden states, loss and gradients.
+GoldenResult run_forward_case(const std::filesystem::path& folder, DType precision = DType::Float32, Device device = {});
+// Checks losses, learning rates, gradient norms, final weights and generation; in bfloat16 losses and learning rates.
+GoldenResult run_training_case(const std::filesystem::path& folder, DType precision = DType::Float32, Device device = {});
 
 }  // namespace mblm::testing

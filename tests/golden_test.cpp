@@ -1,12 +1,13 @@
 // Runs every golden case in tests/golden, or in the folders of MBLM_GOLDEN (separated by colons). Prints one line per model case and
 // precision, with its worst relative errors, one per file of data_cases/, and finally `N passed, N failed, N skipped`. Arguments:
-// names of the cases to run.
+// `--device cuda` to run the models on a GPU, `--precision float32` or `bfloat16` to run them in one, and names of the cases to run.
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <sstream>
 #include <tuple>
 
+#include "engine/device_name.h"
 #include "engine/error.h"
 #include "tests/golden_case.h"
 #include "tests/golden_data.h"
@@ -19,7 +20,7 @@ using mblm::testing::GoldenResult;
 struct Case {
   fs::path path;  // a folder of cases/, or a file of data_cases/
   bool is_data = false;
-  mblm::DType precision = mblm::DType::Float32;  // of the matrix products
+  mblm::DType precision = mblm::DType::Float32;
   std::string name() const { return path.stem().string(); }
   std::string title() const { return precision == mblm::DType::Float32 ? name() : mblm::concat_text(name(), " ", precision); }
 };
@@ -48,10 +49,11 @@ std::vector<Case> find_cases(const std::vector<fs::path>& folders) {
   return cases;
 }
 
-GoldenResult run(const Case& c) {
+GoldenResult run(const Case& c, mblm::Device device) {
   try {
     if (c.is_data) return mblm::testing::run_data_case(c.path);
-    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.path, c.precision) : mblm::testing::run_forward_case(c.path, c.precision);
+    return c.name().starts_with("train_") ? mblm::testing::run_training_case(c.path, c.precision, device)
+                                           : mblm::testing::run_forward_case(c.path, c.precision, device);
   } catch (const std::exception& error) {
     GoldenResult result;
     result.outcome = GoldenResult::Failed;
@@ -60,15 +62,43 @@ GoldenResult run(const Case& c) {
   }
 }
 
+// The device called `name`: the emulated one in a program that links it, which loads no other backend.
+mblm::Device device_named(const std::string& name) {
+  const auto choice = mblm::parse_device(name);
+  return choice && mblm::has_runtime(choice->device.kind) ? choice->device : mblm::open_device(name);
+}
+
+struct Arguments {
+  mblm::Device device;
+  std::string precision;           // empty: both
+  std::vector<std::string> names;  // empty: all
+};
+
+Arguments read_arguments(int argc, char** argv) {
+  Arguments read;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument.starts_with("--")) mblm::require(i + 1 < argc, argument, ": expected a value");
+    if (argument == "--device")
+      read.device = device_named(argv[++i]);
+    else if (argument == "--precision")
+      read.precision = argv[++i];
+    else
+      read.names.push_back(argument);
+  }
+  return read;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   int counts[3] = {};
-  const std::vector<std::string> wanted(argv + 1, argv + argc);
   try {
+    const Arguments wanted = read_arguments(argc, argv);
     for (const Case& c : find_cases(golden_folders())) {
-      if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), c.name()) == wanted.end()) continue;
-      const GoldenResult result = run(c);
+      if (!wanted.names.empty() && std::find(wanted.names.begin(), wanted.names.end(), c.name()) == wanted.names.end()) continue;
+      if (!wanted.precision.empty() && (c.is_data || wanted.precision != mblm::name_of(c.precision))) continue;
+      const GoldenResult result = run(c, wanted.device);
       const char* outcomes[] = {"passed ", "FAILED ", "skipped"};
       ++counts[result.outcome];
       std::cout << outcomes[result.outcome] << ' ' << c.title() << ": " << result.line << '\n';

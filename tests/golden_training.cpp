@@ -77,11 +77,11 @@ void compare_generation(GoldenResult& result, const Model& model, const Safetens
 
 }  // namespace
 
-GoldenResult run_training_case(const std::filesystem::path& folder, DType precision) {
+GoldenResult run_training_case(const std::filesystem::path& folder, DType precision, Device device) {
   GoldenResult result;
   const Recipe recipe = read_recipe(folder / "meta.json");
   Model model(read_model_config(folder / "model.yaml", BlockRegistry()));
-  model.allocate({}, precision);
+  model.allocate(device, precision);
   load_parameters(model, folder / "weights.safetensors");
   const SafetensorsFile expected(folder / "case.safetensors");
   const HostArray batches = to_host(expected.tensor("batches"));

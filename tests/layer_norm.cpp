@@ -24,7 +24,7 @@ std::vector<HostArray> oracle(std::span<const HostArray> in) {
 OpCase make(const std::string& name, const Shape& shape, double scale = 1.0, double offset = 0.0) {
   OpCase c;
   c.name = concat_text(name, " ", shape);
-  c.inputs = {{.shape = shape, .scale = scale, .offset = offset}, {.shape = Shape{shape.last()}, .offset = 1.0}, {.shape = Shape{shape.last()}}};
+  c.inputs = {{.shape = shape, .scale = scale, .offset = offset}, {.shape = Shape{shape.last()}, .offset = 1.0, .wide = true}, {.shape = Shape{shape.last()}, .wide = true}};
   c.run = [](std::span<const Tensor> in) -> std::vector<Tensor> { return {layer_norm(in[0], in[1], in[2])}; };
   c.oracle = oracle;
   return c;
@@ -34,6 +34,10 @@ std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}, Shape{1, 20001}})
     all.push_back(make("layer_norm", shape));
+  // Rows that one, two, four and eight warps of a GPU hold, rows that none do, and more rows than blocks.
+  for (const Shape& shape : {Shape{19, 1024}, Shape{3, 1032}, Shape{5, 4096}, Shape{2, 8192}, Shape{2, 8200}, Shape{4113, 8}})
+    all.push_back(make("layer_norm", shape));
+  all.push_back(with_odd_views(make("layer_norm", Shape{3, 40})));
   all.push_back(make("width 1", Shape{3, 1}));  // every y is the bias
   all.push_back(make("large", Shape{4, 16}, 1024.0));
   all.push_back(make("small", Shape{4, 16}, 1.0 / 16));
@@ -41,6 +45,8 @@ std::vector<OpCase> cases() {
   all.back().float32_bound = 2e-4;  // near 1024, float32 rounds the input and the mean by up to 2^-13
   all.push_back(make("measured", Shape{4, 513, 256}));
   all.back().benchmark = true;
+  all.push_back(make("measured", Shape{16384, 1024}));
+  all.back().gpu_benchmark = true;
   return all;
 }
 

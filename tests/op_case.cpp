@@ -18,6 +18,32 @@ bool add_cases(const char* op, std::vector<OpCase> (*cases)()) {
   return true;
 }
 
+OpCase with_odd_views(const OpCase& c) {
+  OpCase odd = c;
+  odd.name += ", odd views";
+  std::vector<Shape> shapes;
+  for (CaseInput& input : odd.inputs) {
+    shapes.push_back(input.shape);
+    input.shape = Shape{1 + input.shape.numel()};
+    if (!input.values.empty()) input.values.insert(input.values.begin(), 0.0);
+  }
+  odd.run = [run = c.run, shapes](std::span<const Tensor> in) {
+    std::vector<Tensor> views;
+    for (std::size_t i = 0; i < in.size(); ++i) views.push_back(in[i].slice(1, in[i].numel()).reshape(shapes[i]));
+    return run(views);
+  };
+  if (c.oracle)
+    odd.oracle = [oracle = c.oracle, shapes](std::span<const HostArray> in) {
+      std::vector<HostArray> views;
+      for (std::size_t i = 0; i < in.size(); ++i) {
+        views.emplace_back(shapes[i]);
+        std::copy(in[i].v.begin() + 1, in[i].v.end(), views.back().v.begin());
+      }
+      return oracle(views);
+    };
+  return odd;
+}
+
 std::vector<HostArray> host_inputs(const OpCase& c) {
   std::vector<HostArray> all;
   std::mt19937_64 random(std::hash<std::string>{}(c.name));

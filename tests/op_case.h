@@ -40,8 +40,10 @@ struct OpCase {
   std::function<std::vector<HostArray>(std::span<const HostArray> inputs)> oracle = {};
   double float32_bound = 2e-6;     // ||ours - oracle|| / ||oracle|| in float32, per output
   double bfloat16_bound = 6e-3;    // the same on a GPU for bfloat16 inputs and outputs; twice that for gradients
+  double gradient_size = 0;        // > 0: size of the terms of a gradient that cancels; the bound on a GPU is relative to it
   bool gradient = true;            // central differences in float64 (small shapes only)
   bool benchmark = false;          // measured by the benchmark programs
+  bool gpu_benchmark = false;      // measured on a GPU and not tested: too large for the tests
   double flops = 0;                // floating-point operations of one forward pass, for the benchmarks
 };
 
@@ -53,6 +55,9 @@ struct OpCases {
 // `const bool added = add_cases("softmax", cases);`
 std::vector<OpCases>& all_op_cases();
 bool add_cases(const char* op, std::vector<OpCase> (*cases)());
+
+// The same case on views that start one element after the start of their memory: kernels then cannot access several elements at once.
+OpCase with_odd_views(const OpCase& c);
 
 // The inputs of a case on the host, or in an element type on a device. They have the same values each time.
 std::vector<HostArray> host_inputs(const OpCase& c);

@@ -13,6 +13,7 @@ namespace {
 void for_each_case(const std::function<void(const OpCase&)>& check) {
   for (const OpCases& list : all_op_cases()) {
     for (const OpCase& c : list.cases()) {
+      if (c.gpu_benchmark) continue;
       const std::string name = concat_text(list.op, ": ", c.name);
       CAPTURE(name);
       check(c);

@@ -25,7 +25,7 @@ OpCase make(const std::string& name, const Shape& shape, RmsForm form, double sc
   const double eps = form == RmsForm::ClampedL2 ? 1e-8 : 1e-5;
   OpCase c;
   c.name = concat_text(name, " ", shape, form == RmsForm::ClampedL2 ? " l2" : " mean square");
-  c.inputs = {{.shape = shape, .scale = scale}, {.shape = Shape{shape.last()}, .offset = 1.0}};
+  c.inputs = {{.shape = shape, .scale = scale}, {.shape = Shape{shape.last()}, .offset = 1.0, .wide = true}};
   c.run = [form, eps](std::span<const Tensor> in) -> std::vector<Tensor> { return {rms_norm(in[0], in[1], form, eps)}; };
   c.oracle = [form, eps](std::span<const HostArray> in) { return oracle(in, form, eps); };
   return c;
@@ -34,13 +34,21 @@ OpCase make(const std::string& name, const Shape& shape, RmsForm form, double sc
 std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const RmsForm form : {RmsForm::ClampedL2, RmsForm::MeanSquare}) {
-    for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}})
+    all.push_back(make("rms_norm", Shape{1, 1}, form));
+    all.back().gradient_size = 1;  // y is the sign of x, nearly
+    for (const Shape& shape : {Shape{3, 5}, Shape{2, 3, 31}, Shape{4, 32}, Shape{3, 33}, Shape{0, 8}, Shape{1025, 7}, Shape{2, 1023}})
       all.push_back(make("rms_norm", shape, form));
+    all.push_back(with_odd_views(make("rms_norm", Shape{3, 40}, form)));
     all.push_back(make("large", Shape{4, 16}, form, 1024.0));
     all.push_back(make("small", Shape{4, 16}, form, 1.0 / 1024));
+    // Rows that one, two, four and eight warps of a GPU hold, rows that none do, and more rows than blocks.
+    for (const Shape& shape : {Shape{19, 1024}, Shape{3, 1032}, Shape{5, 4096}, Shape{2, 8192}, Shape{2, 8200}, Shape{4113, 8}})
+      all.push_back(make("rms_norm", shape, form));
     OpCase measured = make("measured", Shape{4, 513, 256}, form);
     measured.benchmark = true;
     all.push_back(measured);
+    all.push_back(make("measured", Shape{16384, 1024}, form));
+    all.back().gpu_benchmark = true;
   }
   OpCase clamped = make("clamped", Shape{2, 4}, RmsForm::ClampedL2);  // rows at and below the bound
   clamped.inputs[0].values = {0, 0, 0, 0, 1e-9, -2e-9, 3e-9, 0};

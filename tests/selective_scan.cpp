@@ -40,12 +40,12 @@ OpCase make(const std::string& name, const Form& f, double scale = 1.0) {
   OpCase c;
   c.name = concat_text(name, " B=", f.batch, " T=", f.tokens, " C=", f.channels, " S=", f.states, " dt=", f.dt, f.initial ? " initial" : "");
   c.inputs = {{.shape = rows, .scale = scale},
-              {.shape = rows, .scale = f.dt},
-              {.shape = Shape{f.channels, f.states}, .scale = 0.5, .offset = 0.5},
+              {.shape = rows, .scale = f.dt, .wide = true},
+              {.shape = Shape{f.channels, f.states}, .scale = 0.5, .offset = 0.5, .wide = true},
               {.shape = columns},
               {.shape = columns},
-              {.shape = Shape{f.channels}}};
-  if (f.initial) c.inputs.push_back({.shape = Shape{f.batch, f.channels, f.states}});
+              {.shape = Shape{f.channels}, .wide = true}};
+  if (f.initial) c.inputs.push_back({.shape = Shape{f.batch, f.channels, f.states}, .wide = true});
   std::mt19937_64 random(static_cast<std::uint64_t>(rows.numel()));
   std::uniform_real_distribution<double> step(0.05, 1.0);  // dt is positive
   for (std::int64_t i = 0; i < rows.numel(); ++i) c.inputs[1].values.push_back(static_cast<float>(step(random) * f.dt));

@@ -38,8 +38,8 @@ OpCase make_stage(const Shape& shape, Given given, std::int64_t spare_positions 
   OpCase c;
   c.name = concat_text("stage_input ", shape, given.start ? " start" : "", given.positions ? " positions" : "", given.above ? " above" : "");
   c.inputs = {{.shape = shape}};
-  if (given.start) c.inputs.push_back({.shape = Shape{shape[2]}});
-  if (given.positions) c.inputs.push_back({.shape = Shape{shape[1] + spare_positions, shape[2]}});
+  if (given.start) c.inputs.push_back({.shape = Shape{shape[2]}, .wide = true});
+  if (given.positions) c.inputs.push_back({.shape = Shape{shape[1] + spare_positions, shape[2]}, .wide = true});
   if (given.above) c.inputs.push_back({.shape = shape});
   c.run = [given](std::span<const Tensor> in) -> std::vector<Tensor> {
     std::size_t next = 1;
@@ -55,7 +55,7 @@ OpCase make_stage_at(std::int64_t tokens, const std::vector<std::int64_t>& offse
   const std::int64_t batch = std::ssize(offsets), width = 5, total = *std::max_element(offsets.begin(), offsets.end()) + tokens;
   OpCase c;
   c.name = concat_text("stage_input_at T=", tokens, " B=", batch, given.start ? " start" : "", given.positions ? " positions" : "", given.above ? " above" : "");
-  c.inputs = {{.shape = Shape{batch, tokens, width}}, {.shape = Shape{width}}, {.shape = Shape{total, width}}, {.shape = Shape{batch, tokens, width}}};
+  c.inputs = {{.shape = Shape{batch, tokens, width}}, {.shape = Shape{width}, .wide = true}, {.shape = Shape{total, width}, .wide = true}, {.shape = Shape{batch, tokens, width}}};
   c.gradient = false;
   c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
     const Tensor at = from_values<std::int64_t>(Shape{batch}, offsets, in[0].device());
@@ -138,6 +138,7 @@ std::vector<OpCase> stage_cases() {
   for (const bool start : {false, true})
     for (const bool positions : {false, true})
       for (const bool above : {false, true}) all.push_back(make_stage(Shape{3, 4, 5}, {start, positions, above}, 2));
+  all.push_back(with_odd_views(make_stage(Shape{2, 3, 32}, {true, true, true})));
   all.push_back(make_stage(Shape{1, 1, 1}, {true, true, true}));
   all.push_back(make_stage(Shape{0, 4, 8}, {true, true, true}));
   all.push_back(make_stage(Shape{2, 0, 8}, {true, true, false}, 3));
@@ -146,6 +147,8 @@ std::vector<OpCase> stage_cases() {
   all.push_back(make_stage(Shape{1025, 2, 31}, {true, true, true}));  // many sequences: dpositions is summed by blocks of sequences
   all.push_back(make_stage(Shape{4, 513, 256}, {true, true, true}));
   all.back().benchmark = true;
+  all.push_back(make_stage(Shape{2048, 8, 1024}, {true, true, true}));
+  all.back().gpu_benchmark = true;
   return all;
 }
 
@@ -156,12 +159,15 @@ std::vector<OpCase> cases() {
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 1, 12));  // the outputs at each byte
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 6, 2));
   all.push_back(make_flatten(Shape{2, 3, 5, 7}, 13, 0));
+  all.push_back(with_odd_views(make_flatten(Shape{2, 3, 5, 16}, 1, 11)));
   all.push_back(make_flatten(Shape{1, 1, 2, 1}, 0, 2));
   all.push_back(make_flatten(Shape{0, 3, 5, 7}, 2, 4));
   all.push_back(make_flatten(Shape{3, 33, 2, 31}, 0, 31));
   all.push_back(make_flatten(Shape{1, 2, 1025, 33}, 1023, 500));
   all.push_back(make_flatten(Shape{4, 64, 9, 256}, 0, 512));
   all.back().benchmark = true;
+  all.push_back(make_flatten(Shape{2, 1024, 9, 1024}, 0, 8192));
+  all.back().gpu_benchmark = true;
   for (const Shape& shape : {Shape{3, 5, 7}, Shape{2, 5}, Shape{0, 5, 2}, Shape{2, 5, 3, 31}}) {
     all.push_back(make_slice(shape, 1, 4));
     all.push_back(make_slice(shape, 0, 5));

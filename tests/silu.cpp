@@ -40,10 +40,13 @@ std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (OpCase (*const make_case)(const Shape&, double) : {make, make_gate}) {
     for (const Shape& shape : {Shape{}, Shape{1}, Shape{31}, Shape{2, 33}, Shape{0, 8}, Shape{1025, 17}}) all.push_back(make_case(shape, 1.0));
+    all.push_back(with_odd_views(make_case(Shape{3, 40}, 1.0)));
     all.push_back(make_case(Shape{4, 16}, 1024.0));
     all.push_back(make_case(Shape{4, 16}, 1.0 / 1024));
     all.push_back(make_case(Shape{4, 513, 512}, 1.0));
     all.back().benchmark = true;
+    all.push_back(make_case(Shape{8192, 2048}, 1.0));
+    all.back().gpu_benchmark = true;
   }
   return all;
 }

@@ -40,18 +40,18 @@ std::vector<CaseInput> inputs(const Sizes& n, double dt, double dt_scale) {
   for (std::int64_t head = 0; head < n.heads; ++head)
     a_log.push_back(n.heads == 1 ? 0.5 : std::log(16.0) * static_cast<double>(head) / static_cast<double>(n.heads - 1));
   return {{.shape = Shape{n.batch, n.tokens, n.heads * n.width}},
-          {.shape = Shape{n.batch, n.tokens, n.heads}, .scale = dt_scale, .offset = dt},
-          {.shape = Shape{n.heads}, .values = a_log},
+          {.shape = Shape{n.batch, n.tokens, n.heads}, .scale = dt_scale, .offset = dt, .wide = true},
+          {.shape = Shape{n.heads}, .values = a_log, .wide = true},
           {.shape = Shape{n.batch, n.tokens, n.states}},
           {.shape = Shape{n.batch, n.tokens, n.states}},
-          {.shape = Shape{n.heads}}};
+          {.shape = Shape{n.heads}, .wide = true}};
 }
 
 OpCase make(const Sizes& n, double dt, double dt_scale, bool with_state) {
   OpCase c;
   c.name = concat_text("B=", n.batch, " T=", n.tokens, " H=", n.heads, " p=", n.width, " S=", n.states, " dt=", dt, with_state ? " with states" : "");
   c.inputs = inputs(n, dt, dt_scale);
-  if (with_state) c.inputs.push_back({.shape = Shape{n.batch, n.heads, n.width, n.states}});
+  if (with_state) c.inputs.push_back({.shape = Shape{n.batch, n.heads, n.width, n.states}, .wide = true});
   c.run = [with_state](std::span<const Tensor> in) -> std::vector<Tensor> {
     if (!with_state) return {ssd_scan(in[0], in[1], in[2], in[3], in[4], in[5])};
     Tensor last;

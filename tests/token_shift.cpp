@@ -77,11 +77,14 @@ std::vector<OpCase> cases() {
       for (const Shape& shape :
            {Shape{1, 1, 1}, Shape{2, 1, 6}, Shape{3, 9, 5}, Shape{2, 33, 32}, Shape{0, 3, 4}, Shape{1, 2, 1023}, Shape{2, 1025, 17}})
         all.push_back(make(shape, previous, with_last));
+  all.push_back(with_odd_views(make(Shape{2, 3, 32}, true, true)));
   all.push_back(make_last_only());
   all.push_back(make_in_parts());
   OpCase measured = make(Shape{4, 513, 256}, false, false);
   measured.benchmark = true;
   all.push_back(measured);
+  all.push_back(make(Shape{2048, 8, 1024}, false, false));
+  all.back().gpu_benchmark = true;
   return all;
 }
 
