@@ -99,7 +99,7 @@ std::int64_t sequences_per_call(std::int64_t sequences, std::int64_t heads, std:
 }  // namespace
 
 bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y, Tensor& log_sum_exp) {
-  if (!sdpa_takes(qkv, heads)) return false;
+  if (!sdpa_takes(qkv, heads) || !sdpa_aligned({&y, &log_sum_exp})) return false;
   Plans* const all = plans();
   if (all == nullptr) return false;
   const std::int64_t width = qkv.size(2) / 3;
@@ -113,10 +113,11 @@ bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y,
 }
 
 bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, std::int64_t heads, bool causal, Tensor& dqkv) {
-  if (!sdpa_takes(qkv, heads)) return false;
+  if (!sdpa_takes(qkv, heads) || !sdpa_aligned({&y, &log_sum_exp, &dy, &dqkv})) return false;
   Plans* const all = plans();
   if (all == nullptr) return false;
   const std::int64_t batch = qkv.size(0), tokens = qkv.size(1), width = qkv.size(2) / 3, step = sequences_per_call(batch, heads, tokens);
+  if (step < batch && static_cast<std::size_t>(heads * tokens) * sizeof(float) % sdpa_alignment != 0) return false;  // a later call's log_sum_exp is not aligned
   const std::lock_guard lock(all->mutex());
   const auto find = [&](std::int64_t sequences) { return all->find({sequences, tokens, heads, width / heads, causal, true}); };
   if (find(step) == nullptr || (batch % step != 0 && find(batch % step) == nullptr)) return false;
