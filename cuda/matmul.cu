@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cuda/map.h"
+#include "engine/elementwise.h"
 
 namespace mblm::cuda {
 namespace {
@@ -26,18 +27,15 @@ void finish(const Tensor& sums, const Tensor& bias, Tensor& c, float beta) {
   });
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-
 // The epilogue of cuBLASLt takes a bias in the dtype of c only: for a bfloat16 c, the bias is rounded as the weight is. Adding a
-// float32 bias in another kernel would need the sums in float32.
+// float32 bias in another kernel would need the sums in float32. A bias that is not aligned to 16 bytes is copied too.
 Tensor bias_in(DType dtype, const Tensor& bias) {
-  if (!bias.defined() || bias.dtype() == dtype) return bias;
+  if (!bias.defined() || (bias.dtype() == dtype && is_aligned(raw(bias), bytes_per_access))) return bias;
   Tensor converted = empty(bias.shape(), dtype, bias.device());
-  for_element_types("matmul_forward", dtype, bias.dtype(), [&]<class To, class From>() {
-    map(Copy{}, bias.numel(), data<To>(converted), data<From>(bias));
-  });
+  if (bias.dtype() == dtype)
+    copy_into(converted, bias);
+  else
+    convert(bias, converted);
   return converted;
 }
 
