@@ -14,16 +14,17 @@ struct Finish {
   const B* bias;  // null: none
   std::int64_t width;
   float beta;
-  __device__ float operator()(std::int64_t i, float sum, float c) const {
-    if (bias != nullptr) sum += to_float(bias[i % width]);
-    return beta == 0 ? sum : sum + beta * c;
-  }
+  __device__ float operator()(std::int64_t i, float sum) const { return bias == nullptr ? sum : sum + to_float(bias[i % width]); }
+  __device__ float operator()(std::int64_t i, float sum, float c) const { return (*this)(i, sum) + beta * c; }
 };
 
 void finish(const Tensor& sums, const Tensor& bias, Tensor& c, float beta) {
   for_element_types("matmul_forward", c.dtype(), bias.defined() ? bias.dtype() : c.dtype(), [&]<class C, class B>() {
     const Finish<B> f{bias.defined() ? data<B>(bias) : nullptr, c.size(-1), beta};
-    map(f, c.numel(), data<C>(c), data<float>(sums), data<C>(std::as_const(c)));
+    if (beta == 0)
+      map(f, c.numel(), data<C>(c), data<float>(sums));  // c may hold anything
+    else
+      map(f, c.numel(), data<C>(c), data<float>(sums), data<C>(std::as_const(c)));
   });
 }
 
