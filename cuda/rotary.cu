@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(threads) rotate(const T* x, const double* freq
     const std::int64_t row = std::int64_t{blockIdx.x} * p.rows_per_block + i / per_row;
     if (row >= p.rows) return;
     const int chunk = i % chunks, group = i % per_row / chunks;
-    float cosines[P], sines[P];
+    float cosines[P] = {}, sines[P] = {};
     if (group < p.rotated) {
       const std::int64_t position = row % p.tokens + (positions == nullptr ? 0 : positions[row / p.tokens]);
 #pragma unroll

@@ -373,6 +373,7 @@ void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, c
 
 void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out) {
   const Sizes n(in);
+  if (!in.initial.defined() && !dfinal.defined() && is_short(n, {&in.x, &in.b, &in.c, &dy, &out.dx, &out.db, &out.dc})) return short_backward(n, dy, in, out);
   for_element_type("ssd_scan_backward", dy.dtype(), [&]<class T>() {
     Tensor between;
     if (n.chunks > 1) between = empty(Shape{n.batch, n.chunks - 1, n.heads, n.width, n.states}, DType::Float32, dy.device());

@@ -57,12 +57,12 @@ inline int heads_per_block(const Sizes& n, std::int64_t blocks) {
 void find_states(const Sizes& n, bool backward, const Tensor& rows, const Tensor& factors, const Tensor& dt, const Tensor& a_log,
                  const Borders<float>& borders);
 
-// In ssd_scan_short.cu: at most 16 tokens without states, in bfloat16.
-bool is_short(const Sizes& n, const Tensor& x, const SsdScanInputs& in);
+// In ssd_scan_short.cu: at most 16 tokens without states. True for sizes and rows (x, b, c, their gradients, ...) that it can take.
+bool is_short(const Sizes& n, std::initializer_list<const Tensor*> rows);
 void short_forward(const Sizes& n, const SsdScanInputs& in, Tensor& y);
 void short_backward(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, SsdScanGradients& out);
 
-// out = beta out + the sum of partials (P, H) over its rows. The order of additions depends on the shape only.
+// In ssd_states.cu. out = beta out + the sum of partials (P, H) over its rows. The order of additions depends on the shape only.
 void add_head_partials(const Tensor& partials, Tensor& out, float beta);
 
 #if defined(__CUDACC__) || defined(EMULATED_CUDA)

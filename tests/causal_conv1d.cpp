@@ -37,7 +37,7 @@ OpCase make(const std::string& name, const Form& f, double scale = 1.0) {
   OpCase c;
   c.name = concat_text(name, " B=", f.batch, " T=", f.tokens, " C=", f.channels, " W=", f.width, f.window ? " window" : "");
   c.inputs = {
-      {.shape = Shape{f.batch, f.tokens, f.channels}, .scale = scale}, {.shape = Shape{f.channels, 1, f.width}}, {.shape = Shape{f.channels}}};
+      {.shape = Shape{f.batch, f.tokens, f.channels}, .scale = scale}, {.shape = Shape{f.channels, 1, f.width}, .wide = true}, {.shape = Shape{f.channels}, .wide = true}};
   if (f.window) c.inputs.push_back({.shape = Shape{f.batch, f.width - 1, f.channels}, .scale = scale});
   c.run = [](std::span<const Tensor> in) -> std::vector<Tensor> {
     Tensor last;

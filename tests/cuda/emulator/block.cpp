@@ -16,7 +16,7 @@
 
 namespace emulator {
 
-Lane* current = nullptr;
+constinit thread_local Lane* current = nullptr;
 Dim block_index, block_size, grid_size;
 
 namespace {
@@ -59,6 +59,7 @@ std::vector<Fiber*> fibers, free_fibers;
 std::optional<Failure> failure;
 const std::function<void()>* body = nullptr;
 std::string kernel_name;
+std::uint64_t switches = 0;  // of this launch
 Random random_order;
 
 std::string triple(const Dim& d) { return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")"; }
@@ -77,8 +78,8 @@ Fiber* take_fiber() {
   return fiber;
 }
 
-void go(Fiber& from, Lane* next) {
-  ++mutable_counts().switches;
+inline void go(Fiber& from, Lane* next) {
+  ++switches;
   current = next;
   if (next == nullptr) return switch_fiber(from, host);
   if (next->fiber == nullptr) next->fiber = take_fiber();
@@ -86,7 +87,7 @@ void go(Fiber& from, Lane* next) {
 }
 
 // Lets other lanes run until this one is ready again. If none can run, the launch is stuck and the host takes over.
-void wait() {
+inline void wait() {
   Lane* me = current;
   Lane* next = ready.pop();
   if (next != me) go(*me->fiber, next);
@@ -98,6 +99,15 @@ void forget_copies(Lane& lane) {
   lane.copies_made = lane.groups_made = 0;
 }
 
+// Lanes of the warp that wait for one that returns would wait forever.
+void check_nobody_waits(const Lane& me) {
+  for (unsigned rest = me.warp->waiting; rest != 0; rest &= rest - 1) {
+    const Lane& other = *me.warp->lanes[std::countr_zero(rest)];
+    if ((other.mask >> me.lane & 1u) != 0)
+      fail("the thread returns while lane " + std::to_string(other.lane) + " waits for it in a warp operation", other.where);
+  }
+}
+
 // A fiber runs lanes one after the other. A lane that never waits needs no switch: the fiber that ends starts the next.
 [[noreturn]] void lane_main() {
   enter_fiber();
@@ -106,6 +116,7 @@ void forget_copies(Lane& lane) {
     (*body)();
     if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
     if (!me.groups.empty()) forget_copies(me);
+    check_nobody_waits(me);
     me.state = Lane::Done;
     me.warp->done |= 1u << me.lane;
     ++done;
@@ -339,8 +350,9 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
   random_order.state = settings().seed;
   const Reachable open;
   note_launch(current_device());
+  switches = 0;
   const std::uint64_t blocks = grid.count();
-  mutable_counts().blocks += blocks;
+  counts().blocks += blocks;
   // A step that has no factor in common with the number of blocks visits each block once.
   std::uint64_t step = 1, start = 0;
   if (settings().order == Order::Random && blocks > 1) {
@@ -353,6 +365,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
     block_index = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y), static_cast<unsigned>(i / grid.x / grid.y)};
     run_block();
   }
+  counts().switches += switches;
 }
 
 }  // namespace emulator

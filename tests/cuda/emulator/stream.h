@@ -16,8 +16,8 @@ namespace emulator {
 // One operation of a stream, and what it adds to the counts.
 struct Work {
   std::function<void()> run;
-  std::uint64_t Counts::* kind = nullptr;
-  std::uint64_t Counts::* size = nullptr;
+  std::uint64_t Counts::*kind = nullptr;
+  std::uint64_t Counts::*size = nullptr;
   std::size_t bytes = 0;
 };
 
@@ -68,6 +68,7 @@ struct EventState {
 void finish(Stream& stream, std::uint64_t until);
 // Runs all work of all streams. An error of a kernel is kept for the next call that can throw.
 cudaError_t finish_all_quietly();
+void keep_error();  // the exception being handled
 void throw_kept_error();
 
 // Adds work to a stream or to the graph that it captures.
@@ -76,7 +77,7 @@ std::shared_ptr<Stream> stream_of(cudaStream_t handle);  // null for an unknown 
 void count(const Work& work);
 
 // cudaSuccess, unless the call is illegal because of a capture, which it then spoils.
-cudaError_t refuse_during_capture(const char* call);
+cudaError_t refuse_during_capture();
 bool is_capturing(cudaStream_t stream);
 void spoil(Capture& capture);
 
