@@ -16,7 +16,8 @@ struct Layout {
   static constexpr int size = size_;
   static constexpr int across = size == 64 ? 16 : 4, down = size == 64 ? 16 : 8, threads = across * down;
   static constexpr int rows = size / down, columns = size / across, groups = slab / 4 / across;
-  static constexpr int blocks = size == 64 ? 2 : 8;  // per multiprocessor, at least: bounds the registers
+  // Blocks per multiprocessor, at least. They bound the registers without spilling.
+  static constexpr int forward_blocks = size == 64 ? 2 : 8, backward_blocks = size == 64 ? 1 : 8;
 };
 constexpr int small_tile = 16, large_tile = 64;  // small: one warp, for sequences of up to 16 tokens
 
@@ -172,7 +173,7 @@ __device__ __forceinline__ void store_factors(float (&p)[L::size][L::size + 4], 
 // wider heads compute the scores once per slab. Tiles of queries are started from the end, where causal attention has most keys.
 // 4 T d FLOPs per query and head (half if causal). All sums are float32.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads, L::blocks) plain_forward(AttentionInput<T> in, AttentionRows<T> y, float* log_sum_exp) {
+__global__ void __launch_bounds__(L::threads, L::forward_blocks) plain_forward(AttentionInput<T> in, AttentionRows<T> y, float* log_sum_exp) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
   const Part part = part_of<L>(in.queries, in.width, true);
@@ -242,7 +243,7 @@ __device__ __forceinline__ void weight_gradient(const AttentionInput<T>& in, con
 
 // Block: a tile of queries of one head and a slab of the channels of dq. It goes through the tiles of keys in order.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads, L::blocks)
+__global__ void __launch_bounds__(L::threads, L::backward_blocks)
     plain_backward_queries(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp, const float* delta, AttentionRows<T> dq) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
@@ -285,7 +286,7 @@ __global__ void __launch_bounds__(L::threads, L::blocks)
 // Block: a tile of keys of one head and a slab of the channels of dk and dv. It goes through the tiles of queries in order, with the
 // scores transposed: rows are keys.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads, L::blocks) plain_backward_keys(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp,
+__global__ void __launch_bounds__(L::threads, L::backward_blocks) plain_backward_keys(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp,
                                                                   const float* delta, AttentionRows<T> dk, AttentionRows<T> dv) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
