@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cuda/sdpa.h"
 #include "ops/dropout.h"
 
 namespace mblm::cuda {
@@ -86,8 +87,13 @@ Tensor add_key_mask(AttentionInput<T>& in, const AttentionOptions& options) {
   return first_keys;
 }
 
+bool is_offered_to_cudnn(const Tensor& qkv, const AttentionOptions& options) {
+  return !options.key_mask.defined() && options.dropout == 0 && sdpa_takes(qkv, options.heads);
+}
+
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
   if (y.numel() == 0) return;
+  if (is_offered_to_cudnn(qkv, options) && sdpa_forward(qkv, options.heads, options.causal, y, log_sum_exp)) return;
   for_element_type("attention_forward", qkv.dtype(), [&]<class T>() {
     AttentionInput<T> in = input_of<T>(qkv, options);
     const Tensor kept = add_key_mask(in, options);
@@ -121,6 +127,7 @@ Tensor deltas(const Tensor& y, const Tensor& dy, std::int64_t heads, const Tenso
 
 void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv) {
   if (y.numel() == 0) return;
+  if (is_offered_to_cudnn(qkv, options) && sdpa_backward(qkv, y, log_sum_exp, dy, options.heads, options.causal, dqkv)) return;
   for_element_type("attention_backward", qkv.dtype(), [&]<class T>() {
     AttentionInput<T> in = input_of<T>(qkv, options);
     const Tensor kept = add_key_mask(in, options);

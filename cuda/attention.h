@@ -40,8 +40,8 @@ struct AttentionGradients {
   AttentionRows<T> dq, dk, dv;
 };
 
-// The kernels. `log_sum_exp` and `delta` (B, H, T) float32; delta = sum over channels of dy y. Functions named by a length throw
-// nothing: the caller (attention.cu) has checked the length and that the width is at most `widest_tile`.
+// The kernels. `log_sum_exp` and `delta` (B, H, T) float32; delta = sum over channels of dy y. The functions that are named by a length check
+// nothing: the caller (attention.cu) has checked the length, and that the width is at most `widest_tile`.
 inline constexpr int short_tokens = 16, middle_tokens = 64, widest_tile = 128;
 
 void attention_forward_short(const AttentionInput<bfloat16>& in, const AttentionRows<bfloat16>& y, float* log_sum_exp);

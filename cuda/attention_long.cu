@@ -7,8 +7,10 @@ namespace {
 
 constexpr int warps = 4, threads = warps * warp_size;
 constexpr int key_tile = 64;       // keys, or in backward queries, per step: their scores fill 32 registers per lane and 16 rows
-constexpr int N = key_tile / 8;    // blocks of 8 columns
 constexpr int row_tile = 16 * warps;
+// Columns of scores at a time in backward: with 128 channels, the scores of a whole tile do not fit into the registers beside the sums.
+template <int D>
+constexpr int part_columns = D == 64 ? key_tile : key_tile / 2;
 
 // Two tiles each: the next one is copied while the current one is used.
 template <int D>
@@ -17,6 +19,7 @@ struct KeyTiles {
 };
 
 // Masks the scaled scores of the warp's 16 queries, in units of log 2.
+template <int N>
 __device__ __forceinline__ void mask(const AttentionHead<bfloat16>& head, int first_query, int first_key, float (&s)[N][4]) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
 #pragma unroll
@@ -26,6 +29,7 @@ __device__ __forceinline__ void mask(const AttentionHead<bfloat16>& head, int fi
       s[n][i] = head.masked(first_query + lane / 4 + 8 * (i / 2), first_key + 8 * n + 2 * (lane % 4) + i % 2, s[n][i]);
 }
 
+template <int N>
 __device__ __forceinline__ void drop(const AttentionDropout& dropout, int first_query, int first_key, float (&s)[N][4]) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
 #pragma unroll
@@ -90,6 +94,7 @@ __global__ void __launch_bounds__(threads) long_forward(AttentionInput<bfloat16>
     commit_copies();
     wait_copies<1>();
     __syncthreads();
+    constexpr int N = key_tile / 8;
     float s[groups][N][4];
     multiply_transposed(s, q, tiles.k[at]);
 #pragma unroll
@@ -184,20 +189,25 @@ __global__ void __launch_bounds__(threads) long_backward_queries(AttentionInput<
     commit_copies();
     wait_copies<1>();
     __syncthreads();
-    float s[1][N][4], dp[1][N][4];
-    multiply_transposed(s, q, tiles.k[at]);
-    multiply_transposed(dp, g, tiles.v[at]);
+    constexpr int columns = part_columns<D>, N = columns / 8;
+#pragma unroll 1
+    for (int column = 0; column < key_tile; column += columns) {
+      const auto &k = rows_from<columns>(tiles.k[at], column), &v = rows_from<columns>(tiles.v[at], column);
+      float s[1][N][4], dp[1][N][4];
+      multiply_transposed(s, q, k);
+      multiply_transposed(dp, g, v);
 #pragma unroll
-    for (int n = 0; n < N; ++n)
+      for (int n = 0; n < N; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) s[0][n][i] *= scale;
-    if (!head.sees_all(first, first_key + key_tile)) mask(head, first, first_key, s[0]);
-    if constexpr (drops) drop(dropout, first, first_key, dp[0]);
+        for (int i = 0; i < 4; ++i) s[0][n][i] *= scale;
+      if (!head.sees_all(first, first_key + key_tile)) mask(head, first, first_key + column, s[0]);
+      if constexpr (drops) drop(dropout, first, first_key + column, dp[0]);
 #pragma unroll
-    for (int n = 0; n < N; ++n)
+      for (int n = 0; n < N; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) dp[0][n][i] = fast_exp2(s[0][n][i] - lse[i / 2]) * (dp[0][n][i] - dots[i / 2]) * factor[i / 2];
-    add_product(sums, dp, tiles.k[at]);
+        for (int i = 0; i < 4; ++i) dp[0][n][i] = fast_exp2(s[0][n][i] - lse[i / 2]) * (dp[0][n][i] - dots[i / 2]) * factor[i / 2];
+      add_product(sums, dp, k);
+    }
     __syncthreads();
   }
   wait_copies<0>();
@@ -249,34 +259,39 @@ __global__ void __launch_bounds__(threads) long_backward_keys(AttentionInput<bfl
     commit_copies();
     wait_copies<1>();
     __syncthreads();
-    float p[1][N][4], ds[1][N][4];
-    {
-      LeftRows<1, D> left;
-      left.load(tiles.k, first_row);
-      multiply_transposed(p, left, tiles.q[at]);
-      left.load(tiles.v, first_row);
-      multiply_transposed(ds, left, tiles.dy[at]);
-    }
     const bool masks = !head.sees_all(query, part.first + row_tile);
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int column = 8 * n + 2 * (lane % 4);
-      const float2 lse = *reinterpret_cast<const float2*>(&tiles.log_sum_exp[at][column]), dots = *reinterpret_cast<const float2*>(&tiles.delta[at][column]);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int q = query + column + i % 2, key = first + lane / 4 + 8 * (i / 2);
-        float s = p[0][n][i] * scale;
-        if (masks) s = head.masked(q, key, s);
-        float weight = fast_exp2(s - (i % 2 == 0 ? lse.x : lse.y)), dp = ds[0][n][i];
-        float keep = 1;
-        if constexpr (drops) keep = dropout.factor(q, key);
-        dp = weight * (keep * dp - (i % 2 == 0 ? dots.x : dots.y)) * in.scale;
-        ds[0][n][i] = masks && head.sees_none(q) ? 0.0f : dp;
-        p[0][n][i] = weight * keep;
+    constexpr int columns = part_columns<D>, N = columns / 8;
+#pragma unroll 1
+    for (int column = 0; column < key_tile; column += columns) {
+      const auto &q_rows = rows_from<columns>(tiles.q[at], column), &dy_rows = rows_from<columns>(tiles.dy[at], column);
+      float p[1][N][4], ds[1][N][4];
+      {
+        LeftRows<1, D> left;
+        left.load(tiles.k, first_row);
+        multiply_transposed(p, left, q_rows);
+        left.load(tiles.v, first_row);
+        multiply_transposed(ds, left, dy_rows);
       }
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+        const int c = column + 8 * n + 2 * (lane % 4);
+        const float2 lse = *reinterpret_cast<const float2*>(&tiles.log_sum_exp[at][c]), dots = *reinterpret_cast<const float2*>(&tiles.delta[at][c]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int q = query + c + i % 2, key = first + lane / 4 + 8 * (i / 2);
+          float s = p[0][n][i] * scale;
+          if (masks) s = head.masked(q, key, s);
+          const float weight = fast_exp2(s - (i % 2 == 0 ? lse.x : lse.y));
+          float keep = 1;
+          if constexpr (drops) keep = dropout.factor(q, key);
+          const float gradient = weight * (keep * ds[0][n][i] - (i % 2 == 0 ? dots.x : dots.y)) * in.scale;
+          ds[0][n][i] = masks && head.sees_none(q) ? 0.0f : gradient;
+          p[0][n][i] = weight * keep;
+        }
+      }
+      add_product(sums_v, p, dy_rows);
+      add_product(sums_k, ds, q_rows);
     }
-    add_product(sums_v, p, tiles.dy[at]);
-    add_product(sums_k, ds, tiles.q[at]);
     __syncthreads();
   }
   wait_copies<0>();

@@ -16,6 +16,12 @@ struct TileRows {
   alignas(16) bfloat16 v[count][D + 8];
 };
 
+// Rows [row, row + part) of a tile.
+template <int part, int count, int D>
+__device__ __forceinline__ const TileRows<part, D>& rows_from(const TileRows<count, D>& x, int row) {
+  return *reinterpret_cast<const TileRows<part, D>*>(&x.v[row]);
+}
+
 // Starts the copy of `valid` rows of `width` channels; the rest of the tile becomes zero. The caller commits, waits and synchronizes.
 template <int threads, int count, int D>
 __device__ __forceinline__ void load_tile(TileRows<count, D>& to, const bfloat16* rows, std::int64_t stride, int valid, int width, bool packs) {
