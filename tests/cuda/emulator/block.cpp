@@ -55,7 +55,7 @@ Warp warps[most_threads / warp_lanes];
 Ready ready;
 unsigned lane_count = 0, at_barrier = 0, done = 0;
 Fiber host;  // the thread that called run()
-std::vector<Fiber*> fibers, free_fibers;
+std::vector<Fiber*>&fibers = *new std::vector<Fiber*>, &free_fibers = *new std::vector<Fiber*>;  // never destroyed
 std::optional<Failure> failure;
 const std::function<void()>* body = nullptr;
 std::string kernel_name;
