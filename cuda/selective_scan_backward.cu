@@ -55,8 +55,8 @@ __device__ __forceinline__ void advance(const Tiles& tiles, const Thread& thread
 
 // The gradients of x and dt of one token and channel, from the sums over the states of this group; they replace dy and dt.
 template <class T, bool many_groups>
-__device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Thread& thread, int row, float drive, float ddt, bool first_group,
-                                             bool last_group) {
+__device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Thread& thread, int row, float x, float dy, float dt, float drive,
+                                             float ddt, bool first_group, bool last_group) {
   if constexpr (many_groups) {
     if (!first_group) {
       drive += tiles.drive[row][thread.channel];
@@ -68,7 +68,6 @@ __device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Threa
       return;
     }
   }
-  const float x = to_float(tiles.x[row][thread.channel]), dy = to_float(tiles.dy[row][thread.channel]), dt = tiles.dt[row][thread.channel];
   thread.dd += dy * x;
   tiles.dy[row][thread.channel] = from_float<T>(thread.d * dy + dt * drive);
   tiles.dt[row][thread.channel] = ddt * ln2 + x * drive;
@@ -122,9 +121,10 @@ __device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& 
     fold<2, 1>(drive, thread.lane);
     fold<4, 2>(ddt, thread.lane);
     fold<2, 1>(ddt, thread.lane);
+    const int mine = first + four + thread.part, row = mine < end ? mine : first;
+    const float x = to_float(tiles.x[row][thread.channel]), dy = to_float(tiles.dy[row][thread.channel]), dt = tiles.dt[row][thread.channel];
     __syncwarp();  // the lanes of a channel have read dt and dy of these tokens, which the results replace
-    const int row = first + four + thread.part;
-    if (row < end) finish_token(tiles, thread, row, drive[0], ddt[0], first_group, last_group);
+    if (mine < end) finish_token(tiles, thread, row, x, dy, dt, drive[0], ddt[0], first_group, last_group);
   }
 }
 

@@ -136,8 +136,7 @@ std::string describe_devices() {
     Runtime& runtime = runtime_of(info.device.kind);
     out << std::left << std::setw(8) << concat_text(info.device) << size(info.memory_bytes) << ", " << size(runtime.memory(info.device.index).free_bytes)
         << " free, " << info.description << ", bfloat16 is " << (runtime.multiplies_bfloat16(info.device.index) ? "faster" : "no faster")
-        << " than float32
-";
+        << " than float32\n";
   }
   for (const std::string& failure : failures) out << "not usable: " << failure << '\n';
   return std::move(out).str();

@@ -164,7 +164,9 @@ TEST_CASE("bfloat16: logits, hidden states, embeddings, loss and gradients of pa
 TEST_CASE("bfloat16: keys, values and windows of a state are bfloat16; shifted halves and scan states are float32") {
   const auto dtypes = [](const std::string& block) {
     std::vector<DType> all;
-    for (const Tensor& x : bfloat16_model(block, block)->hierarchy().block(0).start(2, 5)->tensors) all.push_back(x.dtype());
+    const auto model = bfloat16_model(block, block);
+    const std::unique_ptr<State> state = model->hierarchy().block(0).start(2, 5);
+    for (const Tensor& x : state->tensors) all.push_back(x.dtype());
     return all;
   };
   CHECK(dtypes(transformer) == Dtypes{f32, f32, bf16, bf16, f32, f32, bf16, bf16});
