@@ -94,6 +94,30 @@ TEST_CASE("the access checker finds races, unwritten memory and bad addresses") 
   check_found("missing_barrier_after_wait", "race: read what is written by thread");
 }
 
+TEST_CASE("a block of a pool is unwritten when it is handed out, and closed behind its end") {
+  if (!accesses_are_checked()) return;
+  const Arrays a{allocate(), allocate()};
+  const auto error_of_reading = [&](std::size_t accessible) {
+    fill(a.x, 0);
+    emulator::mark_block(compute_stream(), a.x, accessible, bytes);
+    check(cudaMemsetAsync(a.x, 0, accessible / 2, compute_stream()));
+    planted_kernels().at("uninitialized_global")(a);
+    try {
+      check(cudaStreamSynchronize(compute_stream()));
+    } catch (const emulator::Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(error_of_reading(bytes).find("read of memory that nobody wrote") != std::string::npos);
+  CHECK(error_of_reading(0).find("read outside of a block of the pool") != std::string::npos);
+  check(cudaMemsetAsync(a.x, 0, bytes, compute_stream()));
+  CHECK_THROWS_WITH_AS(check(cudaStreamSynchronize(compute_stream())), "a copy, a fill or a library writes outside of a block of the pool",
+                       emulator::Error);
+  check(cudaFree(a.x));
+  check(cudaFree(a.y));
+}
+
 TEST_CASE("asynchronous copies must be waited for and aligned") {
   check_found("copies_without_wait", "cp.async: the thread returns without waiting for its copies");
   check_found("copy_misaligned", "misaligned address: expected a multiple of 16");

@@ -54,8 +54,8 @@ Lane lanes[most_threads];
 Warp warps[most_threads / warp_lanes];
 Ready ready;
 unsigned lane_count = 0, at_barrier = 0, done = 0;
-Fiber host;  // the thread that called run()
-std::vector<Fiber*> fibers, free_fibers;
+Fiber host;                                                                                      // the thread that called run()
+std::vector<Fiber*>&fibers = *new std::vector<Fiber*>, &free_fibers = *new std::vector<Fiber*>;  // never destroyed
 std::optional<Failure> failure;
 const std::function<void()>* body = nullptr;
 std::string kernel_name;
@@ -108,19 +108,38 @@ void check_nobody_waits(const Lane& me) {
   }
 }
 
+// Unwinds a lane; the fibers of the others are abandoned.
+struct LaneFailure {
+  std::string what, place;
+};
+
+// Runs a lane to its end. False after an error.
+bool run_lane(Lane& me) {
+  try {
+    (*body)();
+    if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
+    if (!me.groups.empty()) forget_copies(me);
+    check_nobody_waits(me);
+    return true;
+  } catch (const LaneFailure& f) {
+    failure = Failure{f.what, f.place, nullptr, triple(block_index), triple(me.thread)};
+    return false;
+  }
+}
+
 // A fiber runs lanes one after the other. A lane that never waits needs no switch: the fiber that ends starts the next.
 [[noreturn]] void lane_main() {
   enter_fiber();
   for (;;) {
     Lane& me = *current;
-    (*body)();
-    if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
-    if (!me.groups.empty()) forget_copies(me);
-    check_nobody_waits(me);
+    Fiber* mine = me.fiber;
+    if (!run_lane(me)) {
+      go(*mine, nullptr);
+      continue;
+    }
     me.state = Lane::Done;
     me.warp->done |= 1u << me.lane;
     ++done;
-    Fiber* mine = me.fiber;
     me.fiber = nullptr;
     Lane* next = ready.pop();
     if (next != nullptr && next->fiber == nullptr) {
@@ -232,15 +251,6 @@ void run_block() {
   throw Error(describe(*failure));
 }
 
-// No unwinding: the fibers of the block are abandoned.
-[[noreturn]] void give_up(const std::string& what, const std::string& where, const void* pc) {
-  failure = Failure{what, where, pc, triple(block_index), triple(current->thread)};
-  static Fiber nobody;
-  current = nullptr;
-  switch_fiber(nobody, host);
-  std::abort();
-}
-
 // From "... (* kernel)(Parameters ...) = mblm::cuda::{anonymous}::forward_rows<float, 4>; ...]": forward_rows<float, 4>.
 std::string short_kernel_name(std::string text) {
   const auto at = text.find("kernel)");
@@ -269,10 +279,17 @@ bool in_fiber_guard(const void* p) {
 
 void fail(const std::string& what, const Where& where) {
   if (current == nullptr) throw Error(place(where) + ": " + what);
-  give_up(what, place(where), nullptr);
+  throw LaneFailure{what, place(where)};
 }
 
-void fail_at(const std::string& what, const void* pc) { give_up(what, "", pc); }
+// Without unwinding: the caller is a signal handler, or a function that the compiler takes for one that never throws.
+void fail_at(const std::string& what, const void* pc) {
+  failure = Failure{what, "", pc, triple(block_index), triple(current->thread)};
+  static Fiber nobody;
+  current = nullptr;
+  switch_fiber(nobody, host);
+  std::abort();
+}
 
 void barrier(const Where& where) {
   Lane& me = *current;

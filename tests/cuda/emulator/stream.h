@@ -52,6 +52,7 @@ struct Stream {
   std::deque<Work> work;   // waiting
   std::uint64_t added = 0, finished = 0;
   std::shared_ptr<Capture> capture;
+  std::uint64_t queries = 0;
   std::vector<std::size_t> last;  // while capturing: the nodes that the next one comes after
 };
 
@@ -60,6 +61,7 @@ struct EventState {
   std::shared_ptr<Stream> stream;  // null before the first recording
   std::uint64_t until = 0;         // complete when the stream has finished that much
   double seconds = 0;
+  std::uint64_t queries = 0;
   std::shared_ptr<Capture> capture;  // recorded in a capture, after these nodes
   std::vector<std::size_t> nodes;
 };
