@@ -1,7 +1,8 @@
 // Times one optimizer step (forward, loss, backward, clip, Adam), or one forward, of a model on random bytes. Prints one JSON
 // line, which bench/compare.py reads to compare with the Python package.
 //   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--length BYTES]
-//     [--device cpu|cuda|cuda:N] [--repeats 7] [--threads N] [--profile]
+//     [--device cpu|cuda|cuda:N] [--graphs] [--repeats 7] [--threads N] [--profile]
+// --graphs replays steps as graphs of the device, as training does.
 // --profile adds the time per kernel slot in one more step, where the device finishes each kernel before the next one starts.
 #include <sys/resource.h>
 
@@ -29,7 +30,7 @@ struct Options {
   std::string model, what = "train", precision = "float32", device = "cpu";
   std::int64_t batch = 4, length = 0;  // length 0: the model's context
   int repeats = 7, warmup = 2, threads = 0;
-  bool profile = false;
+  bool graphs = false, profile = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -41,7 +42,8 @@ Options parse(int argc, char** argv) {
   app.add_option("--batch", o.batch);
   app.add_option("--length", o.length);
   app.add_option("--device", o.device);
-  app.add_flag("--profile", o.profile);
+  app.add_flag("--graphs", o.graphs);
+  app.add_flag("--profile", o.profile)->excludes("--graphs");  // a graph is one launch
   app.add_option("--repeats", o.repeats);
   app.add_option("--warmup", o.warmup);
   app.add_option("--threads", o.threads);
@@ -100,7 +102,7 @@ int main(int argc, char** argv) {
     model.initialize(0);
     const std::int64_t length = o.length > 0 ? o.length : model.config().context();
     const Tensor ids = random_ids(o.batch, length);
-    StepRunner runner(model, 1, {.gradient = {.clip = 1.0}});
+    StepRunner runner(model, 1, {.gradient = {.clip = 1.0}}, o.graphs);
     const auto step = [&] {
       if (o.what == "forward") {
         const NoGradScope no_grad;
@@ -129,6 +131,7 @@ int main(int argc, char** argv) {
                           {"model", o.model},
                           {"mode", o.precision},
                           {"device", o.device},
+                          {"graphs", o.graphs},
                           {"batch", o.batch},
                           {"length", length},
                           {"parameters", model.parameters().count()},

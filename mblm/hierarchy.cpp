@@ -140,7 +140,7 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     const std::int64_t used = n == last ? tokens : tokens - start_tokens_;
     if (above.defined()) above = slice_sequence(above, 0, used);
     Tensor x = embedded(n, rows, tokens, used);
-    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(x, stage.frequencies->tensor(), RotaryPairs::Interleaved, 1);
+    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(std::move(x), stage.frequencies->tensor(), RotaryPairs::Interleaved, 1);
     x = stage_input(start_of(stage), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
     ForwardContext here = of_patches(context, patches, 0);
     here.token_mask = token_masks.empty() ? Tensor{} : token_masks[static_cast<std::size_t>(n)];

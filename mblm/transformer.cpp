@@ -1,6 +1,7 @@
 // The Transformer blocks (spec: "Transformer decoder block"): token shift before each branch, L2 norm with a gain, attention with
 // half-split rotary embedding, exact GELU. The encoder has no token shift, and its attention uses a token mask instead of a causal mask.
 #include <cmath>
+#include <utility>
 
 #include "mblm/config/block_config.h"
 #include "mblm/stage_block.h"
@@ -94,7 +95,7 @@ class Transformer final : public StageBlock {
 
   Tensor attend(const Layer& layer, const Tensor& x, Tensor* kept, State* state, const Tensor& positions, const ForwardContext& context) const {
     Tensor qkv = layer.qkv(norm(x, *layer.attention_gain));
-    if (frequencies_ != nullptr) qkv = rotary(qkv, frequencies_->tensor(), RotaryPairs::HalfSplit, 2 * config_.attn_num_heads, positions);
+    if (frequencies_ != nullptr) qkv = rotary(std::move(qkv), frequencies_->tensor(), RotaryPairs::HalfSplit, 2 * config_.attn_num_heads, positions);
     AttentionOptions options;
     options.heads = config_.attn_num_heads;
     options.causal = is_decoder_;

@@ -8,7 +8,14 @@ namespace mblm {
 
 constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const RotaryOptions&, Tensor&)> rotary_forward{"rotary_forward"};
 
-Tensor rotary(const Tensor& x, const Tensor& inverse_frequencies, RotaryPairs pairs, std::int64_t rotated_heads, const Tensor& positions) {
+namespace {
+
+// The elements of x when nothing else holds them, else new memory.
+Tensor reuse(const Tensor& x) { return x.storage_is_unshared() ? x.detach() : empty_like(x); }
+
+}  // namespace
+
+Tensor rotary(Tensor x, const Tensor& inverse_frequencies, RotaryPairs pairs, std::int64_t rotated_heads, const Tensor& positions) {
   require_floating("rotary", x);
   require<ShapeError>(x.rank() == 3, "rotary: expected x of shape (B, T, C), got ", x.shape());
   require_dtype("rotary", "inverse frequencies", inverse_frequencies, DType::Float64);
@@ -22,11 +29,11 @@ Tensor rotary(const Tensor& x, const Tensor& inverse_frequencies, RotaryPairs pa
     require_shape("rotary", "positions", positions, Shape{x.size(0)});
   }
   RotaryOptions options{pairs, rotated_heads, false};
-  Tensor y = empty_like(x);
+  Tensor y = reuse(x);
   rotary_forward(x, inverse_frequencies, positions, options, y);
   options.inverse = true;
   return record("rotary", {x}, y, [inverse_frequencies, positions, options](const Tensor& dy) -> std::vector<Tensor> {
-    Tensor dx = empty_like(dy);
+    Tensor dx = reuse(dy);
     rotary_forward(dy, inverse_frequencies, positions, options, dx);
     return {dx};
   });

@@ -13,12 +13,14 @@ enum class RotaryPairs {
 // x and y (B, T, C) of one floating dtype; inverse_frequencies (d/2) float64; positions (B) int64, undefined for zeros. The first
 // `rotated_heads` groups of d channels are rotated and the other channels are copied, so that one call rotates q and k of a packed
 // q, k, v; rotated_heads * d <= C. Angles are computed in float64. Keeps nothing: backward rotates dy by the opposite angles.
+// Overwrites x, instead of a new tensor, when x is passed by std::move and nothing else holds its elements; backward does so with dy.
 // Throws ShapeError, DTypeError. Su et al., "RoFormer", 2021.
-Tensor rotary(const Tensor& x, const Tensor& inverse_frequencies, RotaryPairs pairs, std::int64_t rotated_heads, const Tensor& positions = {});
+Tensor rotary(Tensor x, const Tensor& inverse_frequencies, RotaryPairs pairs, std::int64_t rotated_heads, const Tensor& positions = {});
 
 // 10000^(-2i/d) for i < d/2, d = head_dim: (d/2) float64, on the CPU. Throws ShapeError unless d is even and at least 2.
 Tensor rotary_frequencies(std::int64_t head_dim);
 
+// y may be x.
 struct RotaryOptions {
   RotaryPairs pairs;
   std::int64_t rotated_heads;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "engine/kernel_data.h"
+#include "ops/scale.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {
@@ -44,11 +46,25 @@ OpCase make(const std::string& name, const Shape& shape, RotaryPairs pairs, std:
   return c;
 }
 
+// The op between two others that keep nothing, so that x and dy are its own to overwrite.
+OpCase make_in_place(const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads) {
+  OpCase c = make("in place", shape, pairs, head_dim, heads);
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
+    Tensor x = scale(in[0], 1);
+    const void* const before = raw(x);
+    const Tensor y = rotary(std::move(x), to_device(rotary_frequencies(head_dim), in[0].device()), pairs, heads);
+    require(raw(y) == before, "rotary: expected the memory of x");
+    return {scale(y, 1)};
+  };
+  return c;
+}
+
 std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const RotaryPairs pairs : {RotaryPairs::Interleaved, RotaryPairs::HalfSplit}) {
     all.push_back(make("smallest", Shape{1, 1, 2}, pairs, 2, 1));
     all.push_back(make("q and k of a packed row", Shape{2, 9, 3 * 16}, pairs, 8, 4));
+    all.push_back(make_in_place(Shape{2, 9, 3 * 16}, pairs, 8, 4));
     all.push_back(make("odd rest", Shape{2, 33, 23}, pairs, 6, 3));
     all.push_back(make("nothing rotated", Shape{2, 3, 5}, pairs, 4, 0));
     all.push_back(make("whole width", Shape{1, 65, 66}, pairs, 66, 1));
