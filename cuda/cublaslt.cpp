@@ -43,13 +43,14 @@ ProductDescriptor product_of(const Gemm& gemm) {
   return product;
 }
 
-PreferenceDescriptor preference_of(const GemmAlignment& alignment) {
+PreferenceDescriptor preference_of(const Gemm& gemm, const GemmAlignment& alignment) {
   cublasLtMatmulPreference_t created = nullptr;
   check(cublaslt().create_preference(&created));
   PreferenceDescriptor preference(created);
   set(created, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, gemm_workspace_bytes);
-  // Partial sums over k stay float32 and are added in a fixed order: neither in c's dtype, nor in c as they are finished.
-  set(created, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  // Partial sums over k stay float32 and are added in a fixed order: neither in c's dtype, nor in c as they are finished. For a bfloat16 c
+  // there are none: a kernel of cuBLASLt 13.0 that splits k (nvjet, with a bias) rounded exact sums wrongly on an H200.
+  set(created, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reduction_schemes(gemm.output));
   set(created, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment.b);
   set(created, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment.a);
   set(created, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment.c);
@@ -58,6 +59,10 @@ PreferenceDescriptor preference_of(const GemmAlignment& alignment) {
 }
 
 }  // namespace
+
+std::uint32_t reduction_schemes(DType output) {
+  return output == DType::BFloat16 ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+}
 
 const CublasLt& cublaslt() {
   static const CublasLt* const only = new CublasLt;  // never destroyed; a failed construction is tried again at the next product
@@ -79,6 +84,6 @@ GemmDescriptors::GemmDescriptors(const Gemm& gemm, const GemmAlignment& alignmen
       left(layout_of(gemm.input, gemm.transpose_b ? gemm.n : gemm.k, gemm.transpose_b ? gemm.k : gemm.n, gemm.ldb, gemm.batch, gemm.stride_b)),
       right(layout_of(gemm.input, gemm.transpose_a ? gemm.k : gemm.m, gemm.transpose_a ? gemm.m : gemm.k, gemm.lda, gemm.batch, gemm.stride_a)),
       result(layout_of(gemm.output, gemm.m, gemm.n, gemm.ldc, gemm.batch, gemm.stride_c)),
-      preference(preference_of(alignment)) {}
+      preference(preference_of(gemm, alignment)) {}
 
 }  // namespace mblm::cuda

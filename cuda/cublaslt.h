@@ -50,6 +50,9 @@ using PreferenceDescriptor = std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, D
 // 32 MiB is what NVIDIA recommends for Hopper, whose kernels split long sums over k.
 inline constexpr std::size_t gemm_workspace_bytes = std::size_t{32} << 20;
 
+// How cuBLASLt may add partial sums over k (cublasLtReductionScheme_t) for a result of this dtype.
+std::uint32_t reduction_schemes(DType output);
+
 // Bytes that the addresses are multiples of; more than 16 changes no algorithm.
 struct GemmAlignment {
   std::uint32_t a = 16, b = 16, c = 16;

@@ -25,13 +25,18 @@ __global__ void __launch_bounds__(threads) gather_rows(const std::int64_t* ids, 
   Y* to = y + position * width;
   constexpr std::int64_t step = std::int64_t{warp_size} * N;
   const std::int64_t first = std::int64_t{blockIdx.y} * packs_per_lane * step + std::int64_t{threadIdx.x % warp_size} * N;
-  float values[packs_per_lane][N];
+  Pack<W, N> packs[packs_per_lane];
 #pragma unroll
   for (int i = 0; i < packs_per_lane; ++i)
-    if (first + i * step < width) read_pack<N>(values[i], from + first + i * step);
+    if (first + i * step < width) packs[i] = *reinterpret_cast<const Pack<W, N>*>(from + first + i * step);
 #pragma unroll
-  for (int i = 0; i < packs_per_lane; ++i)
-    if (first + i * step < width) write_pack<N>(to + first + i * step, values[i]);
+  for (int i = 0; i < packs_per_lane; ++i) {
+    if (first + i * step >= width) continue;
+    float values[N];
+#pragma unroll
+    for (int e = 0; e < N; ++e) values[e] = to_float(packs[i].v[e]);
+    write_pack<N>(to + first + i * step, values);
+  }
 }
 
 void forward(const Tensor& ids, const Tensor& table, Tensor& y) {

@@ -145,7 +145,7 @@ __device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][
 // then goes back over groups of eight tokens, whose h it recomputes in registers. Per token and channel, bfloat16: 2 + 2 + 4 bytes read
 // and 2 + 4 written, and per state two exponentials and 22 FLOPs. Arithmetic and sums are float32.
 template <class T, bool many_groups>
-__global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<T> in, Arrays<T> out, bool packs) {
+__global__ void __launch_bounds__(threads) scan_backward(Sizes sizes, Inputs<T> in, Arrays<T> out, bool packs) {
   Tiles<T, many_groups>& tiles = shared_memory<Tiles<T, many_groups>>();
   Thread thread{};
   thread.lane = static_cast<int>(threadIdx.x) % warp_size;

@@ -124,6 +124,7 @@ std::vector<OpCase> cases() {
   all.push_back(without_final_state({2, 66, 3, 4}));
   for (const std::int64_t first : {1, 40, 64, 70}) all.push_back(in_two_parts({1, 80, 3, 4, first == 40}, first));
   OpCase row = make("long row", {1, 5000, 17, 5, true, 0.01});
+  row.float32_bound = 4e-6;  // a GPU's exp2 is accurate to 2^-22, and the state sums thousands of tokens
   row.gradient = false;  // finite differences would run the whole row for each element
   all.push_back(row);
   OpCase measured = make("measured", {4, 513, 512, 16});

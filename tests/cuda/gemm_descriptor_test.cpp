@@ -115,7 +115,7 @@ void check_product(const Product& product, const Elements& elements) {
 
   const auto get_preference = cublaslt().get_preference;
   CHECK(read<std::uint64_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) == gemm_workspace_bytes);
-  CHECK(read<std::uint32_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+  CHECK(read<std::uint32_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK) == reduction_schemes(gemm.output));
   CHECK(read<std::uint32_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES) == alignment.b);
   CHECK(read<std::uint32_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES) == alignment.a);
   CHECK(read<std::uint32_t>(get_preference, d.preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES) == alignment.c);
