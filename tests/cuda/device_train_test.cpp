@@ -169,6 +169,31 @@ TEST_CASE("a run with graphs has the bits of a run without them, also when it is
   CHECK(values[0] == values[2]);
 }
 
+TEST_CASE("a run that was begun on one device resumes on the other") {
+  const TemporaryFolder folder;
+  write_text(folder);
+  Trainer whole(config_for(folder.path(), "whole"), DatasetRegistry(), {});
+  const TrainingResult expected = whole.run();
+  for (const Device first_device : {Device{}, device()}) {
+    const Device second_device = first_device == Device{} ? device() : Device{};
+    TrainingResult first;
+    {
+      TrainerOptions options{.device = first_device};
+      int asked = 0;
+      options.callbacks.should_stop = [&asked] { return ++asked > 20; };
+      Trainer trainer(config_for(folder.path(), first_device == Device{} ? "from_cpu" : "from_gpu"), DatasetRegistry(), options);
+      first = trainer.run();
+      REQUIRE(first.stopped);
+    }
+    Trainer trainer(read_config_of_run(first.folder, BlockRegistry()), DatasetRegistry(), {.device = second_device, .resume_folder = first.folder});
+    CHECK(trainer.model().parameters().values().device() == second_device);
+    const TrainingResult result = trainer.run();
+    CHECK(result.state.steps == expected.state.steps);
+    REQUIRE(result.validation_loss.has_value());
+    CHECK(*result.validation_loss == doctest::Approx(*expected.validation_loss).epsilon(1e-3));
+  }
+}
+
 TEST_CASE("work that cannot be captured runs without a graph and says why") {
   InputStaging staging(device());
   StepGraphs graphs(device(), staging);
