@@ -318,5 +318,7 @@ EMULATOR_ACCESS(16)
 void __tsan_read_range(void* p, unsigned long n) { see_code(p, n, Access::Read, false, PC); }
 void __tsan_write_range(void* p, unsigned long n) { see_code(p, n, Access::Write, false, PC); }
 void __tsan_vptr_update(void**, void*) {}
-unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return *p; }  // guards of static variables
+// Host code of the kernel files: guards of static variables, counts of shared pointers.
+unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return *p; }
+int __tsan_atomic32_fetch_add(volatile int* p, int value, int) { return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST); }
 }
