@@ -153,7 +153,7 @@ struct FilterSums {
 // tile recomputes the three d after its end. Memory bound: x, dy and dx once, 6 of 38 rows of long sequences again from the cache, and
 // 20 (N floats) of partial sums per 8 tiles_per_thread tiles. N = 4, because more channels do not fit the registers.
 template <class T, int N>
-__global__ void __launch_bounds__(block_packs* block_rows)
+__global__ void __launch_bounds__(block_packs* block_rows, 2)
     convolve_tiles_backward(Convolution<T> in, Gradients<T> out, std::int64_t tiles, std::int64_t tiles_per_thread) {
   FilterSums<N>& shared = shared_memory<FilterSums<N>>();
   const std::int64_t part = blockIdx.x, c = (std::int64_t{blockIdx.y} * block_packs + threadIdx.x) * N, units = in.sequences * tiles;
@@ -174,7 +174,8 @@ __global__ void __launch_bounds__(block_packs* block_rows)
 #pragma unroll
       for (int w = 0; w < taps - 1; ++w) {
         read_row(rows[w], in.at(sequence, begin - taps + 1 + w, c));
-        read_row<N, T>(d[w], nullptr);
+#pragma unroll
+        for (int k = 0; k < N; ++k) d[w][k] = 0;
       }
       const std::int64_t stop = end + taps - 1, valid = std::min(stop, in.tokens);
       for (std::int64_t t = begin; t < stop; t += batch) {
@@ -315,7 +316,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
       const bool packs = packs_fit<T>(N, in.channels, {&x, &window, &y});
       // Few tiles: one per thread, for enough threads. Many: up to four, which share the reads of the weights.
       const std::int64_t tiles = divide_up(in.tokens, tile_tokens), columns = in.channels / (packs ? N : 1),
-                         tiles_per_thread = std::clamp<std::int64_t>(in.sequences * tiles * columns / (1 << 18), 1, 4),
+                         tiles_per_thread = std::clamp<std::int64_t>(in.sequences * tiles * columns / (1 << 17), 1, 4),
                          work = divide_up(in.sequences * tiles, tiles_per_thread) * columns;
       if (packs)
         launch<convolve_tiles<T, N>>(blocks_for(work, threads), threads, 0, in, data<T>(y), tiles, tiles_per_thread);

@@ -12,6 +12,10 @@ struct OutputTiles {
   Decay decay;
 };
 
+// As many as shared memory allows (54 KB in bfloat16, 71 KB in float32), within 168 registers.
+template <class T>
+inline constexpr int blocks_per_processor = sizeof(T) == 2 ? 3 : 2;
+
 template <class T>
 struct OutputArguments {
   Sizes n;
@@ -28,8 +32,8 @@ struct OutputArguments {
 // of products are rounded to T; sums, factors and D x are float32. Per head and token 2 p (q + S) operations; x, y (2 p elements) and
 // the share of h (p S / q floats) are read and written once.
 template <class T>
-__global__ void __launch_bounds__(threads) outputs(OutputArguments<T> in) {
-  constexpr int width_row = row_of<T, tile_width>, state_row = row_of<T, tile_states>;
+__global__ void __launch_bounds__(threads, blocks_per_processor<T>) outputs(OutputArguments<T> in) {
+  constexpr int tile_states = tile_states_of<T>, width_row = row_of<T, tile_width>, state_row = row_of<T, tile_states>;
   OutputTiles<T>& tiles = shared_memory<OutputTiles<T>>();
   const Sizes& n = in.n;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size, group = lane / 4, t = lane % 4;
@@ -104,13 +108,48 @@ __global__ void __launch_bounds__(threads) outputs(OutputArguments<T> in) {
   }
 }
 
+// One token from a given state: a warp per row of h, N neighbouring states per lane. Memory bound: h is read and written once.
+template <class T, int N>
+__global__ void __launch_bounds__(threads) step(OutputArguments<T> in, float* last) {
+  const Sizes& n = in.n;
+  const std::int64_t row = std::int64_t{blockIdx.x} * (threads / warp_size) + threadIdx.x / warp_size;
+  if (row >= n.batch * n.row()) return;
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  const std::int64_t sequence = row / n.row(), head = row % n.row() / n.width;
+  const float dt = in.dt[sequence * n.heads + head], x = to_float(in.x[row]), keep = expf(-expf(in.a_log[head]) * dt);
+  float y = 0;
+  for (std::int64_t s = lane * N; s < n.states; s += warp_size * N) {
+    float h[N], b[N], c[N];
+    read_pack<N>(h, in.h.first + row * n.states + s);
+    read_pack<N>(b, in.b + sequence * n.states + s);
+    read_pack<N>(c, in.c + sequence * n.states + s);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      h[k] = keep * h[k] + dt * x * b[k];
+      y += h[k] * c[k];
+    }
+    write_pack<N>(last + row * n.states + s, h);
+  }
+  y = warp_sum(y);
+  if (lane == 0) in.y[row] = from_float<T>(y + in.d[head] * x);
+}
+
+// Also for one token, when step_to is the final state.
 template <class T>
-void find_outputs(const Sizes& n, const SsdScanInputs& in, const Borders<const float>& h, Tensor& y) {
+void find_outputs(const Sizes& n, const SsdScanInputs& in, const Borders<const float>& h, Tensor& y, float* step_to) {
   const int heads = heads_per_block(n, 1024);
   const bool packs = n.width % 8 == 0 && n.states % 8 == 0 && is_aligned(raw(in.x), 16) && is_aligned(raw(in.b), 16) && is_aligned(raw(in.c), 16) &&
                      is_aligned(raw(y), 16) && is_aligned(h.first, 16) && is_aligned(h.between, 16);
   const OutputArguments<T> arguments{n, data<T>(in.x), data<T>(in.b), data<T>(in.c), data<float>(in.dt), data<float>(in.a_log), data<float>(in.d), h,
                                      data<T>(y), heads, packs};
+  if (step_to != nullptr) {
+    const unsigned blocks = blocks_for(n.batch * n.row(), threads / warp_size);
+    if (packs && is_aligned(step_to, 16))
+      launch<step<T, 4>>(blocks, threads, 0, arguments, step_to);
+    else
+      launch<step<T, 1>>(blocks, threads, 0, arguments, step_to);
+    return;
+  }
   launch<outputs<T>>(blocks_for(n.units() * divide_up(n.heads, heads), 1), threads, sizeof(OutputTiles<T>), arguments);
 }
 
@@ -121,8 +160,9 @@ void forward(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_
     Tensor between = chunk_states;
     if (!between.defined() && n.chunks > 1) between = empty(Shape{n.batch, n.chunks - 1, n.heads, n.width, n.states}, DType::Float32, x.device());
     float *first = static_cast<float*>(raw(in.initial)), *middle = static_cast<float*>(raw(between)), *last = static_cast<float*>(raw(final_state));
-    if (n.chunks > 1 || last != nullptr) find_states(n, false, x, in.b, in.dt, in.a_log, {first, middle, last});
-    find_outputs<T>(n, in, {first, middle, nullptr}, y);
+    const bool is_step = n.tokens == 1 && first != nullptr && last != nullptr;
+    if (!is_step && (n.chunks > 1 || last != nullptr)) find_states(n, false, x, in.b, in.dt, in.a_log, {first, middle, last});
+    find_outputs<T>(n, in, {first, middle, nullptr}, y, is_step ? last : nullptr);
   });
 }
 

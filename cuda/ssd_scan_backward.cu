@@ -3,19 +3,22 @@
 namespace mblm::cuda::ssd {
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_size;
+// Sixteen warps: 4 groups of 16 rows, and 4 parts of the columns of each product. The sums that a warp keeps for all heads (48 floats per
+// thread) then leave room for the rest in 128 registers.
+constexpr int threads = 512, warps = threads / warp_size, row_groups = 4, parts = warps / row_groups;
+constexpr int token_tiles = chunk_tokens / 8 / parts, width_tiles = tile_width / 8 / parts;  // of 8 columns, per warp
 
 template <class T>
 struct GradientTiles {
-  alignas(16) StateTile<T> b, c, state;  // state: h before the chunk, then dh after it
+  alignas(16) StateTile<T> b, c, h, dh;
   alignas(16) WidthTile<T> x, dy, m;     // x: later dx. m: the matrix M, at the end the gradient of C B^T
   Decay decay;
   // Per token, partial sums of the warps that share its row or column.
-  float row_pairs[2][chunk_tokens];      // over j < i of dM_ij M_ij
-  float column_pairs[4][chunk_tokens];   // over i > j of dM_ij M_ij
-  float column_steps[4][chunk_tokens];   // over i >= j of dM_ij M_ij / dt_j
-  float from_state[2][chunk_tokens];     // dy_i . (a_0 ... a_i h C_i)
-  float from_next[2][chunk_tokens];      // x_j . (dh' B_j)
+  float row_pairs[parts][chunk_tokens];      // over j < i of dM_ij M_ij
+  float column_pairs[row_groups][chunk_tokens];   // over i > j of dM_ij M_ij
+  float column_steps[row_groups][chunk_tokens];   // over i >= j of dM_ij M_ij / dt_j
+  float from_state[parts][chunk_tokens];     // dy_i . (a_0 ... a_i h C_i)
+  float from_next[parts][chunk_tokens];      // x_j . (dh' B_j)
   float dd[warps], border[warps];        // parts of sum_i dy_i . x_i and of the sum of h o dh'
 };
 
@@ -38,12 +41,13 @@ struct GradientArguments {
 //   dgram_ij = sum over heads of dM_ij a_{j+1} ... a_i dt_j
 //   dC_i = sum_j dgram_ij B_j + sum over heads of a_0 ... a_i h^T dy_i;  dB_j = sum_i dgram_ij C_i + sum over heads of w_j dh'^T x_j
 // A factor a_k gets the gradient of each product that contains it: pairs (i, j) with i >= k > j, parts from h for i >= k, parts into dh'
-// for j < k, and h o dh'. Eight warps: warp w has rows 16 (w mod 4) ... and the columns of half w / 4 of each product. C B^T, dgram,
-// dB and dC stay in registers over the heads; with more than 128 states, dB and dC are added to memory that only this thread uses.
+// for j < k, and h o dh'. Warp w has rows 16 (w mod 4) ... and part w / 4 of the columns of each product. C B^T, dgram,
+// dB and dC stay in registers over the heads; with more states than a tile has, dB and dC are added to memory that only this thread uses.
 // Products take factors rounded to T; their sums and all other arithmetic are float32. Per head and token 2 (3 p q + 4 p S + ...)
 // operations; x, dy, dx, h and dh' are read or written once.
 template <class T>
 __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
+  constexpr int tile_states = tile_states_of<T>, state_tiles = tile_states / 8 / parts, at_once = std::min(4, state_tiles);
   constexpr int width_row = row_of<T, tile_width>, state_row = row_of<T, tile_states>;
   GradientTiles<T>& tiles = shared_memory<GradientTiles<T>>();
   const Sizes& n = in.n;
@@ -52,9 +56,10 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   const std::int64_t sequence = unit / n.chunks, chunk = unit % n.chunks, token = sequence * n.tokens + chunk * chunk_tokens;
   const std::int64_t first_head = head_group * in.heads_per_block;
   const int q = static_cast<int>(std::min(std::int64_t{chunk_tokens}, n.tokens - chunk * chunk_tokens)), padded_q = round_up_16(q);
-  const int first_row = 16 * (warp % 4), half = warp / 4, token_column = 32 * half, width_column = 32 * half, state_column = 64 * half;
+  const int first_row = 16 * (warp % row_groups), part_index = warp / row_groups;
+  const int token_column = 8 * token_tiles * part_index, width_column = 8 * width_tiles * part_index, state_column = 8 * state_tiles * part_index;
   const int top = first_row + group, bottom = top + 8;
-  const bool works = first_row < q, many_states = n.states > tile_states, many_widths = n.width > tile_width;
+  const bool works = first_row < q, many_states = n.states > tile_states, many_widths = n.width > tile_width, one_tile = !many_states && !many_widths;
   const float *h = in.h.before(n, sequence, chunk), *dh = in.dh.after(n, sequence, chunk);
 
   // Even numbers of tiles of 8 columns that this warp computes.
@@ -68,10 +73,10 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     load_states(tiles.c, in.c + token * n.states, s0, q);
   };
   // Calls f(element of `sum`, address) for the sums of this thread in db or dc.
-  const auto for_sums = [&](float(&sum)[8][4], float* to, std::int64_t s0, auto&& f) {
+  const auto for_sums = [&](float(&sum)[state_tiles][4], float* to, std::int64_t s0, auto&& f) {
     to += ((head_group * n.batch * n.tokens) + token) * n.states + s0;
 #pragma unroll
-    for (int m = 0; m < 8; ++m) {
+    for (int m = 0; m < state_tiles; ++m) {
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         const int i = r < 2 ? top : bottom, k = state_column + 8 * m + 2 * t + r % 2;
@@ -82,7 +87,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   const auto read_sum = [](float& sum, const float& memory) { sum = memory; };
   const auto write_sum = [](const float& sum, float& memory) { memory = sum; };
 
-  float gram[4][4] = {}, dgram[4][4] = {}, db[8][4] = {}, dc[8][4] = {};
+  float gram[token_tiles][4] = {}, dgram[token_tiles][4] = {}, db[state_tiles][4] = {}, dc[state_tiles][4] = {};
   for (std::int64_t s0 = 0; s0 < n.states; s0 += tile_states) {
     if (s0 > 0) __syncthreads();
     load_factors(s0);
@@ -103,11 +108,17 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       load_tile<threads>(tiles.dy, Part<const T>{in.dy + place + p0, n.row(), q, width_at(p0), in.packs});
     };
 
-    float dm[4][4] = {};
+    const auto load_borders = [&](std::int64_t p0, std::int64_t s0) {
+      if (h != nullptr) load_states(tiles.h, h + (head * n.width + p0) * n.states, s0, width_at(p0));
+      if (dh != nullptr) load_states(tiles.dh, dh + (head * n.width + p0) * n.states, s0, width_at(p0));
+    };
+
+    float dm[token_tiles][4] = {};
     for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
       __syncthreads();
       if (warp == 0 && p0 == 0) find_decay(tiles.decay, n, in.dt, in.a_log, token, q, head);
       load_rows(p0);
+      if (one_tile) load_borders(0, 0);  // all loads of a head are under way together
       __syncthreads();
       if (works)
         multiply<false, false, width_row, width_row>(dm, &tiles.dy[first_row][0], &tiles.x[token_column][0], round_up_16(width_at(p0)), tiles_from(q, token_column));
@@ -116,7 +127,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     // M, dgram, and the sums over rows and columns of the triangle.
     float dd = 0, rows[2] = {};
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
+    for (int m = 0; m < token_tiles; ++m) {
       float pairs[2] = {}, steps[2] = {};
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
@@ -144,8 +155,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
           steps[k] += __shfl_xor_sync(all_lanes, steps[k], bits);
         }
         if (group == 0) {
-          tiles.column_pairs[warp % 4][token_column + 8 * m + 2 * t + k] = pairs[k];
-          tiles.column_steps[warp % 4][token_column + 8 * m + 2 * t + k] = steps[k];
+          tiles.column_pairs[warp % row_groups][token_column + 8 * m + 2 * t + k] = pairs[k];
+          tiles.column_steps[warp % row_groups][token_column + 8 * m + 2 * t + k] = steps[k];
         }
       }
     }
@@ -161,13 +172,12 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         if (t == 0) total = replace ? sum[k] : total + sum[k];
       }
     };
-    store_rows(rows, tiles.row_pairs[half], true);
+    store_rows(rows, tiles.row_pairs[part_index], true);
     __syncthreads();  // M is complete
 
     float border = 0;
     for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
-      const int width = width_at(p0), width_tiles = tiles_from(width, width_column);
-      const float *head_h = h == nullptr ? nullptr : h + (head * n.width + p0) * n.states, *head_dh = dh == nullptr ? nullptr : dh + (head * n.width + p0) * n.states;
+      const int width = width_at(p0), own_width_tiles = tiles_from(width, width_column);
       if (many_widths) {
         __syncthreads();
         load_rows(p0);
@@ -175,57 +185,56 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       }
       const float factors[2] = {tiles.decay.from_start(top), tiles.decay.from_start(bottom)};
       const float weights[2] = {tiles.decay.to_end(top) * tiles.decay.dt[top], tiles.decay.to_end(bottom) * tiles.decay.dt[bottom]};
-      float dx[4][4] = {}, from_state[2] = {};
+      float dx[width_tiles][4] = {}, from_state[2] = {};
       for (std::int64_t s0 = 0; s0 < n.states && (h != nullptr || dh != nullptr); s0 += tile_states) {
-        const int padded_states = round_up_16(states_in(s0)), state_tiles = tiles_from(states_in(s0), state_column);
-        if (many_states) {
+        const int padded_states = round_up_16(states_in(s0)), own_state_tiles = tiles_from(states_in(s0), state_column);
+        if (!one_tile) {
           __syncthreads();
+          load_borders(p0, s0);
+        }
+        if (many_states) {
           load_factors(s0);
           for_sums(db, in.db, s0, read_sum);
           for_sums(dc, in.dc, s0, read_sum);
         }
-        if (h != nullptr) {
-          if (many_states) __syncthreads();
-          load_states(tiles.state, head_h, s0, width);
-          __syncthreads();
+        if (!one_tile) __syncthreads();
+        if (h != nullptr && dh != nullptr) {
+          for (int i = static_cast<int>(threadIdx.x); i < tile_width * tile_states / 8; i += threads) {
+            const int r = i / (tile_states / 8), k = i % (tile_states / 8) * 8;
+            if (r >= width || k >= states_in(s0)) continue;
+            float from[8], to[8];
+            read_8(from, &tiles.h[r][k]);
+            read_8(to, &tiles.dh[r][k]);
 #pragma unroll
-          for (int m = 0; m < 8; m += 4) {
-            if (!works || m >= state_tiles) break;
-            float part[4][4] = {};
-            multiply<false, true, width_row, state_row>(part, &tiles.dy[first_row][0], &tiles.state[0][state_column + 8 * m], round_up_16(width), state_tiles - m);
+            for (int e = 0; e < 8; ++e) border += from[e] * to[e];
+          }
+        }
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-              if (k >= state_tiles - m) break;
+        for (int m = 0; m < state_tiles; m += at_once) {
+          if (!works || h == nullptr || m >= own_state_tiles) break;
+          float part[at_once][4] = {};
+          multiply<false, true, width_row, state_row>(part, &tiles.dy[first_row][0], &tiles.h[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
-              for (int r = 0; r < 4; ++r) {
-                const float term = factors[r / 2] * part[k][r];
-                dc[m + k][r] += term;
-                from_state[r / 2] += term * to_float(tiles.c[r < 2 ? top : bottom][state_column + 8 * (m + k) + 2 * t + r % 2]);
-              }
+          for (int k = 0; k < at_once; ++k) {
+            if (k >= own_state_tiles - m) break;
+#pragma unroll
+            for (int r = 0; r < 4; ++r) {
+              const float term = factors[r / 2] * part[k][r];
+              dc[m + k][r] += term;
+              from_state[r / 2] += term * to_float(tiles.c[r < 2 ? top : bottom][state_column + 8 * (m + k) + 2 * t + r % 2]);
             }
           }
-          __syncthreads();
         }
-        if (dh != nullptr) {
-          load_tile<threads>(tiles.state, Part<const float>{head_dh + s0, n.states, width, states_in(s0), in.packs}, [&](int r, int k, float(&v)[8]) {
-            if (h == nullptr) return;
+        if (works && dh != nullptr) multiply<false, false, state_row, state_row>(dx, &tiles.b[first_row][0], &tiles.dh[width_column][0], padded_states, own_width_tiles);
 #pragma unroll
-            for (int e = 0; e < 8; ++e) border += v[e] * to_float(tiles.state[r][k + e]);
-          });
-          __syncthreads();
-          if (works) {
-            multiply<false, false, state_row, state_row>(dx, &tiles.b[first_row][0], &tiles.state[width_column][0], padded_states, width_tiles);
+        for (int m = 0; m < state_tiles; m += at_once) {
+          if (!works || dh == nullptr || m >= own_state_tiles) break;
+          float part[at_once][4] = {};
+          multiply<false, true, width_row, state_row>(part, &tiles.x[first_row][0], &tiles.dh[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
-            for (int m = 0; m < 8; m += 4) {
-              if (m >= state_tiles) break;
-              float part[4][4] = {};
-              multiply<false, true, width_row, state_row>(part, &tiles.x[first_row][0], &tiles.state[0][state_column + 8 * m], round_up_16(width), state_tiles - m);
+          for (int k = 0; k < at_once; ++k) {
 #pragma unroll
-              for (int k = 0; k < 4; ++k) {
-#pragma unroll
-                for (int r = 0; r < 4; ++r) db[m + k][r] += weights[r / 2] * part[k][r];
-              }
-            }
+            for (int r = 0; r < 4; ++r) db[m + k][r] += weights[r / 2] * part[k][r];
           }
         }
         if (many_states) {
@@ -237,18 +246,18 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       const float d = in.d[head];
       if (works) {
 #pragma unroll
-        for (int m = 0; m < 4; ++m) {
-          if (m >= width_tiles) break;
+        for (int m = 0; m < width_tiles; ++m) {
+          if (m >= own_width_tiles) break;
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
             from_next[r / 2] += dx[m][r] * to_float(tiles.x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
             dx[m][r] *= weights[r / 2];
           }
         }
-        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &tiles.dy[first_row][width_column], padded_q - first_row, width_tiles);
+        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &tiles.dy[first_row][width_column], padded_q - first_row, own_width_tiles);
       }
-      store_rows(from_state, tiles.from_state[half], p0 == 0);
-      store_rows(from_next, tiles.from_next[half], p0 == 0);
+      store_rows(from_state, tiles.from_state[part_index], p0 == 0);
+      store_rows(from_next, tiles.from_next[part_index], p0 == 0);
       if (p0 + tile_width >= n.width) {
         border = warp_sum(border);
         if (lane == 0) tiles.border[warp] = border;
@@ -256,8 +265,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       __syncthreads();  // dx replaces x
       if (works) {
 #pragma unroll
-        for (int m = 0; m < 4; ++m) {
-          if (m >= width_tiles) break;
+        for (int m = 0; m < width_tiles; ++m) {
+          if (m >= own_width_tiles) break;
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
             const int i = k == 0 ? top : bottom, column = width_column + 8 * m + 2 * t;
@@ -278,9 +287,11 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       for (int k = 0; k < 2; ++k) {
         const int i = 2 * lane + k;
         float columns = 0;
-        for (int w = 0; w < 4; ++w) columns += tiles.column_pairs[w][i];
-        own[k] = (tiles.row_pairs[0][i] + tiles.row_pairs[1][i] - columns) + (tiles.from_state[0][i] + tiles.from_state[1][i]);
-        from_next[k] = tiles.decay.to_end(i) * (tiles.from_next[0][i] + tiles.from_next[1][i]);
+        for (int w = 0; w < row_groups; ++w) columns += tiles.column_pairs[w][i];
+        float rows = 0, from_state = 0, next = 0;
+        for (int w = 0; w < parts; ++w) rows += tiles.row_pairs[w][i], from_state += tiles.from_state[w][i], next += tiles.from_next[w][i];
+        own[k] = (rows - columns) + from_state;
+        from_next[k] = tiles.decay.to_end(i) * next;
       }
       const float steps[2] = {tiles.decay.dt[2 * lane], tiles.decay.dt[2 * lane + 1]};
       float after = own[0] + own[1], before = from_next[0] * steps[0] + from_next[1] * steps[1];  // then sums from here on, and up to here
@@ -300,7 +311,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       for (int k = 0; k < 2; ++k) {
         const int i = 2 * lane + k;
         float direct = from_next[k];
-        for (int w = 0; w < 4; ++w) direct += tiles.column_steps[w][i];
+        for (int w = 0; w < row_groups; ++w) direct += tiles.column_steps[w][i];
         da_log -= rate * dlog_a[k] * steps[k];
         if (i < q) in.ddt[(token + i) * n.heads + head] = direct - rate * dlog_a[k];
       }
@@ -315,7 +326,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   __syncthreads();
   if (works) {
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
+    for (int m = 0; m < token_tiles; ++m) {
       write_2(&tiles.m[top][token_column + 8 * m + 2 * t], dgram[m][0], dgram[m][1]);
       write_2(&tiles.m[bottom][token_column + 8 * m + 2 * t], dgram[m][2], dgram[m][3]);
     }
@@ -329,10 +340,10 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       for_sums(dc, in.dc, s0, read_sum);
       __syncthreads();
     }
-    const int state_tiles = tiles_from(states_in(s0), state_column);
+    const int own_state_tiles = tiles_from(states_in(s0), state_column);
     if (works) {
-      multiply<false, true, width_row, state_row>(dc, &tiles.m[first_row][0], &tiles.b[0][state_column], first_row + 16, state_tiles);
-      multiply<true, true, width_row, state_row>(db, &tiles.m[first_row][first_row], &tiles.c[first_row][state_column], padded_q - first_row, state_tiles);
+      multiply<false, true, width_row, state_row>(dc, &tiles.m[first_row][0], &tiles.b[0][state_column], first_row + 16, own_state_tiles);
+      multiply<true, true, width_row, state_row>(db, &tiles.m[first_row][first_row], &tiles.c[first_row][state_column], padded_q - first_row, own_state_tiles);
     }
     for_sums(db, in.db, s0, write_sum);
     for_sums(dc, in.dc, s0, write_sum);

@@ -4,13 +4,15 @@
 namespace mblm::cuda::ssd {
 namespace {
 
-constexpr int threads = 128;
+constexpr int threads = 128, warps = threads / warp_size;
+constexpr int most_heads = 16;  // per block: their weights take 4 KB
 
 template <class T>
 struct SumTiles {
-  alignas(16) WidthTile<T> rows;
+  alignas(16) WidthTile<T> rows[2];  // of two heads in turn
   alignas(16) StateTile<T> factors;
-  Decay decay;
+  Decay decay[warps];
+  float weight[most_heads][chunk_tokens];
 };
 
 template <class T>
@@ -31,6 +33,7 @@ struct SumArguments {
 // so a chunk of 64 tokens is memory bound in bfloat16.
 template <class T>
 __global__ void __launch_bounds__(threads) chunk_sums(SumArguments<T> in) {
+  constexpr int tile_states = tile_states_of<T>;
   SumTiles<T>& tiles = shared_memory<SumTiles<T>>();
   const Sizes& n = in.n;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size, group = lane / 4, t = lane % 4;
@@ -43,20 +46,28 @@ __global__ void __launch_bounds__(threads) chunk_sums(SumArguments<T> in) {
   float* out = in.backward ? in.borders.before(n, sequence, chunk) : in.borders.after(n, sequence, chunk);
   if (out == nullptr) return;  // the whole block
 
+  const int heads = static_cast<int>(std::min(n.heads - first_head, std::int64_t{in.heads_per_block}));
   load_tile<threads>(tiles.factors, Part<const T>{in.factors + token * n.states + s0, n.states, q, states, in.packs});
-  for (std::int64_t head = first_head; head < std::min(n.heads, first_head + in.heads_per_block); ++head) {
-    if (warp == 0) find_decay(tiles.decay, n, in.dt, in.a_log, token, q, head);
-    __syncthreads();
-    load_tile<threads>(tiles.rows, Part<const T>{in.rows + token * n.row() + head * n.width + p0, n.row(), q, width, in.packs}, [&](int i, int, float(&v)[8]) {
-      const float weight = in.backward ? tiles.decay.from_start(i) : tiles.decay.to_end(i) * tiles.decay.dt[i];
+  for (int k = warp; k < heads; k += warps) {
+    Decay& decay = tiles.decay[warp];
+    find_decay(decay, n, in.dt, in.a_log, token, q, first_head + k);
+    __syncwarp();
+    for (int i = lane; i < chunk_tokens; i += warp_size) tiles.weight[k][i] = in.backward ? decay.from_start(i) : decay.to_end(i) * decay.dt[i];
+    if (lane == 0 && blockIdx.y == 0) in.whole[unit * n.heads + first_head + k] = decay.whole();
+    __syncwarp();
+  }
+  __syncthreads();
+  for (int index = 0; index < heads; ++index) {
+    const std::int64_t head = first_head + index;
+    auto& rows = tiles.rows[index % 2];
+    load_tile<threads>(rows, Part<const T>{in.rows + token * n.row() + head * n.width + p0, n.row(), q, width, in.packs}, [&](int i, int, float(&v)[8]) {
 #pragma unroll
-      for (int e = 0; e < 8; ++e) v[e] *= weight;
+      for (int e = 0; e < 8; ++e) v[e] *= tiles.weight[index][i];
     });
-    if (threadIdx.x == 0) in.whole[unit * n.heads + head] = tiles.decay.whole();
     __syncthreads();
     if (16 * warp < width) {
       float sum[tile_states / 8][4] = {};
-      multiply<true, true, row_of<T, tile_width>, row_of<T, tile_states>>(sum, &tiles.rows[0][16 * warp], &tiles.factors[0][0], round_up_16(q),
+      multiply<true, true, row_of<T, tile_width>, row_of<T, tile_states>>(sum, &rows[0][16 * warp], &tiles.factors[0][0], round_up_16(q),
                                                                           round_up_16(states) / 8);
 #pragma unroll
       for (int m = 0; m < tile_states / 8; ++m) {
@@ -74,7 +85,6 @@ __global__ void __launch_bounds__(threads) chunk_sums(SumArguments<T> in) {
         }
       }
     }
-    __syncthreads();
   }
 }
 
@@ -132,13 +142,13 @@ __global__ void __launch_bounds__(scan_threads) add_rows(const float* partials, 
 void find_states(const Sizes& n, bool backward, const Tensor& rows, const Tensor& factors, const Tensor& dt, const Tensor& a_log,
                  const Borders<float>& borders) {
   Tensor whole = empty(Shape{n.batch, n.chunks, n.heads}, DType::Float32, rows.device());
-  const std::int64_t state_tiles = divide_up(n.states, tile_states), width_tiles = divide_up(n.width, tile_width);
-  require<ShapeError>(state_tiles * width_tiles < 65536, "ssd_scan: the state of one head is too large");
-  const int heads = heads_per_block(n, 2048);
+  const int heads = std::min(heads_per_block(n, 2048), most_heads);
   bool packs = n.width % 8 == 0 && n.states % 8 == 0;
   for (const void* p : {raw(rows), raw(factors), static_cast<void*>(borders.first), static_cast<void*>(borders.between), static_cast<void*>(borders.last)})
     packs = packs && is_aligned(p, 16);
   for_element_type("ssd_scan", rows.dtype(), [&]<class T>() {
+    const std::int64_t state_tiles = divide_up(n.states, tile_states_of<T>), width_tiles = divide_up(n.width, tile_width);
+    require<ShapeError>(state_tiles * width_tiles < 65536, "ssd_scan: the state of one head is too large");
     const SumArguments<T> arguments{n,       backward,           data<T>(rows), data<T>(factors), data<float>(dt), data<float>(a_log),
                                     borders, data<float>(whole), heads,         static_cast<int>(state_tiles), packs};
     launch<chunk_sums<T>>(dim3(blocks_for(n.units() * divide_up(n.heads, heads), 1), static_cast<unsigned>(state_tiles * width_tiles)), threads,

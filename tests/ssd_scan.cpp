@@ -91,6 +91,31 @@ OpCase make_continued(const Sizes& first, std::int64_t more) {
   return c;
 }
 
+// x, b and c start at an odd element of their memory.
+OpCase make_unaligned(const Sizes& n) {
+  OpCase c = make(n, 0.1, 0.02, false);
+  c.name += " unaligned";
+  std::vector<Shape> shapes;
+  for (CaseInput& input : c.inputs) {
+    shapes.push_back(input.shape);
+    if (input.shape.rank() == 3 && !input.wide) input.shape = Shape{input.shape.numel() + 1};
+  }
+  c.run = [shapes](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const auto aligned = [&](std::size_t i) { return in[i].slice(1, in[i].numel()).reshape(shapes[i]); };
+    return {ssd_scan(aligned(0), in[1], in[2], aligned(3), aligned(4), in[5])};
+  };
+  c.oracle = [n, shapes](std::span<const HostArray> in) {
+    std::vector<HostArray> cut(in.begin(), in.end());
+    for (const std::size_t i : {0, 3, 4}) {
+      cut[i].shape = shapes[i];
+      cut[i].v.erase(cut[i].v.begin());
+    }
+    return std::vector<HostArray>{oracle(n, cut)[0]};
+  };
+  c.differences = false;
+  return c;
+}
+
 OpCase make_measured(const Sizes& n) {
   OpCase c = make(n, 0.1, 0.02, false);
   c.oracle = nullptr;
@@ -122,6 +147,18 @@ std::vector<OpCase> cases() {
     accurate.gradient = false;
     all.push_back(accurate);
   }
+  // Tiles of a GPU: 16 and 64 tokens, 64 channels of a head, 128 states; partly filled, full and several.
+  for (const Sizes& n : {Sizes{3, 1, 1, 8, 8}, Sizes{2, 8, 5, 64, 128}, Sizes{1, 9, 19, 72, 136}, Sizes{2, 16, 2, 8, 40}, Sizes{1, 17, 2, 64, 128},
+                         Sizes{1, 33, 2, 24, 16}, Sizes{2, 130, 2, 64, 128}, Sizes{1, 66, 2, 72, 136}, Sizes{1, 65, 2, 65, 129}}) {
+    for (const bool with_state : {false, true}) {
+      all.push_back(make(n, 0.1, 0.02, with_state));
+      all.back().differences = false;
+    }
+  }
+  for (const std::int64_t tokens : {9, 65}) all.push_back(make_unaligned({2, tokens, 3, 16, 16}));
+  OpCase many = make({1100, 2, 3, 8, 8}, 0.1, 0.02, false);  // several heads per block
+  many.differences = false;
+  all.push_back(many);
   for (const auto& [first, more] : {std::pair{40, 30}, {70, 1}, {1, 1}, {64, 64}}) all.push_back(make_continued({2, first, 3, 8, 12}, more));
   all.push_back(make_measured({4, 513, 8, 64, 64}));
   all.push_back(make_measured({512, 9, 8, 64, 64}));
