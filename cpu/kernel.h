@@ -3,7 +3,6 @@
 
 #include <vector>
 
-#include "engine/elementwise.h"
 #include "engine/kernel.h"
 #include "engine/kernel_data.h"
 #include "engine/parallel.h"
@@ -109,18 +108,6 @@ class RowBuffer {
   Real<T>* buffer_ = nullptr;
 };
 
-// x in the type of the arithmetic on its elements: x itself unless it is bfloat16. An undefined tensor stays undefined.
-inline Tensor widened(const Tensor& x) {
-  if (!x.defined() || x.dtype() != DType::BFloat16) return x;
-  Tensor wide = empty(x.shape(), DType::Float32);
-  convert(x, wide);
-  return wide;
-}
-
-// A result that a kernel computes in the type of the arithmetic: x itself unless it is bfloat16, else memory that the kernel converts
-// to x at the end.
-inline Tensor wide_like(const Tensor& x) { return x.dtype() == DType::BFloat16 ? empty(x.shape(), DType::Float32) : x; }
-
 // Address of the first element; null for an undefined tensor.
 template <class T>
 T* data_or_null(Tensor& x) {
@@ -147,6 +134,25 @@ bool add_cpu_floating_kernel(Slot& slot, typename Slot::Function function) {
 
 // Elements of one tile of elementwise work: 64 KiB of float32, a share of the L2 cache.
 inline constexpr std::int64_t elementwise_tile = 16384;
+
+// x in the type of the arithmetic on its elements: x itself unless it is bfloat16. An undefined tensor stays undefined.
+inline Tensor widened(const Tensor& x) {
+  if (!x.defined() || x.dtype() != DType::BFloat16) return x;
+  Tensor wide = empty(x.shape(), DType::Float32);
+  const bfloat16* from = data<bfloat16>(x);
+  float* to = data<float>(wide);
+  parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) { convert_row(from + begin, to + begin, end - begin); });
+  return wide;
+}
+
+// A result that a kernel computes in the type of the arithmetic: x itself unless it is bfloat16. store_wide rounds it to x.
+inline Tensor wide_like(const Tensor& x) { return x.dtype() == DType::BFloat16 ? empty(x.shape(), DType::Float32) : x; }
+inline void store_wide(const Tensor& wide, Tensor& x) {
+  if (x.dtype() != DType::BFloat16) return;
+  const float* from = data<float>(wide);
+  bfloat16* to = data<bfloat16>(x);
+  parallel_tiles(x.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) { convert_row(from + begin, to + begin, end - begin); });
+}
 
 // Rows of one tile of row-wise work: about elementwise_tile elements, at least one row. Depends on the shape only.
 inline std::int64_t rows_per_tile(std::int64_t width) { return std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, width)); }

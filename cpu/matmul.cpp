@@ -156,10 +156,10 @@ void multiply_widened(const Tensor& a, const Tensor& b, const Tensor& bias, Tens
     const float *ta = in_tiles ? data<float>(copy) : pwide + first, *tb = pb + matrix * s.b_step + (transpose_b ? column * s.b_columns : column);
     C* tc = pc + (matrix * s.M + row) * s.N + column;
     TileSums<C> tile(tc, s.N, rows, columns);
-    const bool add = bias.defined() || flags.beta != 0;
-    if (add) start_tile(tile.sums(), tile.stride(), tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
-    gemm<float>(flags.transpose_a, transpose_b, rows, columns, s.K, 1.0f, ta, in_tiles ? run : s.a_columns, tb, s.b_columns, add ? 1.0f : 0.0f,
-                tile.sums(), tile.stride());
+    const bool adds_to_c = std::is_same_v<C, float> && pbias == nullptr, starts = !adds_to_c && (pbias != nullptr || flags.beta != 0);
+    if (starts) start_tile(tile.sums(), tile.stride(), tc, s.N, pbias == nullptr ? nullptr : pbias + column, flags.beta, rows, columns);
+    gemm<float>(flags.transpose_a, transpose_b, rows, columns, s.K, 1.0f, ta, in_tiles ? run : s.a_columns, tb, s.b_columns,
+                adds_to_c ? flags.beta : starts ? 1.0f : 0.0f, tile.sums(), tile.stride());
     tile.finish();
   });
 }
@@ -204,7 +204,7 @@ void run(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const 
   if (!narrow_c && !narrow_bias) multiply_narrow<float, float>(a, b, bias, c, flags);
 }
 
-const bool added = matmul_forward.add(DeviceKind::Cpu, floating_types, run);
+const bool added = add_cpu_floating_kernel(matmul_forward, run) && set_cpu_multiplies_bfloat16(multiplies_bfloat16);
 
 }  // namespace
 }  // namespace mblm

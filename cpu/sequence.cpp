@@ -81,7 +81,7 @@ void batch_sum(const Tensor& dy, std::int64_t first, Tensor& out, float beta) {
   if (out.dtype() == DType::BFloat16) {
     Tensor sums = widened(out);
     batch_sum(dy, first, sums, beta);
-    convert(sums, out);
+    store_wide(sums, out);
     return;
   }
   for_floating_type("sum_over_batch", dy.dtype(), [&]<class E>() {

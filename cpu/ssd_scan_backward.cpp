@@ -217,10 +217,8 @@ void backward(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, c
                         data<T>(dc),
                         data<double>(partials)};
     for (std::int64_t end = n.chunks; end > 0; end -= ssd::sweep_chunks) run_chunks(f, std::max<std::int64_t>(0, end - ssd::sweep_chunks), end);
-    if constexpr (!std::is_same_v<E, T>) {
-      convert(db, out.db);
-      convert(dc, out.dc);
-    }
+    store_wide(db, out.db);
+    store_wide(dc, out.dc);
     add_weight_partials(data<double>(partials), n.batch * n.chunks, n.heads, out.beta_a_log, data<T>(out.da_log));
     add_weight_partials(data<double>(partials) + n.heads, n.batch * n.chunks, n.heads, out.beta_d, data<T>(out.dd));
   });

@@ -88,8 +88,9 @@ struct FinishSums {
 };
 
 // One block adds the partial sums, each thread every 1024th in order, and makes the scalars of the update.
-__global__ void __launch_bounds__(finish_threads) prepare_scalars(const double* squares, const int* nonfinite, std::int64_t tiles, const int* bad_segments,
-                                                                  std::int64_t segments, GradientNormOptions options, StepScalars* scalars) {
+__global__ void __launch_bounds__(finish_threads)
+    prepare_scalars(const double* squares, const int* nonfinite, std::int64_t tiles, const int* bad_segments, std::int64_t segments,
+                    GradientNormOptions options, StepScalars* scalars) {
   FinishSums& shared = shared_memory<FinishSums>();
   double square = 0;
   int bad = 0, last = -1;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "cuda/sdpa.h"
 #include "ops/dropout.h"
 
 namespace mblm::cuda {
@@ -86,14 +87,26 @@ Tensor add_key_mask(AttentionInput<T>& in, const AttentionOptions& options) {
   return first_keys;
 }
 
+bool is_offered_to_cudnn(const Tensor& qkv, const AttentionOptions& options) {
+  return !options.key_mask.defined() && options.dropout == 0 && sdpa_takes(qkv, options.heads);
+}
+
 void forward(const Tensor& qkv, const AttentionOptions& options, Tensor& y, Tensor& log_sum_exp) {
   if (y.numel() == 0) return;
+  if (is_offered_to_cudnn(qkv, options) && sdpa_forward(qkv, options.heads, options.causal, y, log_sum_exp)) return;
   for_element_type("attention_forward", qkv.dtype(), [&]<class T>() {
     AttentionInput<T> in = input_of<T>(qkv, options);
     const Tensor kept = add_key_mask(in, options);
     const AttentionRows<T> rows = rows_of(data<T>(y), y);
     in.packs = in.packs && is_aligned(rows.rows, 16);
     float* lse = data<float>(log_sum_exp);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (in.width <= widest_tile) {
+        if (in.keys <= short_tokens) return attention_forward_short(in, rows, lse);
+        if (in.keys <= middle_tokens) return attention_forward_middle(in, rows, lse);
+        return attention_forward_long(in, rows, lse);
+      }
+    }
     attention_forward_plain<T>(in, rows, lse);
   });
 }
@@ -114,6 +127,7 @@ Tensor deltas(const Tensor& y, const Tensor& dy, std::int64_t heads, const Tenso
 
 void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv) {
   if (y.numel() == 0) return;
+  if (is_offered_to_cudnn(qkv, options) && sdpa_backward(qkv, y, log_sum_exp, dy, options.heads, options.causal, dqkv)) return;
   for_element_type("attention_backward", qkv.dtype(), [&]<class T>() {
     AttentionInput<T> in = input_of<T>(qkv, options);
     const Tensor kept = add_key_mask(in, options);
@@ -122,7 +136,14 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
     const AttentionGradients<T> gradients{rows_of(out, dqkv), rows_of(out + y.size(2), dqkv), rows_of(out + 2 * y.size(2), dqkv)};
     in.packs = in.packs && is_aligned(dy_rows.rows, 16) && is_aligned(out, 16);
     const float* lse = data<float>(log_sum_exp);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (in.width <= widest_tile && in.keys <= short_tokens) return attention_backward_short(in, dy_rows, lse, gradients);
+      if (in.width <= widest_tile && in.keys <= middle_tokens) return attention_backward_middle(in, dy_rows, lse, gradients);
+    }
     const Tensor delta = deltas<T>(y, dy, in.heads, log_sum_exp);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (in.width <= widest_tile) return attention_backward_long(in, dy_rows, lse, data<float>(delta), gradients);
+    }
     attention_backward_plain<T>(in, dy_rows, lse, data<float>(delta), gradients);
   });
 }
@@ -141,10 +162,11 @@ void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& op
     in.lengths = data<std::int64_t>(lengths);
     const AttentionRows<T> rows = rows_of(data<T>(y), y);
     in.packs = in.packs && is_aligned(in.k, 16) && is_aligned(in.v, 16) && is_aligned(rows.rows, 16);
-    if (in.queries <= split_queries)
-      attention_forward_split(in, k.size(1), rows, qkv.device());
-    else
-      attention_forward_plain<T>(in, rows, nullptr);
+    if (in.queries <= split_queries) return attention_forward_split(in, k.size(1), rows, qkv.device());
+    if constexpr (std::is_same_v<T, bfloat16>) {
+      if (in.width <= widest_tile) return attention_forward_long(in, rows, nullptr);
+    }
+    attention_forward_plain<T>(in, rows, nullptr);
   });
 }
 

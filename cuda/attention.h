@@ -40,16 +40,16 @@ struct AttentionGradients {
   AttentionRows<T> dq, dk, dv;
 };
 
-// The kernels. `log_sum_exp` and `delta` (B, H, T) float32; delta = sum over channels of dy y. Functions named by a length throw
-// nothing: the caller (attention.cu) has checked the length and that the width is at most `widest_tile`.
+// The kernels. `log_sum_exp` and `delta` (B, H, T) float32; delta = sum over channels of dy y. The functions that are named by a length check
+// nothing: the caller (attention.cu) has checked the length, and that the width is at most `widest_tile`.
 inline constexpr int short_tokens = 16, middle_tokens = 64, widest_tile = 128;
 
 void attention_forward_short(const AttentionInput<bfloat16>& in, const AttentionRows<bfloat16>& y, float* log_sum_exp);
-void attention_backward_short(const AttentionInput<bfloat16>& in, const AttentionRows<const bfloat16>& y, const AttentionRows<const bfloat16>& dy,
-                              const float* log_sum_exp, const AttentionGradients<bfloat16>& out);
+void attention_backward_short(const AttentionInput<bfloat16>& in, const AttentionRows<const bfloat16>& dy, const float* log_sum_exp,
+                              const AttentionGradients<bfloat16>& out);
 void attention_forward_middle(const AttentionInput<bfloat16>& in, const AttentionRows<bfloat16>& y, float* log_sum_exp);
 void attention_backward_middle(const AttentionInput<bfloat16>& in, const AttentionRows<const bfloat16>& dy, const float* log_sum_exp,
-                               const float* delta, const AttentionGradients<bfloat16>& out);
+                               const AttentionGradients<bfloat16>& out);
 void attention_forward_long(const AttentionInput<bfloat16>& in, const AttentionRows<bfloat16>& y, float* log_sum_exp);
 void attention_backward_long(const AttentionInput<bfloat16>& in, const AttentionRows<const bfloat16>& dy, const float* log_sum_exp,
                              const float* delta, const AttentionGradients<bfloat16>& out);
@@ -75,6 +75,8 @@ unsigned attention_blocks(const AttentionInput<T>& in, std::int64_t per_pair) {
 }
 
 #if defined(__CUDACC__) || defined(EMULATED_CUDA)
+
+inline constexpr float log2_e = 1.44269504f;
 
 __device__ __forceinline__ int smaller(int a, int b) { return a < b ? a : b; }
 
@@ -125,7 +127,7 @@ struct AttentionHead {
 // The dropout of one head: factors 0 or 1 / (1 - p).
 struct AttentionDropout {
   RandomKey key;
-  std::uint64_t first_element;  // of query 0 and key 0
+  std::uint64_t first_element = 0;  // of query 0 and key 0
   std::uint64_t keys;
   std::uint32_t drop_below;
   float keep_factor;
@@ -150,7 +152,25 @@ struct AttentionDropout {
     const std::uint64_t e = element(query, k);
     return word(philox(key, e / 4), e) >= drop_below ? keep_factor : 0.0f;
   }
+  // Multiplies the weights of keys k and k + 1, which often share a block of four random words.
+  __device__ __forceinline__ void multiply_pair(int query, int k, float& first, float& second) const {
+    const std::uint64_t e = element(query, k);
+    RandomWords words = philox(key, e / 4);
+    first *= word(words, e) >= drop_below ? keep_factor : 0.0f;
+    if (e % 4 == 3) words = philox(key, e / 4 + 1);
+    second *= word(words, e + 1) >= drop_below ? keep_factor : 0.0f;
+  }
 };
+
+// Sum and maximum over the 4 lanes of a row.
+__device__ __forceinline__ float row_sum(float x) {
+  x += __shfl_xor_sync(all_lanes, x, 1);
+  return x + __shfl_xor_sync(all_lanes, x, 2);
+}
+__device__ __forceinline__ float row_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(all_lanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(all_lanes, x, 2));
+}
 
 #endif
 

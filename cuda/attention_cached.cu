@@ -6,7 +6,10 @@ namespace mblm::cuda {
 namespace {
 
 constexpr int threads = 128, warps = threads / warp_size;
+constexpr int batch = 4;    // loads in flight per lane
 constexpr int split = 128;  // keys per block: one sequence of 8192 tokens with 16 heads has 1024 blocks
+
+constexpr int per_warp = split / warps;
 
 // Copies k and v of the packed rows to rows lengths[b] + i of the caches. A block per row, the threads take packs of N.
 template <int N, class T>
@@ -50,20 +53,29 @@ __global__ void __launch_bounds__(threads) attend_split(AttentionInput<T> in, Sp
   if (count <= 0) return;
   const int row = lane / lanes, rows = warp_size / lanes, column = lane % lanes * N;
   const T* q = head.q + query * in.q_row;
-  // Scores: keys row, row + rows, ... of the warp's quarter.
-  constexpr int per_warp = split / warps;
-  for (int i = row; i < per_warp; i += rows) {
-    const int key = warp * per_warp + i;
-    float sum = 0;
-    for (int c = column; c < in.width && key < count; c += lanes * N) {
-      float a[N], b[N];
-      read_pack<N>(a, q + c);
-      read_pack<N>(b, head.k + (first + key) * in.k_row + c);
+  // Scores: keys row, row + rows, ... of the warp's quarter, in batches whose loads overlap.
+  for (int i = row; i < per_warp; i += batch * rows) {
+    float sums[batch] = {};
+    for (int c = column; c < in.width; c += lanes * N) {
+      Pack<T, N> keys[batch] = {};
 #pragma unroll
-      for (int e = 0; e < N; ++e) sum += a[e] * b[e];
+      for (int j = 0; j < batch; ++j) {
+        const int in_warp = i + j * rows, key = warp * per_warp + in_warp;
+        if (in_warp < per_warp && key < count) keys[j] = *reinterpret_cast<const Pack<T, N>*>(head.k + (first + key) * in.k_row + c);
+      }
+      float a[N];
+      read_pack<N>(a, q + c);
+#pragma unroll
+      for (int j = 0; j < batch; ++j)
+#pragma unroll
+        for (int e = 0; e < N; ++e) sums[j] += a[e] * to_float(keys[j].v[e]);
     }
-    for (int bits = lanes / 2; bits > 0; bits /= 2) sum += __shfl_xor_sync(all_lanes, sum, bits);
-    if (column == 0) shared.weights[key] = key < count ? sum * in.scale : -INFINITY;
+#pragma unroll
+    for (int j = 0; j < batch; ++j) {
+      for (int bits = lanes / 2; bits > 0; bits /= 2) sums[j] += __shfl_xor_sync(all_lanes, sums[j], bits);
+      const int in_warp = i + j * rows, key = warp * per_warp + in_warp;
+      if (column == 0 && in_warp < per_warp) shared.weights[key] = key < count ? sums[j] * in.scale : -INFINITY;
+    }
   }
   __syncthreads();
   // Weights: a key per thread.
@@ -80,14 +92,20 @@ __global__ void __launch_bounds__(threads) attend_split(AttentionInput<T> in, Sp
   // Values.
   const int c = slab * lanes * N + column;
   float sums[N] = {};
-  for (int i = row; i < per_warp; i += rows) {
-    const int key = warp * per_warp + i;
-    if (key >= count || c >= in.width) continue;
-    float b[N];
-    read_pack<N>(b, head.v + (first + key) * in.k_row + c);
-    const float w = shared.weights[key];
+  for (int i = row; i < per_warp; i += batch * rows) {
+    Pack<T, N> values[batch] = {};
+    float weights[batch] = {};
 #pragma unroll
-    for (int e = 0; e < N; ++e) sums[e] += w * b[e];
+    for (int j = 0; j < batch; ++j) {
+      const int in_warp = i + j * rows, key = warp * per_warp + in_warp;
+      if (in_warp >= per_warp || key >= count || c >= in.width) continue;
+      values[j] = *reinterpret_cast<const Pack<T, N>*>(head.v + (first + key) * in.k_row + c);
+      weights[j] = shared.weights[key];
+    }
+#pragma unroll
+    for (int j = 0; j < batch; ++j)
+#pragma unroll
+      for (int e = 0; e < N; ++e) sums[e] += weights[j] * to_float(values[j].v[e]);
   }
 #pragma unroll
   for (int e = 0; e < N; ++e) {

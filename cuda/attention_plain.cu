@@ -16,6 +16,8 @@ struct Layout {
   static constexpr int size = size_;
   static constexpr int across = size == 64 ? 16 : 4, down = size == 64 ? 16 : 8, threads = across * down;
   static constexpr int rows = size / down, columns = size / across, groups = slab / 4 / across;
+  // Blocks per multiprocessor, at least. They bound the registers without spilling.
+  static constexpr int forward_blocks = size == 64 ? 2 : 8, backward_blocks = size == 64 ? 1 : 8;
 };
 constexpr int small_tile = 16, large_tile = 64;  // small: one warp, for sequences of up to 16 tokens
 
@@ -155,11 +157,23 @@ __device__ __forceinline__ Part part_of(int tokens, int width, bool last_first) 
   return {index / tiles, (last_first ? tiles - 1 - tile : tile) * L::size, static_cast<int>(blockIdx.x % static_cast<unsigned>(slabs)) * slab};
 }
 
+// p = the dropout factors of this thread's elements of a tile, in a loop that is not unrolled: the code of a factor is long. Rows are
+// queries, or keys if `transposed`.
+template <class L, bool transposed>
+__device__ __forceinline__ void store_factors(float (&p)[L::size][L::size + 4], const AttentionDropout& dropout, int first_row, int first_column) {
+  const int x = static_cast<int>(threadIdx.x) % L::across, y = static_cast<int>(threadIdx.x) / L::across;
+#pragma unroll 1
+  for (int i = 0; i < L::rows * L::columns; ++i) {
+    const int r = y + L::down * (i / L::columns), c = x + L::across * (i % L::columns);
+    p[r][c] = transposed ? dropout.factor(first_column + c, first_row + r) : dropout.factor(first_row + r, first_column + c);
+  }
+}
+
 // Block: a tile of queries of one head and a slab of the channels of y; it goes through the tiles of keys with an online softmax, so
 // wider heads compute the scores once per slab. Tiles of queries are started from the end, where causal attention has most keys.
 // 4 T d FLOPs per query and head (half if causal). All sums are float32.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads) plain_forward(AttentionInput<T> in, AttentionRows<T> y, float* log_sum_exp) {
+__global__ void __launch_bounds__(L::threads, L::forward_blocks) plain_forward(AttentionInput<T> in, AttentionRows<T> y, float* log_sum_exp) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
   const Part part = part_of<L>(in.queries, in.width, true);
@@ -174,6 +188,7 @@ __global__ void __launch_bounds__(L::threads) plain_forward(AttentionInput<T> in
     const int keys = smaller(L::size, head.keys - first_key);
     Scores<L> s;
     multiply_rows<L>(tiles, s, head.q + part.first * in.q_row, in.q_row, count, head.k + first_key * in.k_row, in.k_row, keys, in.width, in.packs);
+    if (dropout.active()) store_factors<L, false>(tiles.p, dropout, part.first, first_key);
 #pragma unroll
     for (int i = 0; i < L::rows; ++i) {
       const int query = part.first + row + L::down * i;
@@ -190,7 +205,7 @@ __global__ void __launch_bounds__(L::threads) plain_forward(AttentionInput<T> in
       for (int j = 0; j < L::columns; ++j) {
         s.v[i][j] = scalar::exp(s.v[i][j] - base);
         sum += s.v[i][j];
-        if (dropout.active()) s.v[i][j] *= dropout.factor(query, first_key + x + L::across * j);
+        if (dropout.active()) s.v[i][j] *= tiles.p[row + L::down * i][x + L::across * j];
       }
 #pragma unroll
       for (int bits = L::across / 2; bits > 0; bits /= 2) sum += __shfl_xor_sync(all_lanes, sum, bits);
@@ -215,13 +230,12 @@ __global__ void __launch_bounds__(L::threads) plain_forward(AttentionInput<T> in
   sums.write(y.rows + head.b * y.sequence + head.h * in.width + part.first * y.row, y.row, count, part.channel, in.width, in.packs);
 }
 
-// Weight p of a query and a key, and gradient ds of their scaled score, from the score and dp = dy . v:
+// Weight p of a query and a key, and gradient ds of their scaled score, from the score, dp = dy . v and the dropout factor `keep`:
 // p = exp(s - log-sum-exp), ds = p (keep dp - delta) scale; then p is multiplied by keep. A query without a visible key has constant
 // weights, so its ds is 0.
 template <class T>
-__device__ __forceinline__ void weight_gradient(const AttentionInput<T>& in, const AttentionHead<T>& head, const AttentionDropout& dropout, int query,
-                                                int key, float log_sum_exp, float delta, float& s, float& dp) {
-  const float keep = dropout.active() ? dropout.factor(query, key) : 1.0f;
+__device__ __forceinline__ void weight_gradient(const AttentionInput<T>& in, const AttentionHead<T>& head, int query, int key, float keep,
+                                                float log_sum_exp, float delta, float& s, float& dp) {
   const float p = query < in.queries ? scalar::exp(head.masked(query, key, s * in.scale) - log_sum_exp) : 0.0f;
   dp = head.sees_none(query) ? 0.0f : p * (keep * dp - delta) * in.scale;
   s = p * keep;
@@ -229,7 +243,7 @@ __device__ __forceinline__ void weight_gradient(const AttentionInput<T>& in, con
 
 // Block: a tile of queries of one head and a slab of the channels of dq. It goes through the tiles of keys in order.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads)
+__global__ void __launch_bounds__(L::threads, L::backward_blocks)
     plain_backward_queries(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp, const float* delta, AttentionRows<T> dq) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
@@ -251,11 +265,15 @@ __global__ void __launch_bounds__(L::threads)
     Scores<L> s, dp;
     multiply_rows<L>(tiles, s, head.q + part.first * in.q_row, in.q_row, count, head.k + first_key * in.k_row, in.k_row, keys, in.width, in.packs);
     multiply_rows<L>(tiles, dp, dy_rows, dy.row, count, head.v + first_key * in.k_row, in.k_row, keys, in.width, in.packs);
+    if (dropout.active()) store_factors<L, false>(tiles.p, dropout, part.first, first_key);
 #pragma unroll
     for (int i = 0; i < L::rows; ++i)
 #pragma unroll
-      for (int j = 0; j < L::columns; ++j)
-        weight_gradient(in, head, dropout, part.first + row + L::down * i, first_key + x + L::across * j, lse[i], dots[i], s.v[i][j], dp.v[i][j]);
+      for (int j = 0; j < L::columns; ++j) {
+        const int r = row + L::down * i, c = x + L::across * j;
+        const float keep = dropout.active() ? tiles.p[r][c] : 1.0f;
+        weight_gradient(in, head, part.first + r, first_key + c, keep, lse[i], dots[i], s.v[i][j], dp.v[i][j]);
+      }
     dp.store(tiles.p);
     load_rows<L>(tiles.b, head.k + first_key * in.k_row, in.k_row, keys, part.channel, in.width, in.packs);
     __syncthreads();
@@ -268,7 +286,7 @@ __global__ void __launch_bounds__(L::threads)
 // Block: a tile of keys of one head and a slab of the channels of dk and dv. It goes through the tiles of queries in order, with the
 // scores transposed: rows are keys.
 template <class L, class T>
-__global__ void __launch_bounds__(L::threads) plain_backward_keys(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp,
+__global__ void __launch_bounds__(L::threads, L::backward_blocks) plain_backward_keys(AttentionInput<T> in, AttentionRows<const T> dy, const float* log_sum_exp,
                                                                   const float* delta, AttentionRows<T> dk, AttentionRows<T> dv) {
   auto& tiles = shared_memory<Tiles<L::size>>();
   const int x = static_cast<int>(threadIdx.x) % L::across, row = static_cast<int>(threadIdx.x) / L::across;
@@ -285,13 +303,18 @@ __global__ void __launch_bounds__(L::threads) plain_backward_keys(AttentionInput
     Scores<L> s, dp;
     multiply_rows<L>(tiles, s, k, in.k_row, keys, q, in.q_row, count, in.width, in.packs);
     multiply_rows<L>(tiles, dp, v, in.k_row, keys, dy_tile, dy.row, count, in.width, in.packs);
+    if (dropout.active()) store_factors<L, true>(tiles.p, dropout, part.first, first);
 #pragma unroll
     for (int j = 0; j < L::columns; ++j) {
       const int query = first + x + L::across * j;
       const std::int64_t at = part.pair * in.queries + smaller(query, in.queries - 1);
       const float lse = log_sum_exp[at], dot = delta[at];
 #pragma unroll
-      for (int i = 0; i < L::rows; ++i) weight_gradient(in, head, dropout, query, part.first + row + L::down * i, lse, dot, s.v[i][j], dp.v[i][j]);
+      for (int i = 0; i < L::rows; ++i) {
+        const int r = row + L::down * i;
+        const float keep = dropout.active() ? tiles.p[r][x + L::across * j] : 1.0f;
+        weight_gradient(in, head, query, part.first + r, keep, lse, dot, s.v[i][j], dp.v[i][j]);
+      }
     }
     s.store(tiles.p);
     load_rows<L>(tiles.a, q, in.q_row, count, part.channel, in.width, in.packs);

@@ -47,8 +47,8 @@ __device__ __forceinline__ void find_sum_of_exp(const float* x, std::int64_t wid
 // its logarithm and everything after it float64. Writes one partial loss per block.
 template <int N>
 __global__ void __launch_bounds__(row_threads)
-    compute_losses(const float* logits, const std::int64_t* targets, std::int64_t ignored_id, const float* weights, std::int64_t rows, std::int64_t width,
-                   float* elements, double* log_sum_exp, PartialLoss* partials) {
+    compute_losses(const float* logits, const std::int64_t* targets, std::int64_t ignored_id, const float* weights, std::int64_t rows,
+                   std::int64_t width, float* elements, double* log_sum_exp, PartialLoss* partials) {
   PartialLosses& shared = shared_memory<PartialLosses>();
   const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
   const std::int64_t first = std::int64_t{blockIdx.x} * rows_per_block + warp * rows_per_warp;
@@ -151,8 +151,8 @@ __global__ void __launch_bounds__(row_threads)
   }
 }
 
-void backward(const Tensor& logits, const Tensor& targets, const Tensor& weights, const Tensor& log_sum_exp, const Tensor& count,
-              const Tensor& dloss, Tensor& dlogits) {
+void backward(const Tensor& logits, const Tensor& targets, const Tensor& weights, const Tensor& log_sum_exp, const Tensor& count, const Tensor& dloss,
+              Tensor& dlogits) {
   const std::int64_t rows = targets.numel(), width = logits.shape().last();
   const auto compute = [&]<int N>() {
     launch<compute_gradients<N>>(blocks_for(rows, rows_per_block), row_threads, 0, data<float>(logits), data<std::int64_t>(targets),

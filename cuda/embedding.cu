@@ -18,21 +18,20 @@ constexpr int packs_per_lane = 4;  // independent accesses that a lane has in fl
 // A warp copies up to 128 neighbouring packs of N elements of one row; blocks along y share the columns of wide rows. Reads and writes
 // every element once. Memory bound.
 template <int N, class W, class Y>
-__global__ void __launch_bounds__(threads)
-    gather_rows(const std::int64_t* ids, const W* table, std::int64_t positions, std::int64_t width, Y* y) {
+__global__ void __launch_bounds__(threads) gather_rows(const std::int64_t* ids, const W* table, std::int64_t positions, std::int64_t width, Y* y) {
   const std::int64_t position = std::int64_t{blockIdx.x} * warps + threadIdx.x / warp_size;
   if (position >= positions) return;
   const W* from = table + ids[position] * width;
   Y* to = y + position * width;
-  const std::int64_t first = (std::int64_t{blockIdx.y} * packs_per_lane * warp_size + threadIdx.x % warp_size) * N;
+  constexpr std::int64_t step = std::int64_t{warp_size} * N;
+  const std::int64_t first = std::int64_t{blockIdx.y} * packs_per_lane * step + std::int64_t{threadIdx.x % warp_size} * N;
+  float values[packs_per_lane][N];
 #pragma unroll
-  for (int i = 0; i < packs_per_lane; ++i) {
-    const std::int64_t column = first + std::int64_t{i} * warp_size * N;
-    if (column >= width) return;
-    float values[N];
-    read_pack<N>(values, from + column);
-    write_pack<N>(to + column, values);
-  }
+  for (int i = 0; i < packs_per_lane; ++i)
+    if (first + i * step < width) read_pack<N>(values[i], from + first + i * step);
+#pragma unroll
+  for (int i = 0; i < packs_per_lane; ++i)
+    if (first + i * step < width) write_pack<N>(to + first + i * step, values[i]);
 }
 
 void forward(const Tensor& ids, const Tensor& table, Tensor& y) {
@@ -56,8 +55,8 @@ void forward(const Tensor& ids, const Tensor& table, Tensor& y) {
 // tiles of equal size, which balances the work for any distribution of ids, and the partial sums of the tiles are added.
 // The sort is a stable radix sort: within an id, positions stay in order. It moves 4 + 8 bytes per position and pass, far less than dy.
 
-constexpr int slice = 256;       // positions that one block sorts; a thread compares its digit with those of all threads before it
-constexpr int digit_bits = 9;    // one pass sorts a byte vocabulary with its special ids
+constexpr int slice = 256;     // positions that one block sorts; a thread compares its digit with those of all threads before it
+constexpr int digit_bits = 9;  // one pass sorts a byte vocabulary with its special ids
 constexpr int digits = 1 << digit_bits;
 
 struct Histogram {
@@ -68,8 +67,7 @@ __device__ __forceinline__ int digit_of(int key, int shift) { return (key >> shi
 
 // A block counts the digits of its slice. counts (digits, slices). `keys` holds the ids in the order of the earlier passes; null in the
 // first pass, which reads `ids`.
-__global__ void __launch_bounds__(slice)
-    count_digits(const std::int64_t* ids, const int* keys, int positions, int shift, int slices, int* counts) {
+__global__ void __launch_bounds__(slice) count_digits(const std::int64_t* ids, const int* keys, int positions, int shift, int slices, int* counts) {
   Histogram& shared = shared_memory<Histogram>();
   for (int d = threadIdx.x; d < digits; d += slice) shared.count[d] = 0;
   __syncthreads();
@@ -108,7 +106,7 @@ __global__ void __launch_bounds__(threads) scan_slices(int* counts, int slices, 
 
 struct Slice {
   int digit[slice];
-  int first[digits];           // place of the first position with a digit
+  int first[digits];  // place of the first position with a digit
   int warp_total[digits / warp_size];
 };
 
@@ -151,9 +149,9 @@ __global__ void __launch_bounds__(threads) find_rows(const int* sorted_ids, int 
   first_of_row[row] = low;
 }
 
-constexpr int tile = 64;         // sorted positions of a block: partial sums are at most 1/16 of the bytes of dy for bfloat16, plus one row per id
-constexpr int sum_warps = 4;     // side by side in the columns
-constexpr int in_flight = 8;     // rows of dy that a lane reads before it adds them
+constexpr int tile = 64;      // sorted positions of a block: partial sums are at most 1/16 of the bytes of dy for bfloat16, plus one row per id
+constexpr int sum_warps = 4;  // side by side in the columns
+constexpr int in_flight = 8;  // rows of dy that a lane reads before it adds them
 constexpr int padded_tile = tile + in_flight;
 
 struct TilePositions {
@@ -244,8 +242,8 @@ SortedPositions sort_positions(const Tensor& ids, std::int64_t rows) {
     int *count = data<std::int32_t>(counts), *total = data<std::int32_t>(totals);
     launch<count_digits>(slices, slice, sizeof(Histogram), data<std::int64_t>(ids), keys, positions, shift, static_cast<int>(slices), count);
     launch<scan_slices>(digits / warps, threads, 0, count, static_cast<int>(slices), total);
-    launch<move_positions>(slices, slice, sizeof(Slice), data<std::int64_t>(ids), keys, order, positions, shift, static_cast<int>(slices), count, total,
-                           data<std::int32_t>(next.ids), data<std::int32_t>(next.order));
+    launch<move_positions>(slices, slice, sizeof(Slice), data<std::int64_t>(ids), keys, order, positions, shift, static_cast<int>(slices), count,
+                           total, data<std::int32_t>(next.ids), data<std::int32_t>(next.order));
     sorted = next;
     shift += digit_bits;
   } while (shift < 31 && (rows - 1) >> shift > 0);
@@ -256,8 +254,8 @@ void backward(const Tensor& ids, const Tensor& dy, std::int64_t frozen_row, Tens
   for_element_types("embedding_backward", dtable.dtype(), dy.dtype(), [&]<class W, class Y>() {
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
     const std::int64_t positions = ids.numel(), rows = dtable.size(0), width = dtable.size(1);
-    require<ShapeError>(positions <= most - slice && rows < most, "embedding_backward: expected fewer than 2^31 ids and rows on a GPU, got ", positions,
-                        " and ", rows);
+    require<ShapeError>(positions <= most - slice && rows < most, "embedding_backward: expected fewer than 2^31 ids and rows on a GPU, got ",
+                        positions, " and ", rows);
     const SortedPositions sorted = sort_positions(ids, rows);
     const auto *sorted_ids = data<std::int32_t>(sorted.ids), *order = data<std::int32_t>(sorted.order);
     Tensor first_of_row = empty(Shape{rows + 1}, DType::Int32, ids.device());
@@ -267,8 +265,8 @@ void backward(const Tensor& ids, const Tensor& dy, std::int64_t frozen_row, Tens
     Tensor partials = empty(Shape{tiles + rows, width}, DType::Float32, ids.device());
     const auto sum = [&]<int N>() {
       const dim3 tile_grid(tiles, blocks_for(width, std::int64_t{N} * sum_warps * warp_size));
-      launch<sum_tiles<N, Y>>(tile_grid, sum_warps * warp_size, sizeof(TilePositions), data<Y>(dy), sorted_ids, order, static_cast<int>(positions), width,
-                              static_cast<int>(frozen_row), data<float>(partials));
+      launch<sum_tiles<N, Y>>(tile_grid, sum_warps * warp_size, sizeof(TilePositions), data<Y>(dy), sorted_ids, order, static_cast<int>(positions),
+                              width, static_cast<int>(frozen_row), data<float>(partials));
       const dim3 row_grid(blocks_for(rows, warps), blocks_for(width, std::int64_t{N} * warp_size));
       launch<add_tiles<N, W>>(row_grid, threads, 0, data<float>(std::as_const(partials)), data<std::int32_t>(std::as_const(first_of_row)),
                               static_cast<int>(rows), width, beta, data<W>(dtable));

@@ -25,9 +25,9 @@ struct Gemm {
   auto operator<=>(const Gemm&) const = default;
 };
 
-// Starts the product on the compute stream; a, b, bias and c are device addresses, and c overlaps no input. Returns false, with nothing
-// started, if the library cannot add this bias: the caller adds it. Throws DeviceError if the library is missing or refuses the product
-// without a bias.
+// Starts the product on the compute stream; a, b, bias and c are device addresses, c overlaps no input, and the bias is aligned to 16
+// bytes. Returns false, with nothing started, if the library cannot add this bias: the caller adds it. Throws DeviceError if the library
+// is missing or refuses the product without a bias.
 // The algorithm depends on the product and on whether the addresses are multiples of 16 bytes only: two runs give the same bits.
 bool gemm(const Gemm& product, const void* a, const void* b, const void* bias, void* c);
 

@@ -9,22 +9,10 @@
 
 #include "cuda/cublaslt.h"
 #include "cuda/launch.h"
+#include "cuda/relaxed_capture.h"
 
 namespace mblm::cuda {
 namespace {
-
-// Permits memory allocation and the loading of kernels in this thread while a stream is captured: a product may appear for the first time
-// in a captured step.
-class RelaxedCapture {
- public:
-  RelaxedCapture() { check(cudaThreadExchangeStreamCaptureMode(&mode_)); }
-  ~RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-  RelaxedCapture(const RelaxedCapture&) = delete;
-  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-};
 
 struct Plan {
   GemmDescriptors descriptors;

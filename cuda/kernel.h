@@ -96,18 +96,20 @@ template <int N, class T>
 __device__ __forceinline__ void write_pack(T* p, const float (&x)[N]) {
   Pack<T, N> pack;
 #ifdef __CUDACC__
-  if constexpr (std::is_same_v<T, bfloat16> && N % 2 == 0) {  // one instruction rounds two numbers
+  constexpr bool in_pairs = std::is_same_v<T, bfloat16> && N % 2 == 0;  // one instruction rounds two numbers
+#else
+  constexpr bool in_pairs = false;
+#endif
+  if constexpr (in_pairs) {
 #pragma unroll
     for (int i = 0; i < N; i += 2) {
       const __nv_bfloat162 two = __floats2bfloat162_rn(x[i], x[i + 1]);
       memcpy(&pack.v[i], &two, sizeof two);
     }
-    *reinterpret_cast<Pack<T, N>*>(p) = pack;
-    return;
-  }
-#endif
+  } else {
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.v[i] = from_float<T>(x[i]);
+    for (int i = 0; i < N; ++i) pack.v[i] = from_float<T>(x[i]);
+  }
   *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <source_location>
 #include <tuple>
@@ -13,13 +15,19 @@
 
 namespace mblm::cuda {
 
-// The compute stream of the calling thread's current device. Kernel slots make the device of their tensors current.
+// The compute stream of the calling thread's current device, or the stream that captures its work. Kernel slots make the device of their
+// tensors current.
 cudaStream_t compute_stream();
 
 // Throws DeviceError with the text of a CUDA status that is not success.
 void check(cudaError_t status, const std::source_location& where = std::source_location::current());
 
 inline constexpr std::size_t default_shared_bytes = 48 * 1024;  // larger blocks of shared memory must be requested
+
+// The largest shared memory that was requested for a kernel, per device.
+using RequestedShared = std::array<std::atomic<std::size_t>, 64>;
+// Requests more shared memory for a kernel on the current device, unless as much was requested before.
+void request_shared(const void* kernel, std::size_t bytes, RequestedShared& requested);
 
 template <auto kernel>
 struct Launch;
@@ -37,8 +45,8 @@ struct Launch<kernel> {
         [&](auto&... value) {
           void* pointers[] = {const_cast<void*>(static_cast<const void*>(&value))...};
           const void* function = reinterpret_cast<const void*>(kernel);
-          if (shared_bytes > default_shared_bytes)
-            check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+          static RequestedShared requested{};
+          if (shared_bytes > default_shared_bytes) request_shared(function, shared_bytes, requested);
           check(cudaLaunchKernel(function, grid, block, pointers, shared_bytes, compute_stream()));
         },
         values);

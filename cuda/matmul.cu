@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "cuda/map.h"
+#include "engine/elementwise.h"
 
 namespace mblm::cuda {
 namespace {
@@ -13,31 +14,29 @@ struct Finish {
   const B* bias;  // null: none
   std::int64_t width;
   float beta;
-  __device__ float operator()(std::int64_t i, float sum, float c) const {
-    if (bias != nullptr) sum += to_float(bias[i % width]);
-    return beta == 0 ? sum : sum + beta * c;
-  }
+  __device__ float operator()(std::int64_t i, float sum) const { return bias == nullptr ? sum : sum + to_float(bias[i % width]); }
+  __device__ float operator()(std::int64_t i, float sum, float c) const { return (*this)(i, sum) + beta * c; }
 };
 
 void finish(const Tensor& sums, const Tensor& bias, Tensor& c, float beta) {
   for_element_types("matmul_forward", c.dtype(), bias.defined() ? bias.dtype() : c.dtype(), [&]<class C, class B>() {
     const Finish<B> f{bias.defined() ? data<B>(bias) : nullptr, c.size(-1), beta};
-    map(f, c.numel(), data<C>(c), data<float>(sums), data<C>(std::as_const(c)));
+    if (beta == 0)
+      map(f, c.numel(), data<C>(c), data<float>(sums));  // c may hold anything
+    else
+      map(f, c.numel(), data<C>(c), data<float>(sums), data<C>(std::as_const(c)));
   });
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-
 // The epilogue of cuBLASLt takes a bias in the dtype of c only: for a bfloat16 c, the bias is rounded as the weight is. Adding a
-// float32 bias in another kernel would need the sums in float32.
+// float32 bias in another kernel would need the sums in float32. A bias that is not aligned to 16 bytes is copied too.
 Tensor bias_in(DType dtype, const Tensor& bias) {
-  if (!bias.defined() || bias.dtype() == dtype) return bias;
+  if (!bias.defined() || (bias.dtype() == dtype && is_aligned(raw(bias), bytes_per_access))) return bias;
   Tensor converted = empty(bias.shape(), dtype, bias.device());
-  for_element_types("matmul_forward", dtype, bias.dtype(), [&]<class To, class From>() {
-    map(Copy{}, bias.numel(), data<To>(converted), data<From>(bias));
-  });
+  if (bias.dtype() == dtype)
+    copy_into(converted, bias);
+  else
+    convert(bias, converted);
   return converted;
 }
 

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(threads) rotate(const T* x, const double* freq
     const std::int64_t row = std::int64_t{blockIdx.x} * p.rows_per_block + i / per_row;
     if (row >= p.rows) return;
     const int chunk = i % chunks, group = i % per_row / chunks;
-    float cosines[P], sines[P];
+    float cosines[P] = {}, sines[P] = {};
     if (group < p.rotated) {
       const std::int64_t position = row % p.tokens + (positions == nullptr ? 0 : positions[row / p.tokens]);
 #pragma unroll
@@ -54,45 +54,38 @@ __global__ void __launch_bounds__(threads) rotate(const T* x, const double* freq
       }
     }
     for (int first = group; first < p.heads; first += heads_per_batch * p.groups) {
-      float v[heads_per_batch][runs][run];
+      Pack<T, run> elements[heads_per_batch][runs];
+      const auto for_elements = [&](int b, auto&& move) {
+        const int head = first + b * p.groups;
+        if (head >= p.heads) return;
+#pragma unroll
+        for (int r = 0; r < runs; ++r) {
+          const std::int64_t column = std::int64_t{head} * stride + chunk * run + r * p.half;
+          if constexpr (packs) {
+            if (column < p.width) move(elements[b][r], row * p.width + column);
+          } else {
+#pragma unroll
+            for (int e = 0; e < run; ++e)
+              if (column + e < p.width) move(elements[b][r].v[e], row * p.width + column + e);
+          }
+        }
+      };
 #pragma unroll
       for (int b = 0; b < heads_per_batch; ++b)
-#pragma unroll
-        for (int r = 0; r < runs; ++r) {
-          const int head = first + b * p.groups;
-          const std::int64_t column = std::int64_t{head} * stride + chunk * run + r * p.half;
-          if (head >= p.heads) continue;
-          if constexpr (packs) {
-            if (column < p.width) read_pack<run>(v[b][r], x + row * p.width + column);
-          } else {
-#pragma unroll
-            for (int e = 0; e < run; ++e)
-              if (column + e < p.width) v[b][r][e] = to_float(x[row * p.width + column + e]);
-          }
-        }
+        for_elements(b, [&](auto& to, std::int64_t at) { to = *reinterpret_cast<const std::remove_reference_t<decltype(to)>*>(x + at); });
 #pragma unroll
       for (int b = 0; b < heads_per_batch; ++b) {
-        const int head = first + b * p.groups;
-        if (head >= p.heads) continue;
-        if (head < p.rotated) {
+        if (first + b * p.groups < p.rotated) {
 #pragma unroll
           for (int j = 0; j < P; ++j) {
-            float &left = interleaved ? v[b][0][interleaved ? 2 * j : j] : v[b][0][j], &right = interleaved ? v[b][0][interleaved ? 2 * j + 1 : j] : v[b][runs - 1][j];
-            const float a = left, c = right;
-            scalar::rotate_pair(a, c, cosines[j], sines[j], left, right);
+            T &left = elements[b][0].v[interleaved ? 2 * j : j], &right = elements[b][runs - 1].v[interleaved ? 2 * j + 1 : j];
+            float a, c;
+            scalar::rotate_pair(to_float(left), to_float(right), cosines[j], sines[j], a, c);
+            left = from_float<T>(a);
+            right = from_float<T>(c);
           }
         }
-#pragma unroll
-        for (int r = 0; r < runs; ++r) {
-          const std::int64_t column = std::int64_t{head} * stride + chunk * run + r * p.half;
-          if constexpr (packs) {
-            if (column < p.width) write_pack<run>(y + row * p.width + column, v[b][r]);
-          } else {
-#pragma unroll
-            for (int e = 0; e < run; ++e)
-              if (column + e < p.width) y[row * p.width + column + e] = from_float<T>(v[b][r][e]);
-          }
-        }
+        for_elements(b, [&](const auto& from, std::int64_t at) { *reinterpret_cast<std::remove_cvref_t<decltype(from)>*>(y + at) = from; });
       }
     }
   }

@@ -1,6 +1,5 @@
 #include "ops/selective_scan.h"
 
-#include "cuda/map.h"
 #include "cuda/selective_tile.h"
 
 namespace mblm::cuda::selective {
@@ -23,8 +22,8 @@ struct Tiles {
 // h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t and y += C_t h_t for the rows of a segment. Each lane of a channel has four states; the sums
 // over its states of four tokens are added over the lanes at once, after which each lane has y of one token.
 template <class T>
-__device__ __forceinline__ void scan_segment(Tiles<T>& tiles, int begin, int end, int channel, int part, const float (&rate)[R], float d, bool first_group,
-                                             float (&h)[R]) {
+__device__ __forceinline__ void scan_segment(Tiles<T>& tiles, int begin, int end, int channel, int part, const float (&rate)[R], float d,
+                                             bool first_group, float (&h)[R]) {
   for (int first = begin; first < end; first += lanes) {
     float sums[lanes];
 #pragma unroll
@@ -56,20 +55,22 @@ template <class T, bool many_groups>
 __global__ void __launch_bounds__(threads) scan_forward(Sizes sizes, Inputs<T> in, Outputs<T> out, bool packs) {
   Tiles<T>& tiles = shared_memory<Tiles<T>>();
   const int part = static_cast<int>(threadIdx.x) % lanes, channel = static_cast<int>(threadIdx.x) / lanes;
-  const std::int64_t sequence_block = blockIdx.x / sizes.channel_blocks, first_channel = (blockIdx.x - sequence_block * sizes.channel_blocks) * channels;
-  const std::int64_t first = sequence_block * sizes.sequences_per_block, at = first_channel + channel;
-  const std::int64_t count = sizes.sequences - first < sizes.sequences_per_block ? sizes.sequences - first : sizes.sequences_per_block;
+  const unsigned sequence_block = blockIdx.x / sizes.channel_blocks, channel_block = blockIdx.x % sizes.channel_blocks;
+  const std::int64_t first_channel = std::int64_t{channel_block} * channels, at = first_channel + channel;
+  const std::int64_t first = std::int64_t{sequence_block} * sizes.sequences_per_block, rest = sizes.sequences - first;
   const int width = static_cast<int>(sizes.width - first_channel < channels ? sizes.width - first_channel : channels), states = sizes.states;
   const bool exists = at < sizes.width;
   const float d = exists ? in.d[at] : 0.0f;
   float rate[R], h[R] = {};
   if constexpr (!many_groups) load_rates(rate, in.a_log + at * states, states, part * R, exists);
 
-  const auto states_of = [&](auto* array, std::int64_t row) { return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states; };
-  const std::int64_t block_rows = count * sizes.tokens, offset = first * sizes.tokens;
-  for (std::int64_t first_row = 0; first_row < block_rows; first_row += sizes.tile_rows) {
-    const int rows = static_cast<int>(block_rows - first_row < sizes.tile_rows ? block_rows - first_row : sizes.tile_rows);
-    const std::int64_t row = offset + first_row, element = row * sizes.width + first_channel;
+  const auto states_of = [&](auto* array, std::int64_t row) {
+    return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states;
+  };
+  const int block_rows = (rest < sizes.sequences_per_block ? static_cast<int>(rest) : sizes.sequences_per_block) * sizes.tokens;
+  for (int first_row = 0; first_row < block_rows; first_row += sizes.tile_rows) {
+    const int rows = block_rows - first_row < sizes.tile_rows ? block_rows - first_row : sizes.tile_rows;
+    const std::int64_t row = first * sizes.tokens + first_row, element = row * sizes.width + first_channel;
     load_tile(in.x + element, sizes.width, rows, width, packs, tiles.x);
     load_tile(in.dt + element, sizes.width, rows, width, packs, tiles.dt);
     for (int g = 0; g < (many_groups ? sizes.groups : 1); ++g) {
@@ -79,18 +80,19 @@ __global__ void __launch_bounds__(threads) scan_forward(Sizes sizes, Inputs<T> i
       if constexpr (many_groups) load_rates(rate, in.a_log + at * states, states, state, exists);
       __syncthreads();
       for (int begin = 0; begin < rows;) {
-        const Segment segment = segment_from(sizes, first, first_row, rows, begin);
+        const Segment segment = segment_from(sizes, first_row, rows, begin);
+        const std::int64_t sequence = first + segment.sequence;
         if (segment.token == 0)
-          load_states(h, states_of(in.initial, segment.sequence), states, state);
+          load_states(h, states_of(in.initial, sequence), states, state);
         else if (many_groups)
-          load_states(h, states_of(out.carried, segment.sequence), states, state);
+          load_states(h, states_of(out.carried, sequence), states, state);
         if (segment.token > 0 && out.chunk_states != nullptr && exists)
-          store_states(h, states, state, states_of(out.chunk_states, segment.sequence * (sizes.chunks - 1) + segment.token / chunk - 1));
+          store_states(h, states, state, states_of(out.chunk_states, sequence * (sizes.chunks - 1) + segment.token / chunk - 1));
         scan_segment(tiles, segment.begin, segment.end, channel, part, rate, d, g == 0, h);
         begin = segment.end;
         const bool finished = segment.token + segment.end - segment.begin == sizes.tokens;
-        if (finished && out.final_state != nullptr && exists) store_states(h, states, state, states_of(out.final_state, segment.sequence));
-        if (!finished && many_groups && exists) store_states(h, states, state, states_of(out.carried, segment.sequence));
+        if (finished && out.final_state != nullptr && exists) store_states(h, states, state, states_of(out.final_state, sequence));
+        if (!finished && many_groups && exists) store_states(h, states, state, states_of(out.carried, sequence));
       }
       __syncthreads();
     }
@@ -98,21 +100,10 @@ __global__ void __launch_bounds__(threads) scan_forward(Sizes sizes, Inputs<T> i
   }
 }
 
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-struct Zero {
-  __device__ float operator()() const { return 0.0f; }
-};
-
 void forward(const Tensor& x, const SelectiveScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state) {
   const Sizes sizes(in);
   if (sizes.tokens == 0) {
-    if (!final_state.defined()) return;
-    if (in.initial.defined())
-      map(Copy{}, final_state.numel(), data<float>(final_state), data<float>(in.initial));
-    else
-      map(Zero{}, final_state.numel(), data<float>(final_state));
+    copy_states(in.initial, final_state);
     return;
   }
   for_element_type("selective_scan_forward", x.dtype(), [&]<class T>() {

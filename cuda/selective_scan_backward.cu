@@ -1,4 +1,3 @@
-#include "cuda/map.h"
 #include "cuda/partials.h"
 #include "cuda/selective_tile.h"
 #include "ops/selective_scan.h"
@@ -6,10 +5,10 @@
 namespace mblm::cuda::selective {
 namespace {
 
-constexpr int steps = 8;                       // tokens whose states a thread holds in registers
+constexpr int steps = 8;  // tokens whose states a thread holds in registers
 constexpr int checkpoints = chunk / steps;
 constexpr int warps = threads / warp_size;
-constexpr int columns = 2 * group;             // of db and dc for one token
+constexpr int token_columns = 2 * group;  // of db and dc for one token
 
 template <class T>
 struct Arrays {
@@ -27,8 +26,8 @@ struct Tiles {
   T x[chunk][stride], dy[chunk][stride];
   float dt[chunk][stride];
   float b[chunk][group], c[chunk][group];
-  float h[checkpoints][threads][R];          // the thread's states before every eighth token of a segment
-  float columns[2][warps][steps][columns];  // sums over the channels of a warp, double-buffered
+  float h[checkpoints][threads][R];  // the thread's states before every eighth token of a segment
+  float columns[2][warps][steps][token_columns];  // sums over the channels of a warp, double-buffered
   float drive[many_groups ? chunk : 1][stride], ddt[many_groups ? chunk : 1][stride];  // sums over the earlier groups of states
 };
 
@@ -54,13 +53,33 @@ __device__ __forceinline__ void advance(const Tiles& tiles, const Thread& thread
   }
 }
 
-// Backward over rows [first, min(first + 8, end)) of the tile, from h before them. Writes the sums of db and dc over the channels of the
-// warp to `sums`. The gradients of x and dt of a channel are sums over its four lanes, after which each lane has those of two tokens:
-// drive = sum_s dh B and ddt = sum_s dh exp(dt A) h_{t-1} A / ln 2.
+// The gradients of x and dt of one token and channel, from the sums over the states of this group; they replace dy and dt.
 template <class T, bool many_groups>
-__device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& thread, int first, int end, const float (&before)[R], bool first_group,
-                                          bool last_group, float (&sums)[steps][columns]) {
-  float h[steps + 1][R], decay[steps][R], drive[steps], ddt[steps];
+__device__ __forceinline__ void finish_token(Tiles<T, many_groups>& tiles, Thread& thread, int row, float x, float dy, float dt, float drive,
+                                             float ddt, bool first_group, bool last_group) {
+  if constexpr (many_groups) {
+    if (!first_group) {
+      drive += tiles.drive[row][thread.channel];
+      ddt += tiles.ddt[row][thread.channel];
+    }
+    if (!last_group) {
+      tiles.drive[row][thread.channel] = drive;
+      tiles.ddt[row][thread.channel] = ddt;
+      return;
+    }
+  }
+  thread.dd += dy * x;
+  tiles.dy[row][thread.channel] = from_float<T>(thread.d * dy + dt * drive);
+  tiles.dt[row][thread.channel] = ddt * ln2 + x * drive;
+}
+
+// Backward over rows [first, min(first + 8, end)) of the tile, from h before them. Writes the sums of db and dc over the channels of the
+// warp to `sums`. drive = sum_s dh B and ddt = sum_s dh exp(dt A) h_{t-1} A / ln 2 of four tokens are added over the four lanes of a
+// channel at once, after which each lane has those of one token.
+template <class T, bool many_groups>
+__device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& thread, int first, int end, const float (&before)[R],
+                                          bool first_group, bool last_group, float (&sums)[steps][token_columns]) {
+  float h[steps + 1][R], decay[steps][R];
 #pragma unroll
   for (int r = 0; r < R; ++r) h[0][r] = before[r];
 #pragma unroll
@@ -71,63 +90,49 @@ __device__ __forceinline__ void scan_back(Tiles<T, many_groups>& tiles, Thread& 
     advance(tiles, thread, exists ? first + j : first, exists, decay[j], h[j + 1]);
   }
 #pragma unroll
-  for (int j = steps - 1; j >= 0; --j) {
-    const bool exists = first + j < end;
-    const int row = exists ? first + j : first;
-    const float dt = exists ? tiles.dt[row][thread.channel] : 0.0f, dtx = dt * to_float(tiles.x[row][thread.channel]);
-    const float dy = exists ? to_float(tiles.dy[row][thread.channel]) : 0.0f;
-    float b[R], c[R], column[2 * R];
-    read_pack<R>(b, &tiles.b[row][thread.part * R]);
-    read_pack<R>(c, &tiles.c[row][thread.part * R]);
-    drive[j] = ddt[j] = 0;
+  for (int four = steps - lanes; four >= 0; four -= lanes) {
+    float drive[lanes] = {}, ddt[lanes] = {};
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
-      const float dh = thread.dh[r] + dy * c[r], earlier = decay[j][r] * dh, through = earlier * h[j][r];
-      thread.dh[r] = earlier;
-      drive[j] += dh * b[r];
-      ddt[j] += through * thread.rate[r];
-      thread.da[r] += through * dt;
-      column[r] = dh * dtx;
-      column[R + r] = dy * h[j + 1][r];
-    }
-    fold<8, 16>(column, thread.lane);
-    fold<4, 8>(column, thread.lane);
-    fold<2, 4>(column, thread.lane);
-    sums[j][thread.lane] = column[0];
-  }
-  fold<8, 2>(drive, thread.lane);
-  fold<4, 1>(drive, thread.lane);
-  fold<8, 2>(ddt, thread.lane);
-  fold<4, 1>(ddt, thread.lane);
-  __syncwarp();  // the lanes of a channel have read dt and dy of these tokens, which the results replace
+    for (int k = lanes - 1; k >= 0; --k) {
+      const int j = four + k;
+      const bool exists = first + j < end;
+      const int row = exists ? first + j : first;
+      const float dt = exists ? tiles.dt[row][thread.channel] : 0.0f, dtx = dt * to_float(tiles.x[row][thread.channel]);
+      const float dy = exists ? to_float(tiles.dy[row][thread.channel]) : 0.0f;
+      float b[R], c[R], column[2 * R];
+      read_pack<R>(b, &tiles.b[row][thread.part * R]);
+      read_pack<R>(c, &tiles.c[row][thread.part * R]);
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const int row = first + 2 * thread.part + k;
-    if (row >= end) break;
-    float drive_sum = drive[k], ddt_sum = ddt[k];
-    if constexpr (many_groups) {
-      if (!first_group) {
-        drive_sum += tiles.drive[row][thread.channel];
-        ddt_sum += tiles.ddt[row][thread.channel];
+      for (int r = 0; r < R; ++r) {
+        const float dh = thread.dh[r] + dy * c[r], earlier = decay[j][r] * dh, through = earlier * h[j][r];
+        thread.dh[r] = earlier;
+        drive[k] += dh * b[r];
+        ddt[k] += through * thread.rate[r];
+        thread.da[r] += through * dt;
+        column[r] = dh * dtx;
+        column[R + r] = dy * h[j + 1][r];
       }
-      if (!last_group) {
-        tiles.drive[row][thread.channel] = drive_sum;
-        tiles.ddt[row][thread.channel] = ddt_sum;
-        continue;
-      }
+      fold<8, 16>(column, thread.lane);
+      fold<4, 8>(column, thread.lane);
+      fold<2, 4>(column, thread.lane);
+      sums[j][thread.lane] = column[0];
     }
+    fold<4, 2>(drive, thread.lane);
+    fold<2, 1>(drive, thread.lane);
+    fold<4, 2>(ddt, thread.lane);
+    fold<2, 1>(ddt, thread.lane);
+    const int mine = first + four + thread.part, row = mine < end ? mine : first;
     const float x = to_float(tiles.x[row][thread.channel]), dy = to_float(tiles.dy[row][thread.channel]), dt = tiles.dt[row][thread.channel];
-    thread.dd += dy * x;
-    tiles.dy[row][thread.channel] = from_float<T>(thread.d * dy + dt * drive_sum);
-    tiles.dt[row][thread.channel] = ddt_sum * ln2 + x * drive_sum;
+    __syncwarp();  // the lanes of a channel have read dt and dy of these tokens, which the results replace
+    if (mine < end) finish_token(tiles, thread, row, x, dy, dt, drive[0], ddt[0], first_group, last_group);
   }
 }
 
 // db and dc of up to 8 tokens from `row`: adds the sums of the warps in order. Lane l of a warp has entry l / 4 of db or dc of part l % 4.
-__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][columns], int count, std::int64_t row, int states, int first_state, float* db,
-                                              float* dc) {
-  static_assert(threads == steps * columns);
-  const int step = static_cast<int>(threadIdx.x) / columns, column = static_cast<int>(threadIdx.x) % columns;
+__device__ __forceinline__ void store_columns(const float (&sums)[warps][steps][token_columns], int count, std::int64_t row, int states,
+                                              int first_state, float* db, float* dc) {
+  static_assert(threads == steps * token_columns);
+  const int step = static_cast<int>(threadIdx.x) / token_columns, column = static_cast<int>(threadIdx.x) % token_columns;
   const int in_group = column % group, lane = (column / group * R + in_group % R) * lanes + in_group / R, state = first_state + in_group;
   if (step >= count || state >= states) return;
   float sum = 0;
@@ -147,22 +152,25 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
   thread.warp = static_cast<int>(threadIdx.x) / warp_size;
   thread.part = static_cast<int>(threadIdx.x) % lanes;
   thread.channel = static_cast<int>(threadIdx.x) / lanes;
-  const std::int64_t sequence_block = blockIdx.x / sizes.channel_blocks, channel_block = blockIdx.x - sequence_block * sizes.channel_blocks;
-  const std::int64_t first = sequence_block * sizes.sequences_per_block, first_channel = channel_block * channels, at = first_channel + thread.channel;
-  const std::int64_t count = sizes.sequences - first < sizes.sequences_per_block ? sizes.sequences - first : sizes.sequences_per_block;
+  const unsigned sequence_block = blockIdx.x / sizes.channel_blocks, channel_block = blockIdx.x % sizes.channel_blocks;
+  const std::int64_t first_channel = std::int64_t{channel_block} * channels, at = first_channel + thread.channel;
+  const std::int64_t first = std::int64_t{sequence_block} * sizes.sequences_per_block, rest = sizes.sequences - first;
   const int width = static_cast<int>(sizes.width - first_channel < channels ? sizes.width - first_channel : channels), states = sizes.states;
   const bool exists = at < sizes.width;
   thread.d = exists ? in.d[at] : 0.0f;
   if constexpr (!many_groups) load_rates(thread.rate, in.a_log + at * states, states, thread.part * R, exists);
 
-  const auto states_of = [&](auto* array, std::int64_t row) { return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states; };
-  float* const da_log = out.da_log + (sequence_block * sizes.width + at) * states;
-  const std::int64_t columns_offset = channel_block * sizes.sequences * sizes.tokens * states;
-  const std::int64_t block_rows = count * sizes.tokens, offset = first * sizes.tokens, tile_count = (block_rows + sizes.tile_rows - 1) / sizes.tile_rows;
+  const auto states_of = [&](auto* array, std::int64_t row) {
+    return array == nullptr || !exists ? nullptr : array + (row * sizes.width + at) * states;
+  };
+  float* const da_log = out.da_log + (std::int64_t{sequence_block} * sizes.width + at) * states;
+  const std::int64_t columns_offset = std::int64_t{channel_block} * sizes.sequences * sizes.tokens * states;
+  const int block_rows = (rest < sizes.sequences_per_block ? static_cast<int>(rest) : sizes.sequences_per_block) * sizes.tokens;
+  const int last_row = (block_rows - 1) / sizes.tile_rows * sizes.tile_rows;  // first row of the last tile
   int buffer = 0;
-  for (std::int64_t tile = tile_count - 1; tile >= 0; --tile) {
-    const std::int64_t first_row = tile * sizes.tile_rows, row = offset + first_row, element = row * sizes.width + first_channel;
-    const int rows = static_cast<int>(block_rows - first_row < sizes.tile_rows ? block_rows - first_row : sizes.tile_rows);
+  for (int first_row = last_row; first_row >= 0; first_row -= sizes.tile_rows) {
+    const std::int64_t row = first * sizes.tokens + first_row, element = row * sizes.width + first_channel;
+    const int rows = block_rows - first_row < sizes.tile_rows ? block_rows - first_row : sizes.tile_rows;
     load_tile(in.x + element, sizes.width, rows, width, packs, tiles.x);
     load_tile(in.dt + element, sizes.width, rows, width, packs, tiles.dt);
     load_tile(out.dy + element, sizes.width, rows, width, packs, tiles.dy);
@@ -173,17 +181,18 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
       if constexpr (many_groups) load_rates(thread.rate, in.a_log + at * states, states, state, exists);
       __syncthreads();
       for (int segment_end = rows; segment_end > 0;) {
-        const Segment segment = segment_to(sizes, first, first_row, segment_end);
+        const Segment segment = segment_to(sizes, first_row, segment_end);
+        const std::int64_t sequence = first + segment.sequence;
         segment_end = segment.begin;
         if (segment.token + segment.end - segment.begin == sizes.tokens)
-          load_states(thread.dh, states_of(out.dfinal, segment.sequence), states, state);
+          load_states(thread.dh, states_of(out.dfinal, sequence), states, state);
         else if (many_groups)
-          load_states(thread.dh, states_of(out.carried, segment.sequence), states, state);
+          load_states(thread.dh, states_of(out.carried, sequence), states, state);
         float h[R];
         if (segment.token == 0)
-          load_states(h, states_of(in.initial, segment.sequence), states, state);
+          load_states(h, states_of(in.initial, sequence), states, state);
         else
-          load_states(h, states_of(out.chunk_states, segment.sequence * (sizes.chunks - 1) + segment.token / chunk - 1), states, state);
+          load_states(h, states_of(out.chunk_states, sequence * (sizes.chunks - 1) + segment.token / chunk - 1), states, state);
 
         const int last = (segment.end - segment.begin - 1) / steps;
         for (int i = 0; i < last; ++i) {
@@ -203,14 +212,14 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
           buffer ^= 1;
         }
         if (segment.token == 0) {
-          if (out.dinitial != nullptr && exists) store_states(thread.dh, states, state, states_of(out.dinitial, segment.sequence));
+          if (out.dinitial != nullptr && exists) store_states(thread.dh, states, state, states_of(out.dinitial, sequence));
         } else if (many_groups && exists) {
-          store_states(thread.dh, states, state, states_of(out.carried, segment.sequence));
+          store_states(thread.dh, states, state, states_of(out.carried, sequence));
         }
       }
       if constexpr (many_groups) {
         float sums[R];
-        load_states(sums, tile == tile_count - 1 || !exists ? nullptr : da_log, states, state);
+        load_states(sums, first_row == last_row || !exists ? nullptr : da_log, states, state);
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           sums[r] += thread.da[r] * thread.rate[r] * ln2;
@@ -232,28 +241,17 @@ __global__ void __launch_bounds__(threads, 2) scan_backward(Sizes sizes, Inputs<
   float dd = thread.dd;
 #pragma unroll
   for (int bit = 1; bit < lanes; bit *= 2) dd += __shfl_xor_sync(all_lanes, dd, bit);
-  if (exists && thread.part == 0) out.dd[sequence_block * sizes.width + at] = dd;
+  if (exists && thread.part == 0) out.dd[std::int64_t{sequence_block} * sizes.width + at] = dd;
 }
-
-struct Copy {
-  __device__ float operator()(float x) const { return x; }
-};
-struct Zero {
-  __device__ float operator()() const { return 0.0f; }
-};
 
 void backward(const Tensor& dy, const Tensor& dfinal, const SelectiveScanInputs& in, const Tensor& chunk_states, SelectiveScanGradients& out) {
   const Sizes sizes(in);
   const Device device = dy.device();
   const std::int64_t columns_width = sizes.sequences * sizes.tokens * sizes.states, parts = sizes.tokens == 0 ? 0 : sizes.sequence_blocks;
   Tensor db = empty(Shape{sizes.channel_blocks, columns_width}, DType::Float32, device), dc = empty(db.shape(), DType::Float32, device);
-  Tensor da_log = empty(Shape{parts, sizes.width * sizes.states}, DType::Float32, device), dd = empty(Shape{parts, sizes.width}, DType::Float32, device);
-  if (sizes.tokens == 0 && out.dinitial.defined()) {
-    if (dfinal.defined())
-      map(Copy{}, out.dinitial.numel(), data<float>(out.dinitial), data<float>(dfinal));
-    else
-      map(Zero{}, out.dinitial.numel(), data<float>(out.dinitial));
-  }
+  Tensor da_log = empty(Shape{parts, sizes.width * sizes.states}, DType::Float32, device),
+         dd = empty(Shape{parts, sizes.width}, DType::Float32, device);
+  if (sizes.tokens == 0) copy_states(dfinal, out.dinitial);
   for_element_type("selective_scan_backward", dy.dtype(), [&]<class T>() {
     const bool packs = has_packs<T>(in.x, sizes.width) && has_packs<float>(in.dt, sizes.width) && has_packs<T>(dy, sizes.width) &&
                        has_packs<T>(out.dx, sizes.width) && has_packs<float>(out.ddt, sizes.width);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cuda/kernel.h"
+#include "cuda/map.h"
 #include "cuda/tensor_core.h"
 #include "ops/selective_scan.h"
 
@@ -14,9 +15,9 @@ namespace mblm::cuda::selective {
 // of the published models, take 4 x 2048 channels x batch threads, which fill a GPU without a split over tokens. More states are scanned
 // 16 at a time within each tile.
 inline constexpr int chunk = selective_scan_chunk;
-inline constexpr int channels = 64;         // per block
-inline constexpr int lanes = 4, R = 4;      // lanes per channel, states per lane
-inline constexpr int group = lanes * R;     // states that are scanned together
+inline constexpr int channels = 64;      // per block
+inline constexpr int lanes = 4, R = 4;   // lanes per channel, states per lane
+inline constexpr int group = lanes * R;  // states that are scanned together
 inline constexpr int threads = channels * lanes;
 inline constexpr int stride = channels + 8;  // elements per row of a tile: the lanes of a channel write four rows without bank conflicts
 inline constexpr int block_tiles = 4;        // tiles of short sequences per block: fewer partial sums of dA and dD
@@ -25,22 +26,23 @@ inline constexpr float log2_e = 1.44269504f, ln2 = 0.693147181f;
 struct Sizes {
   explicit Sizes(const SelectiveScanInputs& in)
       : sequences(in.x.size(0)),
-        tokens(in.x.size(1)),
         width(in.x.size(2)),
-        chunks(divide_up(tokens, chunk)),
+        tokens(static_cast<int>(in.x.size(1))),
+        chunks(static_cast<int>(divide_up(tokens, chunk))),
         states(static_cast<int>(in.a_log.size(1))),
         groups(static_cast<int>(divide_up(states, group))),
-        channel_blocks(divide_up(width, channels)) {
-    require<ShapeError>(tokens <= 0x7fffffff - chunk, "selective_scan: expected fewer than 2^31 tokens on a GPU, got ", tokens);
-    const std::int64_t per_tile = tokens == 0 || tokens > chunk ? 1 : chunk / tokens;
-    tile_rows = static_cast<int>(tokens > chunk ? chunk : per_tile * tokens);
+        channel_blocks(blocks_for(width, channels)) {
+    require<ShapeError>(in.x.size(1) <= 0x7fffffff - chunk, "selective_scan: expected fewer than 2^31 tokens on a GPU, got ", in.x.size(1));
+    const int per_tile = tokens == 0 || tokens > chunk ? 1 : chunk / tokens;
+    tile_rows = tokens > chunk ? chunk : per_tile * tokens;
     sequences_per_block = tokens > chunk ? 1 : per_tile * block_tiles;
     sequence_blocks = divide_up(sequences, sequences_per_block);
   }
-  std::int64_t sequences, tokens, width, chunks;
-  int states, groups;
-  std::int64_t channel_blocks, sequences_per_block = 1, sequence_blocks = 0;
-  int tile_rows = 0;
+  std::int64_t sequences, width;
+  int tokens, chunks, states, groups;
+  unsigned channel_blocks;
+  int sequences_per_block = 1, tile_rows = 0;
+  std::int64_t sequence_blocks = 0;
   unsigned blocks() const { return blocks_for(sequence_blocks * channel_blocks, 1); }
 };
 
@@ -73,25 +75,37 @@ bool has_packs(const Tensor& x, std::int64_t width) {
   return width * static_cast<std::int64_t>(sizeof(T)) % 16 == 0 && is_aligned(raw(x), 16);
 }
 
+struct CopyState {
+  __device__ float operator()(float x) const { return x; }
+};
+struct ZeroState {
+  __device__ float operator()() const { return 0.0f; }
+};
+// States of sequences without tokens: to = from, or zeros if `from` is undefined. Does nothing if `to` is undefined.
+inline void copy_states(const Tensor& from, Tensor& to) {
+  if (!to.defined()) return;
+  if (from.defined())
+    map(CopyState{}, to.numel(), data<float>(to), data<float>(from));
+  else
+    map(ZeroState{}, to.numel(), data<float>(to));
+}
+
 #if defined(__CUDACC__) || defined(EMULATED_CUDA)
 
-// Part of a sequence in a tile: rows [begin, end) of the tile are tokens [token, token + end - begin) of `sequence`.
+// Part of a sequence in a tile: rows [begin, end) of the tile are tokens [token, token + end - begin) of sequence `sequence` of the block.
 struct Segment {
-  std::int64_t sequence;
-  int begin, end, token;
+  int sequence, begin, end, token;
 };
-// The segment that starts, or ends, at a row of the tile. `first_row` is the first row of the tile among the rows of the block, `first`
-// the first sequence of the block.
-__device__ __forceinline__ Segment segment_from(const Sizes& sizes, std::int64_t first, std::int64_t first_row, int rows, int begin) {
-  const std::int64_t row = first_row + begin, in_block = row / sizes.tokens;
-  const int token = static_cast<int>(row - in_block * sizes.tokens);
-  const std::int64_t rest = sizes.tokens - token;
-  return {first + in_block, begin, rest < rows - begin ? begin + static_cast<int>(rest) : rows, token};
+// The segment that starts, or ends, at a row of the tile. `first_row` is the first row of the tile among the rows of the block, whose
+// number has 32 bits.
+__device__ __forceinline__ Segment segment_from(const Sizes& sizes, int first_row, int rows, int begin) {
+  const int row = first_row + begin, sequence = row / sizes.tokens, token = row - sequence * sizes.tokens, rest = sizes.tokens - token;
+  return {sequence, begin, rest < rows - begin ? begin + rest : rows, token};
 }
-__device__ __forceinline__ Segment segment_to(const Sizes& sizes, std::int64_t first, std::int64_t first_row, int end) {
-  const std::int64_t row = first_row + end - 1, in_block = row / sizes.tokens;
-  const int after = static_cast<int>(row - in_block * sizes.tokens) + 1, begin = after < end ? end - after : 0;
-  return {first + in_block, begin, end, after - (end - begin)};
+__device__ __forceinline__ Segment segment_to(const Sizes& sizes, int first_row, int end) {
+  const int row = first_row + end - 1, sequence = row / sizes.tokens, after = row - sequence * sizes.tokens + 1;
+  const int begin = after < end ? end - after : 0;
+  return {sequence, begin, end, after - (end - begin)};
 }
 
 // Loads `rows` rows of `width` channels, zeros for the other channels of the block. `row_width` is the distance of rows in memory.

@@ -52,7 +52,7 @@ void delete_node(Node* node) {
 std::shared_ptr<Node> make_node(const char* name, std::span<const Tensor> inputs, int outputs, BackwardFn backward) {
   std::shared_ptr<Node> node(new Node{name, next_id(), outputs, {}, std::move(backward), {}, false}, delete_node);
   node->inputs.reserve(inputs.size());
-  for (const Tensor& input : inputs) node->inputs.push_back({input.node(), input.output_index(), input.shape()});
+  for (const Tensor& input : inputs) node->inputs.push_back({input.node(), input.output_index(), input.shape(), input.dtype()});
   return node;
 }
 
@@ -83,6 +83,8 @@ class Pass {
   void add(const Edge& edge, const Tensor& gradient, const char* from) {
     Node* node = edge.node.get();
     require<ShapeError>(gradient.shape() == edge.shape, from, ": expected a gradient of shape ", edge.shape, ", got ", gradient.shape());
+    require<DTypeError>(gradient.dtype() == edge.dtype || node->gradient_view.defined(), from, ": expected a gradient of ", edge.dtype, ", got ",
+                        gradient.dtype());
     require<GradientError>(node->id > oldest_ || node->gradient_view.defined(), from,
                            ": a checkpointed function used a tensor that requires a gradient and is neither an input nor a parameter");
     if (node->is_leaf) {
@@ -163,7 +165,7 @@ std::vector<Tensor> backward_to(std::uint64_t oldest, std::span<const Tensor> ou
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     require<GradientError>(outputs[i].defined() && douts[i].defined(), "backward: expected output ", i, " and its gradient, got an undefined tensor");
     require<ShapeError>(outputs[i].shape() == douts[i].shape(), "backward: expected a gradient of shape ", outputs[i].shape(), ", got ", douts[i].shape());
-    if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index(), outputs[i].shape()}, douts[i], "backward");
+    if (outputs[i].node() != nullptr) pass.add({outputs[i].node(), outputs[i].output_index(), outputs[i].shape(), outputs[i].dtype()}, douts[i], "backward");
   }
   pass.run();
   std::vector<Tensor> gradients;

@@ -24,6 +24,7 @@ struct Edge {
   std::shared_ptr<Node> node;  // null: the input requires no gradient
   int output = 0;
   Shape shape;  // of the input and its gradient
+  DType dtype = DType::Float32;  // likewise; the gradient of a parameter's bfloat16 copy may have either dtype of the parameter
 };
 
 struct Node {
@@ -77,7 +78,7 @@ GradSlot grad_slot(const Tensor& weight);
 // gradients of `wrt` (other leaves), which are zero where the outputs do not depend on the leaf; they may share elements
 // with each other and with `douts`. Consumes the graph. Throws GradientError when the graph is already consumed, when an
 // op returns no gradient for an input that requires one, and when it returns the arena view instead of GradSlot::done();
-// throws ShapeError when the shapes of a tensor and its gradient differ.
+// throws ShapeError or DTypeError when a tensor and its gradient differ in shape or dtype.
 std::vector<Tensor> backward(std::span<const Tensor> outputs, std::span<const Tensor> douts, std::span<const Tensor> wrt = {});
 // Overload for one scalar, whose gradient is `scale`.
 std::vector<Tensor> backward(const Tensor& loss, std::span<const Tensor> wrt = {}, double scale = 1.0);

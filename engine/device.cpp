@@ -1,5 +1,6 @@
 #include "engine/device.h"
 
+#include <dlfcn.h>
 #include <sys/sysinfo.h>
 
 #include <array>
@@ -9,8 +10,13 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/collective.h"
 #include "engine/error.h"
 #include "engine/module.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace mblm {
 namespace {
@@ -22,12 +28,19 @@ void* allocate_aligned(std::size_t bytes) {
   return std::aligned_alloc(host_alignment, (bytes + host_alignment - 1) / host_alignment * host_alignment);
 }
 
+// Set during static initialization.
+bool (*cpu_multiplies_bfloat16)() = nullptr;
+
 class CpuRuntime final : public Runtime {
  public:
   std::vector<DeviceInfo> devices() override {
+    return {{Device{}, concat_text(std::thread::hardware_concurrency(), " threads"), memory(0).total_bytes}};
+  }
+  DeviceMemory memory(int) override {
     struct sysinfo system {};
     sysinfo(&system);
-    return {{Device{}, concat_text(std::thread::hardware_concurrency(), " threads"), system.totalram * static_cast<std::size_t>(system.mem_unit)}};
+    const auto unit = static_cast<std::size_t>(system.mem_unit);
+    return {system.totalram * unit, (system.freeram + system.bufferram) * unit};
   }
   void* allocate(int, std::size_t bytes) override { return allocate_aligned(bytes); }
   void release(int, void* data) noexcept override { std::free(data); }
@@ -35,6 +48,13 @@ class CpuRuntime final : public Runtime {
   void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void from_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void to_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+#if defined(__SANITIZE_ADDRESS__)
+  void mark_block(int, void* data, std::size_t accessible, std::size_t size) noexcept override {
+    ASAN_UNPOISON_MEMORY_REGION(data, accessible);
+    ASAN_POISON_MEMORY_REGION(static_cast<char*>(data) + accessible, size - accessible);
+  }
+#endif
+  bool multiplies_bfloat16(int) override { return cpu_multiplies_bfloat16 != nullptr && cpu_multiplies_bfloat16(); }
 };
 
 // Written only during the loading of a backend, under the loader's lock. The CPU runtime is never destroyed: pools release
@@ -44,8 +64,27 @@ std::array<Runtime*, device_kinds>& runtimes() {
   return all;
 }
 
+[[noreturn]] void throw_no_graphs() { throw DeviceError("device: this backend cannot capture graphs"); }
+
+// The reason why an opened module did not add a runtime; empty if it did.
+std::string problem_of(void* module) {
+  const auto problem = reinterpret_cast<const char* (*)()>(dlsym(module, "mblm_backend_problem"));
+  const char* text = problem == nullptr ? nullptr : problem();
+  return text == nullptr ? "" : text;
+}
+
 }  // namespace
 
+DeviceMemory Runtime::memory(int) { return {}; }
+void Runtime::make_current(int) {}
+void Runtime::kernel_submitted(int) {}
+void Runtime::mark_block(int, void*, std::size_t, std::size_t) noexcept {}
+void Runtime::begin_capture(int) { throw_no_graphs(); }
+Graph Runtime::end_capture(int) { throw_no_graphs(); }
+void Runtime::abandon_capture(int) noexcept {}
+void Runtime::launch_graph(int, Graph) { throw_no_graphs(); }
+void Runtime::release_graph(int, Graph) noexcept {}
+std::unique_ptr<Collective> Runtime::open_collective(int, int, int, const Exchange&, const std::function<void(const std::string&)>&) { return nullptr; }
 void* Runtime::allocate_pinned(std::size_t bytes) { return allocate_aligned(bytes); }
 void Runtime::release_pinned(void* data) noexcept { std::free(data); }
 void Runtime::from_host_async(int index, Stream, void* to, const void* pinned, std::size_t bytes) { from_host(index, to, pinned, bytes); }
@@ -54,6 +93,7 @@ Event Runtime::record_event(int, Stream) { return 0; }
 void Runtime::wait_event(int, Stream, Event) {}
 void Runtime::synchronize_event(int, Event) {}
 void Runtime::synchronize(int) {}
+bool Runtime::multiplies_bfloat16(int) { return true; }
 
 const char* name_of(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
 
@@ -70,6 +110,11 @@ Runtime& runtime_of(DeviceKind kind) {
 }
 
 void add_runtime(DeviceKind kind, Runtime* runtime) { runtimes()[static_cast<int>(kind)] = runtime; }
+
+bool set_cpu_multiplies_bfloat16(bool (*function)()) {
+  cpu_multiplies_bfloat16 = function;
+  return true;
+}
 
 std::vector<DeviceInfo> available_devices() {
   std::vector<DeviceInfo> all;
@@ -88,7 +133,8 @@ std::vector<std::string> load_backends() {
     std::error_code ignored;
     if (!std::filesystem::exists(module, ignored)) return;
     try {
-      open_module(module);
+      const std::string problem = problem_of(open_module(module));
+      if (!problem.empty()) failures.push_back("cuda: " + problem);
     } catch (const Error& error) {
       failures.push_back(concat_text("cuda: ", error.what()));
     }

@@ -1,6 +1,7 @@
 #include "engine/kernel.h"
 
 #include <algorithm>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -9,6 +10,11 @@ namespace {
 
 constinit KernelSlot* first_slot = nullptr;  // written during the loading of backends, read afterwards
 constinit thread_local KernelObserver* current_observer = nullptr;
+
+// An error that already names its kernel: a kernel that calls other slots passes it on.
+struct NamedKernelError final : DeviceError {
+  using DeviceError::DeviceError;
+};
 
 }  // namespace
 
@@ -26,6 +32,22 @@ bool KernelSlot::fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyF
 void KernelSlot::throw_missing(Device device) const { throw DeviceError(concat_text(name_, ": no ", name_of(device.kind), " kernel")); }
 
 void KernelSlot::throw_mixed(Device a, Device b) const { throw DeviceError(concat_text(name_, ": expected all tensors on one device, got ", a, " and ", b)); }
+
+void KernelSlot::enter(Device device) { runtime_of(device.kind).make_current(device.index); }
+void KernelSlot::leave(Device device) { runtime_of(device.kind).kernel_submitted(device.index); }
+
+void KernelSlot::throw_failed(const DeviceError& error, std::span<const Tensor> arguments) const {
+  if (dynamic_cast<const NamedKernelError*>(&error) != nullptr) throw;
+  std::ostringstream call;
+  const char* separator = "";
+  for (const Tensor& x : arguments) {
+    call << separator;
+    if (x.defined()) call << x.dtype() << ' ' << x.shape();
+    else call << "undefined";
+    separator = ", ";
+  }
+  throw NamedKernelError(concat_text(name_, ": ", error.what(), "; arguments: ", call.str()));
+}
 
 KernelObserverScope::KernelObserverScope(KernelObserver& observer) : before_(std::exchange(current_observer, &observer)) {}
 KernelObserverScope::~KernelObserverScope() { current_observer = before_; }

@@ -3,10 +3,12 @@
 
 #include <array>
 #include <initializer_list>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <vector>
 
+#include "engine/error.h"
 #include "engine/tensor.h"
 
 namespace mblm {
@@ -28,6 +30,10 @@ class KernelSlot {
   bool fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyFunction function);
   [[noreturn]] void throw_missing(Device device) const;
   [[noreturn]] void throw_mixed(Device a, Device b) const;
+  // Before and after a call on a device that runs it later.
+  static void enter(Device device);
+  static void leave(Device device);
+  [[noreturn]] void throw_failed(const DeviceError& error, std::span<const Tensor> arguments) const;
 
  private:
   friend std::vector<const KernelSlot*> kernel_slots();
@@ -78,7 +84,8 @@ concept HasTensors = requires(const T& argument) { argument.visit_tensors(Ignore
 // tensors, is named by a verb (`accumulate`, `copy_columns`).
 // A call runs the implementation for the device of the tensor arguments and ignores undefined tensors. A struct argument that
 // holds tensors lists them: `template <class F> void visit_tensors(F&& f) const { f(a); f(b); }`.
-// Throws DeviceError when the tensors are on several devices, or when the backend of the device does not fill the slot.
+// Throws DeviceError when the tensors are on several devices, or when the backend of the device does not fill the slot. A DeviceError
+// of the implementation is extended by the slot's name and the shapes and dtypes of the tensors.
 template <class Signature> class Kernel;
 template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
  public:
@@ -96,9 +103,22 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     bool found = false;
     (see(args, device, found), ...);
     if (!has(device.kind)) throw_missing(device);
+    const auto implementation = reinterpret_cast<Function>(function(device.kind));
     KernelObserver* const observer = kernel_observer();
     if (observer != nullptr) [[unlikely]] observer->before(*this, device);
-    reinterpret_cast<Function>(function(device.kind))(args...);
+    if (device.kind == DeviceKind::Cpu) {
+      implementation(args...);
+    } else {
+      try {
+        enter(device);
+        implementation(args...);
+        leave(device);
+      } catch (const DeviceError& error) {
+        std::vector<Tensor> tensors;
+        (collect(args, tensors), ...);
+        throw_failed(error, tensors);
+      }
+    }
     if (observer != nullptr) [[unlikely]] observer->after(*this, device);
   }
 
@@ -113,6 +133,13 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
       argument.visit_tensors([&](const Tensor& x) { see(x, device, found); });
     } else {
       static_assert(std::is_trivially_copyable_v<T>, "a struct argument that may hold tensors needs visit_tensors");
+    }
+  }
+  template <class T> void collect(const T& argument, std::vector<Tensor>& tensors) const {
+    if constexpr (std::is_same_v<T, Tensor>) {
+      tensors.push_back(argument.detach());
+    } else if constexpr (detail::HasTensors<T>) {
+      argument.visit_tensors([&](const Tensor& x) { tensors.push_back(x.detach()); });
     }
   }
 };

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "engine/error.h"
 
@@ -22,60 +24,151 @@ std::vector<std::shared_ptr<MemoryPool>>& scoped_pools() {
   return pools;
 }
 
+// All pools of the process. Never destroyed: pools with static lifetime leave it at program exit. The lock is taken before a pool's.
+struct Registry {
+  std::mutex mutex;
+  std::set<MemoryPool*> pools;
+};
+Registry& registry() {
+  static Registry* const all = new Registry;
+  return *all;
+}
+
+std::string out_of_memory_text(Device device, std::size_t bytes) {
+  const PoolStatistics pools = device_statistics(device);
+  const DeviceMemory memory = runtime_of(device.kind).memory(device.index);
+  std::string text = concat_text("out of memory on ", device, ": requested ", bytes, " bytes, ", pools.used_bytes, " are in use");
+  if (pools.held_bytes > pools.used_bytes) text += concat_text(", ", pools.held_bytes - pools.used_bytes, " are kept for reuse");
+  if (memory.total_bytes > 0) text += concat_text("; the device has ", memory.total_bytes, " bytes, ", memory.free_bytes, " free");
+  return text + "; use a smaller batch, a shorter context, train_checkpoint_chunks, or the precision bfloat16";
+}
+
 }  // namespace
 
-MemoryPool::~MemoryPool() { drop_free_blocks(); }
+MemoryPool::MemoryPool(Device device, Keep keep) : device_(device), keep_(keep) {
+  const std::lock_guard lock(registry().mutex);
+  registry().pools.insert(this);
+}
+
+MemoryPool::~MemoryPool() {
+  {
+    const std::lock_guard lock(registry().mutex);
+    registry().pools.erase(this);
+  }
+  return_free_blocks();
+}
 
 void* MemoryPool::allocate(std::size_t bytes) {
   const std::size_t size = size_class(bytes);
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   void* data = nullptr;
-  if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
-    data = found->second.back();
-    found->second.pop_back();
+  if (const auto found = free_.find(size); found != free_.end() && found->second != nullptr) {
+    data = found->second->data;
+    found->second = found->second->next;
   } else {
-    Runtime& runtime = runtime_of(device_.kind);
-    data = runtime.allocate(device_.index, size);
-    if (data == nullptr) {
-      drop_free_blocks();
-      data = runtime.allocate(device_.index, size);
-    }
-    require<MemoryError>(data != nullptr, "out of memory on ", device_, ": requested ", bytes, " bytes, ", statistics_.used_bytes,
-                         " are in use; use a smaller batch, a shorter context or train_checkpoint_chunks");
-    ++statistics_.system_allocations;
-    statistics_.held_bytes += size;
-    statistics_.peak_held_bytes = std::max(statistics_.peak_held_bytes, statistics_.held_bytes);
+    data = new_block(size, bytes, lock);
   }
-  sizes_.emplace(data, size);
   statistics_.used_bytes += size;
   statistics_.peak_used_bytes = std::max(statistics_.peak_used_bytes, statistics_.used_bytes);
+  runtime_of(device_.kind).mark_block(device_.index, data, bytes, size);
+  return data;
+}
+
+void* MemoryPool::new_block(std::size_t size, std::size_t bytes, std::unique_lock<std::mutex>& lock) {
+  Runtime& runtime = runtime_of(device_.kind);
+  if (keep_ == Keep::Bounded) {
+    const std::size_t use = std::max(statistics_.peak_used_bytes, statistics_.used_bytes + size), most = std::max(kept_bytes, 2 * use);
+    while (statistics_.held_bytes > statistics_.used_bytes && statistics_.held_bytes + size > most) return_oldest();
+  }
+  free_.try_emplace(size, nullptr);
+  void* data = runtime.allocate(device_.index, size);
+  if (data == nullptr) {
+    lock.unlock();
+    release_cached_of(device_);
+    data = runtime.allocate(device_.index, size);
+    if (data == nullptr) throw MemoryError(out_of_memory_text(device_, bytes));
+    lock.lock();
+  }
+  try {
+    blocks_.emplace(data, Block{.size = size, .data = data});
+  } catch (...) {
+    runtime.release(device_.index, data);
+    throw;
+  }
+  ++statistics_.system_allocations;
+  statistics_.held_bytes += size;
+  statistics_.peak_held_bytes = std::max(statistics_.peak_held_bytes, statistics_.held_bytes);
   return data;
 }
 
 void MemoryPool::release(void* data) noexcept {
   const std::lock_guard lock(mutex_);
-  const auto found = sizes_.find(data);
-  statistics_.used_bytes -= found->second;
-  free_[found->second].push_back(data);
-  sizes_.erase(found);
+  Block& block = blocks_.find(data)->second;
+  runtime_of(device_.kind).mark_block(device_.index, data, 0, block.size);
+  statistics_.used_bytes -= block.size;
+  block.released = ++releases_;
+  block.next = std::exchange(free_.find(block.size)->second, &block);
 }
 
 void MemoryPool::release_cached() {
   const std::lock_guard lock(mutex_);
-  drop_free_blocks();
+  return_free_blocks();
 }
 
-void MemoryPool::drop_free_blocks() {
-  for (auto& [size, blocks] : free_) {
-    for (void* data : blocks) runtime_of(device_.kind).release(device_.index, data);
-    statistics_.held_bytes -= size * blocks.size();
+// The block must have been taken from its list.
+void MemoryPool::return_block(Block* block) noexcept {
+  Runtime& runtime = runtime_of(device_.kind);
+  runtime.mark_block(device_.index, block->data, block->size, block->size);
+  runtime.release(device_.index, block->data);
+  statistics_.held_bytes -= block->size;
+  blocks_.erase(block->data);
+}
+
+// Returns the free block that was released first: the last one in the list of its class.
+void MemoryPool::return_oldest() {
+  Block** oldest = nullptr;
+  for (auto& [size, first] : free_) {
+    if (first == nullptr) continue;
+    Block** last = &first;
+    while ((*last)->next != nullptr) last = &(*last)->next;
+    if (oldest == nullptr || (*last)->released < (*oldest)->released) oldest = last;
   }
-  free_.clear();
+  if (oldest != nullptr) return_block(std::exchange(*oldest, nullptr));
+}
+
+void MemoryPool::return_free_blocks() noexcept {
+  for (auto& [size, first] : free_)
+    while (first != nullptr) {
+      Block* block = first;
+      first = block->next;
+      return_block(block);
+    }
 }
 
 PoolStatistics MemoryPool::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;
+}
+
+void release_cached_of(Device device) {
+  const std::lock_guard lock(registry().mutex);
+  for (MemoryPool* pool : registry().pools)
+    if (pool->device_ == device && pool->keep_ == MemoryPool::Keep::Bounded) pool->release_cached();
+}
+
+PoolStatistics device_statistics(Device device) {
+  PoolStatistics sum;
+  const std::lock_guard lock(registry().mutex);
+  for (const MemoryPool* pool : registry().pools) {
+    if (!(pool->device() == device)) continue;
+    const PoolStatistics one = pool->statistics();
+    sum.used_bytes += one.used_bytes;
+    sum.peak_used_bytes += one.peak_used_bytes;
+    sum.held_bytes += one.held_bytes;
+    sum.peak_held_bytes += one.peak_held_bytes;
+    sum.system_allocations += one.system_allocations;
+  }
+  return sum;
 }
 
 std::shared_ptr<MemoryPool> current_pool(Device device) {
@@ -90,7 +183,11 @@ std::shared_ptr<MemoryPool> current_pool(Device device) {
   return pool;
 }
 
-PoolScope::PoolScope(std::shared_ptr<MemoryPool> pool) { scoped_pools().push_back(std::move(pool)); }
-PoolScope::~PoolScope() { scoped_pools().pop_back(); }
+PoolScope::PoolScope(std::shared_ptr<MemoryPool> pool) : is_active_(pool != nullptr) {
+  if (is_active_) scoped_pools().push_back(std::move(pool));
+}
+PoolScope::~PoolScope() {
+  if (is_active_) scoped_pools().pop_back();
+}
 
 }  // namespace mblm

@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
-#include <vector>
 
 #include "engine/device.h"
 
@@ -22,41 +21,70 @@ struct PoolStatistics {
 };
 
 // Thread-safe. Blocks have size classes (multiples of 256 bytes up to 4 KiB, then eighths of a power of two), and a released
-// block is reused only for its own class, so that a step with repeating shapes finds the blocks of the previous step.
+// block is reused only for its own class, so that a step with repeating shapes finds the blocks of the previous step. The order of
+// the device's work makes reuse safe: a block is used again by later work of the compute stream.
 class MemoryPool {
  public:
-  explicit MemoryPool(Device device) : device_(device) {}
+  // Bounded: before an allocation from the system, returns the blocks released longest ago while more would be held than twice the
+  // peak use (but at least `kept_bytes`). Growing lengths therefore do not collect blocks of all earlier lengths. All: returns blocks
+  // only in release_cached and the destructor; for the memory of captured graphs, which use released blocks.
+  enum class Keep { Bounded, All };
+  static constexpr std::size_t kept_bytes = std::size_t{64} << 20;
+
+  explicit MemoryPool(Device device, Keep keep = Keep::Bounded);
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  // Returns at least `bytes` bytes, 64-byte aligned. Throws MemoryError with the requested and the used bytes when out of memory.
+  // Returns at least `bytes` bytes, 64-byte aligned. When the device has no memory left, returns the unused blocks of all bounded pools
+  // of the device to the system and tries again. Throws MemoryError with the requested, used and available bytes.
   void* allocate(std::size_t bytes);
-  void release(void* data) noexcept;
-  void release_cached();  // returns unused blocks to the system
+  void release(void* data) noexcept;  // allocates nothing
+  void release_cached();              // returns unused blocks to the system
   PoolStatistics statistics() const;
   Device device() const { return device_; }
 
  private:
-  void drop_free_blocks();
+  struct Block {
+    std::size_t size;
+    void* data = nullptr;
+    Block* next = nullptr;       // the block of its class that was released before it
+    std::uint64_t released = 0;  // time of the release, in releases of the pool
+  };
+  friend void release_cached_of(Device device);
+  void* new_block(std::size_t size, std::size_t bytes, std::unique_lock<std::mutex>& lock);
+  void return_block(Block* block) noexcept;
+  void return_oldest();
+  void return_free_blocks() noexcept;
 
   const Device device_;
+  const Keep keep_;
   mutable std::mutex mutex_;
-  std::map<std::size_t, std::vector<void*>> free_;
-  std::unordered_map<void*, std::size_t> sizes_;  // of the blocks in use
+  std::unordered_map<void*, Block> blocks_;
+  std::map<std::size_t, Block*> free_;  // per size class the block released last; null: none
+  std::uint64_t releases_ = 0;
   PoolStatistics statistics_;
 };
+
+// Returns the unused blocks of all bounded pools of a device to the system.
+void release_cached_of(Device device);
+
+// The sums over all pools of a device.
+PoolStatistics device_statistics(Device device);
 
 // The pool for new tensors of this thread: the pool of the innermost PoolScope for the device, else one shared by the process.
 std::shared_ptr<MemoryPool> current_pool(Device device);
 
-// Allocates new tensors of this thread on the pool's device from `pool` during its lifetime.
+// Allocates new tensors of this thread on the pool's device from `pool` during its lifetime. Null: changes nothing.
 class PoolScope {
  public:
   explicit PoolScope(std::shared_ptr<MemoryPool> pool);
   ~PoolScope();
   PoolScope(const PoolScope&) = delete;
   PoolScope& operator=(const PoolScope&) = delete;
+
+ private:
+  const bool is_active_;
 };
 
 }  // namespace mblm

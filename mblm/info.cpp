@@ -131,9 +131,13 @@ std::string describe_model(const ModelConfig& config, const ParameterStore& para
 std::string describe_devices() {
   const std::vector<std::string> failures = load_backends();
   std::ostringstream out;
-  for (const DeviceInfo& info : available_devices())
-    out << std::left << std::setw(8) << concat_text(info.device) << bytes_text(real(static_cast<std::int64_t>(info.memory_bytes))) << ", "
-        << info.description << '\n';
+  const auto size = [](std::size_t bytes) { return bytes_text(real(static_cast<std::int64_t>(bytes))); };
+  for (const DeviceInfo& info : available_devices()) {
+    Runtime& runtime = runtime_of(info.device.kind);
+    out << std::left << std::setw(8) << concat_text(info.device) << size(info.memory_bytes) << ", " << size(runtime.memory(info.device.index).free_bytes)
+        << " free, " << info.description << ", bfloat16 is " << (runtime.multiplies_bfloat16(info.device.index) ? "faster" : "no faster")
+        << " than float32\n";
+  }
   for (const std::string& failure : failures) out << "not usable: " << failure << '\n';
   return std::move(out).str();
 }

@@ -53,6 +53,8 @@ class StageBlock {
   // x (B, T, D) -> (B, T, D). Output t depends on tokens 0 .. t only; for an encoder (BlockConfig::is_encoder) on all tokens in
   // context.token_mask. Without a state, x is the whole sequence. With a state, x contains the tokens that follow the ones already
   // processed; the state is updated, and the operations are not recorded for a backward pass.
+  // On a GPU, a training step is captured as a graph and replayed without running this function (train.cuda_graphs): its work must not
+  // depend on host values that change between calls. A function that reads tensors on the host cannot be captured and runs each time.
   // x is the residual stream in the dtype of the parameters: float32 also in a bfloat16 model, whose blocks may return either dtype.
   virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
 

@@ -24,7 +24,7 @@ CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(st
 void add_compute_options(CLI::App& app, ComputeOptions& options) {
   const auto device = [](const std::string& name) { return parse_device(name) ? std::string() : concat_text("expected ", device_forms, ", got ", name); };
   app.add_option("--device", options.device, concat_text(device_forms, "; auto uses a GPU if there is one"))->check(device)->type_name("DEVICE");
-  app.add_option("--precision", options.precision, "precision of matrix products, float32 or bfloat16; default: that of the device, float32 on a CPU")
+  app.add_option("--precision", options.precision, "precision of products and activations, float32 or bfloat16; default: that of the device, float32 on a CPU")
       ->check(one_of({"float32", "bfloat16"}))->type_name("P");
   app.add_option("--threads", options.threads, "number of CPU threads; does not change results")->check(between(1, 4096))->type_name("N");
 }

@@ -51,11 +51,18 @@ std::string read_input(const std::optional<std::string>& file) {
 
 ModelFile open_model(const ModelArgument& argument) { return open_model(argument.model, BlockRegistry(), argument.config); }
 
+void note_precision(DType precision, Device device) {
+  if (precision != DType::BFloat16 || runtime_of(device.kind).multiplies_bfloat16(device.index)) return;
+  write_note("bfloat16 is no faster than float32 on this processor, which has no AVX-512 BF16 or AMX instructions");
+}
+
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {
   const ModelFile opened = open_model(argument);
   if (options.threads) set_thread_count(*options.threads);
   const Device device = open_device(options.device.value_or("auto"), write_note);
-  return load_model(opened, device, precision_named(options.precision, device));
+  const DType precision = precision_named(options.precision, device);
+  note_precision(precision, device);
+  return load_model(opened, device, precision);
 }
 
 }  // namespace mblm

@@ -34,6 +34,9 @@ std::string read_input(const std::optional<std::string>& file);
 
 // Opens the checkpoint that MODEL names, with the config of --config, else the config in the file.
 ModelFile open_model(const ModelArgument& argument);
+// Writes a note if bfloat16 brings nothing on a device.
+void note_precision(DType precision, Device device);
+
 // Loads that model with the device and precision of the options. Sets the number of threads.
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options);
 

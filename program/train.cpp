@@ -5,6 +5,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <iomanip>
 #include <string>
 #include <utility>
@@ -49,7 +50,11 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
   const int automatic = threads_of_worker(Workers(communicator));  // all workers must call this
   set_thread_count(compute.threads.value_or(automatic));
-  TrainerOptions options{.device = open_device(config.train.device, write_note), .communicator = communicator};
+  std::function<void(const std::string&)> on_note;
+  if (Workers(communicator).is_rank0()) on_note = write_note;
+  const Device device = open_device(config.train.device, on_note, launched_process().local_rank);
+  TrainerOptions options{.device = device, .communicator = communicator};
+  if (on_note) note_precision(precision_named(config.train.precision, device), device);
   options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };

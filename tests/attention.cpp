@@ -143,13 +143,19 @@ OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, st
 std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const bool causal : {true, false}) {
-    for (const std::int64_t tokens : {1, 2, 9, 33, 48, 49, 63, 65, 130, 200}) all.push_back(make({2, tokens, 2, 4, causal}));
-    for (const std::int64_t tokens : {9, 130}) {
-      for (const std::int64_t width : {1, 7, 16, 33, 64, 80}) all.push_back(make({1, tokens, 3, width, causal}));
+    for (const std::int64_t tokens : {1, 2, 8, 9, 16, 17, 33, 48, 49, 63, 65, 130, 200}) all.push_back(make({2, tokens, 2, 4, causal}));
+    for (const std::int64_t tokens : {9, 40, 130}) {
       for (const Mask mask : {Mask::Thirds, Mask::EmptyRows})
         for (const float dropout : {0.0f, 0.3f}) all.push_back(make({2, tokens, 2, 5, causal, mask, dropout}));
       all.push_back(make({2, tokens, 2, 5, causal, Mask::None, 0.3f}));
+      all.push_back(make({2, tokens, 1, 64, causal, Mask::EmptyRows, 0.3f}));
+      all.push_back(make({1, tokens, 1, 128, causal, Mask::Thirds}));
+      all.push_back(make({1, tokens, 1, 136, causal, Mask::Thirds, 0.3f}));
     }
+    for (const std::int64_t tokens : {9, 130}) {
+      for (const std::int64_t width : {1, 7, 16, 33, 64, 80}) all.push_back(make({1, tokens, 3, width, causal}));
+    }
+    for (const std::int64_t tokens : {24, 64, 100}) all.push_back(make({1, tokens, 2, 64, causal}));
     all.push_back(make({0, 9, 2, 4, causal}));
     all.push_back(make({2, 0, 2, 4, causal}));
     OpCase steep = make({1, 70, 1, 4, causal});  // scores up to thousands: one key has nearly all the weight
@@ -163,6 +169,8 @@ std::vector<OpCase> cases() {
   all.push_back(make_cached({2, 150, 2, 20}, {60, 3, 1, 1, 1, 64, 20}));
   all.push_back(make_cached({3, 70, 2, 8}, {1, 1, 20, 1, 1, 6}, 20));  // rows above and below the limit of the short kernel
   all.push_back(make_cached({2, 140, 1, 16}, {70, 1}, 69));
+  all.push_back(make_cached({2, 300, 2, 64}, {250, 1, 9, 30}, 10));
+  all.push_back(make_cached({2, 20, 1, 264}, {12, 1, 7}));
   for (const Case& shape : {Case{512, 9, 4, 64}, Case{4, 513, 4, 64}}) {
     OpCase measured = make(shape);
     measured.benchmark = true;

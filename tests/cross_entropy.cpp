@@ -67,6 +67,7 @@ std::vector<OpCase> cases() {
     const OpCase c = make("plain", shape);
     all.insert(all.end(), {c, all_outputs(c), weighted(c), all_outputs(weighted(c))});
   }
+  all.push_back(with_odd_views(make("plain", Shape{37, 32})));
   all.push_back(make("width 1", Shape{3, 1}));  // every loss is zero
   const OpCase ignoring = make("ignoring 2", Shape{4, 9, 5}, 2);
   all.insert(all.end(), {ignoring, all_outputs(ignoring, 2), weighted(ignoring)});

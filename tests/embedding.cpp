@@ -30,6 +30,7 @@ std::vector<OpCase> cases() {
                           make(Shape{2, 3, 5}, 256, 33), make(Shape{0, 4}, 8, 6), make(Shape{1025}, 3, 1),      make(Shape{1023}, 2, 67),
                           make(Shape{9}, 4, 1025),       make(Shape{4}, 6, 0),    make(Shape{8}, 4, 8, 1024.0), make(Shape{8}, 4, 8, 1.0 / 1024),
                           make(Shape{300}, 513, 12),        make(Shape{700}, 1500, 4),      make(Shape{64}, 1, 36),         make(Shape{129}, 2, 520)};
+  all.push_back(with_odd_views(make(Shape{70}, 5, 32)));
   all.push_back(make(Shape{4, 8192}, 256, 256));
   all.back().benchmark = true;
   return all;

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "engine/device.h"
 #include "mblm/model.h"
 #include "tests/config_text.h"
 
@@ -113,6 +114,7 @@ TEST_CASE("the FLOPs of a published model match its size") {
 
 TEST_CASE("devices and kernels are listed") {
   CHECK(describe_devices().starts_with("cpu "));
+  CHECK(describe_devices().find(runtime_of(DeviceKind::Cpu).multiplies_bfloat16(0) ? "bfloat16 is faster" : "bfloat16 is no faster") != std::string::npos);
   const std::string kernels = describe_kernels();
   const std::size_t at = kernels.find("rms_norm_forward ");
   REQUIRE(at != std::string::npos);

@@ -126,12 +126,40 @@ TEST_CASE("device names have four forms") {
   CHECK(parse_device("auto")->or_cpu);
 }
 
+TEST_CASE("processes of a host are dealt over its GPUs unless the name has an index") {
+  class Runtimes final : public Runtime {
+   public:
+    std::vector<DeviceInfo> devices() override { return {{{DeviceKind::Cuda, 0}, "first", 1}, {{DeviceKind::Cuda, 1}, "second", 1}}; }
+    void* allocate(int, std::size_t) override { return nullptr; }
+    void release(int, void*) noexcept override {}
+    void fill_zero(int, void*, std::size_t) override {}
+    void copy(int, void*, const void*, std::size_t) override {}
+    void from_host(int, void*, const void*, std::size_t) override {}
+    void to_host(int, void*, const void*, std::size_t) override {}
+  } two;
+  load_backends();
+  if (has_runtime(DeviceKind::Cuda)) return;  // a machine with a GPU
+  add_runtime(DeviceKind::Cuda, &two);
+  for (const int rank : {0, 1, 2, 5}) {
+    CHECK(open_device("auto", {}, rank).index == rank % 2);
+    CHECK(open_device("cuda", {}, rank).index == rank % 2);
+    CHECK(open_device("cuda:1", {}, rank).index == 1);
+    CHECK(open_device("cpu", {}, rank) == Device{});
+  }
+  CHECK_THROWS_AS(open_device("cuda:2"), DeviceError);
+  add_runtime(DeviceKind::Cuda, nullptr);
+}
+
 TEST_CASE("a device is opened by name or reported as missing") {
   CHECK(open_device("cpu") == Device{});
-  CHECK(error_text<DeviceError>([] { open_device("cuda:999"); }) == "--device: expected a device of this machine (see mblm info devices), got cuda:999");
+  std::string expected = "--device: expected a device of this machine (see mblm info devices), got cuda:999";
+  for (const std::string& reason : load_backends()) expected += "; " + reason;
+  CHECK(error_text<DeviceError>([] { open_device("cuda:999"); }) == expected);
   std::vector<std::string> notes;
   const Device automatic = open_device("auto", [&](const std::string& note) { notes.push_back(note); });
-  CHECK(notes == load_backends());
+  std::vector<std::string> expected_notes;
+  for (const std::string& reason : load_backends()) expected_notes.push_back(reason + "; using the CPU");
+  CHECK(notes == expected_notes);
   CHECK(automatic == (has_runtime(DeviceKind::Cuda) && available_devices().size() > 1 ? Device{DeviceKind::Cuda, 0} : Device{}));
 }
 

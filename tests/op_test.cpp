@@ -58,7 +58,7 @@ Differentiated differentiate(const OpCase& c, DType dtype) {
   Differentiated result{c.run(inputs), {}};
   std::vector<Tensor> weights;
   for (std::size_t k = 0; k < result.outputs.size(); ++k)
-    weights.push_back(from_host(random_weights(result.outputs[k].shape(), k), dtype));
+    weights.push_back(from_host(random_weights(result.outputs[k].shape(), k), result.outputs[k].dtype()));
   result.gradients = backward(result.outputs, weights, leaves);
   return result;
 }
@@ -138,7 +138,7 @@ TEST_CASE("gradients of parameters are added to their arena") {
     for (const Tensor& view : arena) expected.push_back(to_host(view));
     const std::vector<Tensor> outputs = c.run(inputs);
     std::vector<Tensor> weights;
-    for (std::size_t k = 0; k < outputs.size(); ++k) weights.push_back(from_host(random_weights(outputs[k].shape(), k), DType::Float64));
+    for (std::size_t k = 0; k < outputs.size(); ++k) weights.push_back(from_host(random_weights(outputs[k].shape(), k), outputs[k].dtype()));
     backward(outputs, weights);
     for (std::size_t k = 0; k < arena.size(); ++k) {
       const HostArray gradient = to_host(plain.gradients[k]);

@@ -10,6 +10,10 @@
 #include "engine/tensor.h"
 #include "tests/error_text.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace mblm::testing {
 
 TEST_CASE("a repeated step with the same shapes allocates from the system only once") {
@@ -59,7 +63,7 @@ TEST_CASE("size classes waste at most an eighth, and blocks are reused only with
     CHECK(taken >= bytes);
     CHECK(taken % 256 == 0);
     CHECK(taken <= std::max<std::size_t>(256, bytes <= 4096 ? bytes + 255 : bytes + bytes / 8));
-    std::memset(data, 1, taken);
+    std::memset(data, 1, bytes);
     pool.release(data);
     void* again = pool.allocate(taken);  // its own class: the same block
     CHECK(again == data);
@@ -82,6 +86,57 @@ TEST_CASE("running out of memory is an error, and the pool stays usable") {
   CHECK(pool->statistics().used_bytes == 512);
   CHECK(zeros(Shape{100}, DType::Float32).numel() == 100);
 }
+
+TEST_CASE("growing lengths do not keep the blocks of all earlier lengths") {
+  const std::size_t unit = MemoryPool::kept_bytes / 8;
+  MemoryPool bounded{Device{}}, all{Device{}, MemoryPool::Keep::All};
+  for (std::size_t length = 1; length <= 40; ++length) {
+    for (MemoryPool* pool : {&bounded, &all}) pool->release(pool->allocate(length * unit));
+    const PoolStatistics now = bounded.statistics();
+    CHECK(now.held_bytes <= std::max(MemoryPool::kept_bytes, 2 * now.peak_used_bytes));
+  }
+  CHECK(all.statistics().held_bytes > 2 * bounded.statistics().held_bytes);
+  CHECK(all.statistics().system_allocations >= 20);
+  all.release_cached();
+  CHECK(all.statistics().held_bytes == 0);
+}
+
+TEST_CASE("the blocks that were released first are returned to the system first") {
+  const std::size_t unit = MemoryPool::kept_bytes / 16;
+  MemoryPool pool{Device{}};
+  for (const std::size_t length : {4, 5, 6, 7}) pool.release(pool.allocate(length * unit));  // the last one leaves room for 6 only
+  CHECK(pool.statistics().held_bytes == 13 * unit);
+  CHECK(pool.statistics().system_allocations == 4);
+  pool.release(pool.allocate(6 * unit));
+  CHECK(pool.statistics().system_allocations == 4);
+  pool.release(pool.allocate(5 * unit));
+  CHECK(pool.statistics().system_allocations == 5);
+}
+
+TEST_CASE("the statistics of a device are the sums over its pools") {
+  const PoolStatistics before = device_statistics(Device{});
+  MemoryPool first{Device{}}, second{Device{}, MemoryPool::Keep::All};
+  void *a = first.allocate(256), *b = second.allocate(512);
+  CHECK(device_statistics(Device{}).used_bytes == before.used_bytes + 768);
+  first.release(a);
+  second.release(b);
+  CHECK(device_statistics(Device{}).used_bytes == before.used_bytes);
+  CHECK(device_statistics(Device{}).held_bytes == before.held_bytes + 768);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST_CASE("AddressSanitizer sees the slack of a block, and blocks that were released") {
+  MemoryPool pool{Device{}};
+  auto* data = static_cast<char*>(pool.allocate(100));
+  CHECK(__asan_address_is_poisoned(data + 99) == 0);
+  CHECK(__asan_address_is_poisoned(data + 100) == 1);
+  pool.release(data);
+  CHECK(__asan_address_is_poisoned(data) == 1);
+  CHECK(pool.allocate(256) == data);
+  CHECK(__asan_address_is_poisoned(data + 255) == 0);
+  pool.release(data);
+}
+#endif
 
 TEST_CASE("pool scopes are independent of each other and of other threads") {
   const auto outer = std::make_shared<MemoryPool>(Device{}), inner = std::make_shared<MemoryPool>(Device{});

@@ -206,10 +206,14 @@ TEST_CASE("train, eval, generate and embed in bfloat16, with checkpoints for eit
   CHECK(contains(read_file(narrow + "/config.yaml"), "precision: bfloat16"));
   CHECK(read_file(narrow + "/checkpoints/best.safetensors").size() == read_file(wide + "/checkpoints/best.safetensors").size());
   CHECK(read_file(narrow + "/checkpoints/best.safetensors") != read_file(wide + "/checkpoints/best.safetensors"));
+  // A processor without bfloat16 products is noted, once per command.
+  const std::string devices = run_program({"info", "devices"}).out;
+  const bool gains = contains(devices.substr(0, devices.find('\n')), "bfloat16 is faster than float32");
   std::vector<std::string> evaluations;
-  for (const char* precision : {"float32", "bfloat16"}) {
-    const ProgramResult result = run_program({"eval", narrow, "--precision", precision, "--json"});
+  for (const std::string precision : {"float32", "bfloat16"}) {
+    const ProgramResult result = run_program({"eval", narrow, "--precision", precision, "--device", "cpu", "--json"});
     CHECK(result.status == 0);
+    CHECK(contains(result.err, "mblm: bfloat16 is no faster than float32 on this processor") == (precision == "bfloat16" && !gains));
     evaluations.push_back(result.out);
     CHECK(run_program({"generate", wide, "--precision", precision, "--tokens", "5"}).out.size() == 5);
     CHECK(run_program({"embed", wide, "--precision", precision}, "some text").status == 0);

@@ -111,6 +111,11 @@ std::vector<OpCase> cases() {
   for (const double dt : {1e-3, 6.0, 50.0}) all.push_back(make("step", {1, 66, 3, 4, true, dt}));
   for (const Form& f : {Form{1, 2, 130, 3, true}, Form{1, 2, 70, 40, true}, Form{35, 3, 17, 2, true}, Form{17, 65, 1, 1}})
     all.push_back(make("tiles", f));
+  // Blocks of channels, several short sequences in a tile and several tiles in a block, several groups of states in several chunks.
+  for (const Form& f :
+       {Form{2, 66, 64, 16}, Form{1, 130, 72, 17, true}, Form{35, 8, 8, 16, true}, Form{40, 9, 3, 4, true}, Form{2, 129, 3, 40, true}})
+    all.push_back(make("blocks", f));
+  all.push_back(with_odd_views(make("blocks", {2, 66, 64, 16, true})));
   all.push_back(make("empty", {0, 5, 3, 4, true}));
   all.push_back(make("no token", {2, 0, 3, 4, true}));
   all.push_back(make("large", {2, 5, 3, 4, true}, 1024.0));

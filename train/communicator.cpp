@@ -32,11 +32,9 @@ void* open_mpi_module(const std::filesystem::path& file) {
   }
 }
 
-}  // namespace
-
 // The first launcher that matches counts: within a Slurm step, mpirun counts its own processes. An srun step without MPI support sets
 // none of the first three pairs; MPI then sees each process alone, which open_communicator reports.
-LaunchedProcess launched_process() {
+LaunchedProcess process_of_launcher() {
   struct Launcher {
     const char *rank, *size;
   };
@@ -50,6 +48,20 @@ LaunchedProcess launched_process() {
   }
   const std::optional<int> rank = number_in_environment("PMIX_RANK");
   return {.is_launched = rank.has_value(), .rank = rank.value_or(0)};
+}
+
+int local_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"})
+    if (const std::optional<int> rank = number_in_environment(name)) return *rank;
+  return 0;
+}
+
+}  // namespace
+
+LaunchedProcess launched_process() {
+  LaunchedProcess process = process_of_launcher();
+  process.local_rank = process.is_launched ? local_rank() : 0;
+  return process;
 }
 
 std::unique_ptr<Communicator> open_communicator() {

@@ -22,10 +22,11 @@ class Communicator : public Collective {
 // MPI and the launcher disagree on the number of workers.
 std::unique_ptr<Communicator> open_communicator();
 
-// Rank and size of this process from the environment variables of the launcher. `size` 0 means unknown.
+// Rank, size and rank on the host of this process from the environment variables of the launcher. `size` 0 means unknown.
 struct LaunchedProcess {
   bool is_launched = false;
   int rank = 0, size = 0;
+  int local_rank = 0;  // number of the process on its host
 };
 LaunchedProcess launched_process();
 

@@ -11,7 +11,6 @@ void Adam::step(Tensor& scalars) {
   gradient_norm(parameters_.gradients(), parameters_.segments(), options_.gradient, scalars);
   Tensor values = parameters_.values(), copy = parameters_.bfloat16_values();  // handles that share the parameters' elements
   adam_step(values, parameters_.gradients(), first_moment_, second_moment_, copy, options_.adam, scalars);
-  parameters_.values_and_copy_changed();
 }
 
 double mean_gradient(const ParameterStore& parameters) {

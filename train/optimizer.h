@@ -18,7 +18,8 @@ class Adam {
   Adam(ParameterStore& parameters, const UpdateOptions& options);
 
   // Applies one step from the gradient arena, with the learning rate and step number of `scalars` (StepScalars), and writes the outcome
-  // to `scalars`. If the gradient or loss is not finite, parameters and moments do not change. Does not wait for the device.
+  // to `scalars`. If the gradient or loss is not finite, parameters and moments do not change. Does not wait for the device. The caller
+  // reports the change to the parameters (values_and_copy_changed), also when a graph replays the step.
   void step(Tensor& scalars);
 
   const Tensor& first_moment() const { return first_moment_; }  // same layout as the arenas

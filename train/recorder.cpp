@@ -143,7 +143,7 @@ void Recorder::write_evaluation_time(Split split, double seconds) {
 
 void Recorder::write_row(TimeMemoryRow row) {
   const auto gibibytes = [](std::size_t bytes) { return std::round(static_cast<double>(bytes) / (1 << 30) * 1000) / 1000; };
-  const PoolStatistics memory = current_pool(device_.device)->statistics();
+  const PoolStatistics memory = device_statistics(device_.device);
   row.allocated = gibibytes(memory.used_bytes);
   row.allocated_max = gibibytes(memory.peak_used_bytes);
   row.reserved = gibibytes(memory.held_bytes);

@@ -1,37 +1,84 @@
 #include "train/step_runner.h"
 
 #include <algorithm>
+#include <sstream>
+#include <utility>
 
 #include "engine/autograd.h"
+#include "train/input_staging.h"
+#include "train/step_graphs.h"
 
 namespace mblm {
 
-StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options)
+namespace {
+
+// Describes everything on the host that the work of a micro-step depends on.
+std::string key_of(const ModelInput& input, const ForwardContext& context) {
+  std::ostringstream key;
+  const auto add = [&key](const Tensor& x) {
+    if (x.defined()) key << x.dtype() << x.shape();
+    key << ';';
+  };
+  add(input.ids);
+  for (const Tensor& mask : input.token_masks) add(mask);
+  add(input.targets);
+  add(input.loss_mask);
+  key << input.length << ' ' << input.is_nested << ' ' << context.training << ' ' << context.seed << ' ' << context.first_sequence;
+  return std::move(key).str();
+}
+
+}  // namespace
+
+StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options, bool graphs)
     : model_(model),
       adam_(model.parameters(), options),
       accumulate_(accumulate),
       scalars_(make_step_scalars(model.parameters().values().device())),
-      copies_{AsyncCopy(scalars_.device(), scalars_.bytes()), AsyncCopy(scalars_.device(), scalars_.bytes())} {}
+      copies_{AsyncCopy(scalars_.device(), scalars_.bytes()), AsyncCopy(scalars_.device(), scalars_.bytes())} {
+  const Device device = scalars_.device();
+  if (device.kind == DeviceKind::Cpu) return;
+  staging_ = std::make_unique<InputStaging>(device);
+  if (graphs && StepGraphs::are_supported(device)) graphs_ = std::make_unique<StepGraphs>(device, *staging_);
+}
+
+StepRunner::~StepRunner() = default;
 
 void StepRunner::set_micro_step(std::int64_t micro_step) { write_step_scalar(scalars_, &StepScalars::micro_step, static_cast<double>(micro_step)); }
 
 Tensor StepRunner::micro_step(const ModelInput& input, const ForwardContext& context) {
-  const Model::Loss loss = forward(input, context);
-  backward(loss);
-  return loss.loss.detach();
+  start_group();
+  const auto run = [&](const ModelInput& there) {
+    const Model::Loss loss = compute_loss(there, context);
+    accumulate_gradient(loss);
+    return loss.loss.detach();
+  };
+  const bool is_on_host = input.ids.device().kind == DeviceKind::Cpu;
+  if (staging_ == nullptr || !is_on_host) return run(input);
+  return graphs_ == nullptr ? run(staging_->to_device(input)) : graphs_->run_micro_step(key_of(input, context), input, run);
 }
 
-Model::Loss StepRunner::forward(const ModelInput& input, ForwardContext context) const {
-  context.step_scalars = scalars_;
-  const Tensor& values = model_.parameters().values();
-  return model_.loss(to_device(input, values.device(), values.dtype()), context);
-}
+Model::Loss StepRunner::forward(const ModelInput& input, ForwardContext context) const { return compute_loss(input, std::move(context)); }
 
 void StepRunner::backward(const Model::Loss& loss) {
-  if (gradients_used_) model_.parameters().zero_gradients();
-  gradients_used_ = false;
+  start_group();
+  accumulate_gradient(loss);
+}
+
+// Moves the input to the model's device if it is elsewhere.
+Model::Loss StepRunner::compute_loss(const ModelInput& there, ForwardContext context) const {
+  context.step_scalars = scalars_;
+  const Tensor& values = model_.parameters().values();
+  return model_.loss(to_device(there, values.device(), values.dtype()), context);
+}
+
+void StepRunner::accumulate_gradient(const Model::Loss& loss) {
   mblm::backward(loss.loss, {}, 1.0 / static_cast<double>(accumulate_));
   count_micro_step(loss.loss, loss.count, scalars_);
+}
+
+void StepRunner::start_group() {
+  if (gradients_used_) model_.parameters().zero_gradients();
+  gradients_used_ = false;
 }
 
 void StepRunner::optimizer_step(double learning_rate, Collective* collective) {
@@ -44,7 +91,9 @@ void StepRunner::optimizer_step(double learning_rate, Collective* collective) {
     collective->sum(reduced);
     unpack_step_sums(sums, scalars_);
   }
-  adam_.step(scalars_);
+  if (graphs_ == nullptr) adam_.step(scalars_);
+  else graphs_->run_update([this] { adam_.step(scalars_); });
+  model_.parameters().values_and_copy_changed();
   gradients_used_ = true;
   copies_[static_cast<std::size_t>(++steps_ % 2)].start(scalars_);
   taken_ = std::max(taken_, steps_ - 2);
@@ -71,6 +120,8 @@ StepOutcome StepRunner::last_outcome() const {
   require(steps_ > 0, "train: expected an optimizer step before last_outcome, there was none");
   return outcome_of(steps_);
 }
+
+std::string StepRunner::take_note() { return graphs_ == nullptr ? "" : graphs_->take_note(); }
 
 std::vector<NamedTensor> StepRunner::state_between_groups() const {
   return {{"values", model_.parameters().values()},

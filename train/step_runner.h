@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/async_copy.h"
@@ -12,6 +14,9 @@
 #include "train/optimizer.h"
 
 namespace mblm {
+
+class InputStaging;
+class StepGraphs;
 
 // The outcome of an optimizer step.
 struct StepOutcome {
@@ -29,8 +34,10 @@ struct StepOutcome {
 // number of micro-batches on all workers, and optimizer_step sums the gradients over the workers.
 class StepRunner {
  public:
-  // The model must be allocated and outlive this object.
-  StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {});
+  // The model must be allocated and outlive this object. `graphs` captures micro-steps and updates as graphs where the device supports it
+  // (train/step_graphs.h); the results have the same bits.
+  StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {}, bool graphs = false);
+  ~StepRunner();
 
   // Sets the index of the next micro-batch, which is part of every random key. It starts at 0, and each micro-step increments it.
   void set_micro_step(std::int64_t micro_step);
@@ -38,7 +45,7 @@ class StepRunner {
   // Accumulates the gradient of loss / accumulate. Moves the input to the model's device and returns the loss, a scalar on that device.
   // Uses the step scalars of this object instead of those of `context`.
   Tensor micro_step(const ModelInput& input, const ForwardContext& context);
-  // The two halves of micro_step, for separate timing.
+  // The two halves of micro_step, for separate timing. They run without a graph.
   Model::Loss forward(const ModelInput& input, ForwardContext context) const;
   void backward(const Model::Loss& loss);
 
@@ -52,6 +59,9 @@ class StepRunner {
   // The outcome of the last optimizer step. Waits for the device.
   StepOutcome last_outcome() const;
 
+  // A line for the log, if micro-steps or updates cannot be captured; empty if not, and after the call.
+  std::string take_note();
+
   // Views of everything that the next step requires: parameters, moments, step scalars, and within a group the gradients.
   std::vector<NamedTensor> state() const;
   std::vector<NamedTensor> state_between_groups() const;
@@ -60,12 +70,17 @@ class StepRunner {
 
  private:
   StepOutcome outcome_of(std::int64_t step) const;
+  Model::Loss compute_loss(const ModelInput& there, ForwardContext context) const;
+  void accumulate_gradient(const Model::Loss& loss);
+  void start_group();
 
   Model& model_;
   Adam adam_;
   const std::int64_t accumulate_;
   Tensor scalars_;
   bool gradients_used_ = true;          // an optimizer step has applied the accumulated gradients
+  std::unique_ptr<InputStaging> staging_;  // null on the CPU
+  std::unique_ptr<StepGraphs> graphs_;     // null: no graphs
   std::array<AsyncCopy, 2> copies_;     // step scalars after each step, alternating
   std::int64_t steps_ = 0, taken_ = 0;  // optimizer steps of this object, and outcomes that were taken or overwritten
 };

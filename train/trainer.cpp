@@ -68,7 +68,8 @@ RunFolder open_folder(const RunConfig& config, const TrainerOptions& options, co
 Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options) try
     : config_(with_precision(checked(config), options.device)),
       options_(std::move(options)),
-      workers_(options_.communicator),
+      collective_(open_collective(options_.communicator, options_.device, [this](const std::string& note) { collective_note_ = note; })),
+      workers_(options_.communicator, collective_.get()),
       schedule_(config.train, config.input_seq_len, workers_.size()),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())) {
@@ -77,10 +78,11 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   model_ = make_model(config_, start, options_.device);
   runner_ = std::make_unique<StepRunner>(*model_, config_.train.gradient_accumulate_every * workers_.size(),
                                          UpdateOptions{.gradient = {.clip = config_.train.gradient_clipping.value_or(0),
-                                                                    .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}});
+                                                                    .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}},
+                                         config_.train.cuda_graphs);
 
   // Writes nothing before all workers have opened their data and models.
-  check_consistent(workers_, config_, options_.device, data_->train().size(0));
+  check_consistent(workers_, config_, data_->train().size(0));
   folder_ = std::make_unique<RunFolder>(open_folder(config_, options_, workers_));
   const DeviceInfo device = info_of(options_.device);
   RunSummary summary{.parameter_count = model_->parameters().count(),
@@ -95,6 +97,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
 
   if (workers_.is_rank0()) options_.resume_folder.empty() ? begin(start) : resume();
   for (const std::string& warning : data_->warnings()) recorder_->warn(warning);
+  if (!collective_note_.empty()) recorder_->log(collective_note_);
   if (!workers_.is_alone()) {
     state_ = workers_.exchange_values(state_).front();
     steps_->share_from_rank0();

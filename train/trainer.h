@@ -79,6 +79,8 @@ class Trainer {
 
   const RunConfig config_;
   const TrainerOptions options_;
+  std::string collective_note_;                   // why the GPUs exchange gradients through host memory; empty if they do not
+  const std::unique_ptr<Collective> collective_;  // of GPUs; null on the CPU and for a single worker
   const Workers workers_;
   const Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps

@@ -24,6 +24,7 @@ Tensor TrainingSteps::micro_step(const Batch& batch, TrainingState& state) {
                                .seed = static_cast<std::uint64_t>(config_.train.seed),
                                .first_sequence = workers_.rank() * config_.train.batch_size};
   const Tensor loss = state.micro_step < timed_micro_steps ? timed_micro_step(batch.input, context) : runner_.micro_step(batch.input, context);
+  if (const std::string note = runner_.take_note(); !note.empty()) recorder_.log(note);
   state.elements += elements_per_batch(config_.train, config_.input_seq_len);
   return loss;
 }

@@ -9,8 +9,7 @@
 
 namespace mblm {
 
-void check_consistent(const Workers& workers, const RunConfig& config, Device device, std::int64_t sequences) {
-  require<DeviceError>(workers.is_alone() || device.kind == DeviceKind::Cpu, "train: expected the CPU with ", workers.size(), " workers, got ", device);
+void check_consistent(const Workers& workers, const RunConfig& config, std::int64_t sequences) {
   const std::vector<std::string> texts = workers.exchange(concat_text(to_yaml(config), "sequences: ", sequences, "\n"));
   for (std::size_t r = 0; r < texts.size(); ++r)
     require<ConfigError>(texts[r] == texts[0], "train: expected the same config and number of sequences on all workers, worker ", r, " differs: ",

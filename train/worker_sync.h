@@ -5,15 +5,14 @@
 #include <cstdint>
 #include <functional>
 
-#include "engine/device.h"
 #include "mblm/config/config.h"
 #include "train/workers.h"
 
 namespace mblm {
 
 // Workers with different configs would deadlock. Throws ConfigError, naming the fields, if the configs or the numbers of training
-// sequences differ, and DeviceError for several workers on a GPU.
-void check_consistent(const Workers& workers, const RunConfig& config, Device device, std::int64_t sequences);
+// sequences differ.
+void check_consistent(const Workers& workers, const RunConfig& config, std::int64_t sequences);
 
 // A single worker decides before each micro-step. Several workers decide together at each optimizer step, because between steps each
 // one has its own accumulated gradients, which a state does not contain.

@@ -2,6 +2,8 @@
 
 #include <new>
 
+#include "engine/staged_collective.h"
+
 namespace mblm {
 namespace {
 
@@ -34,13 +36,27 @@ bool Workers::any(bool value) const {
 void Workers::broadcast(const Tensor& tensor) const {
   if (is_alone()) return;
   Tensor elements = tensor;
-  communicator_->broadcast(elements);
+  collective_->broadcast(elements);
 }
 
 void Workers::fail(const std::exception& error) const {
   if (is_alone() || dynamic_cast<const WorkerError*>(&error) != nullptr) throw;
   const bool no_memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
   throw WorkerError(failure_text(communicator_->gather(concat_text(failure, no_memory ? "not enough memory" : error.what()))));
+}
+
+std::unique_ptr<Collective> open_collective(Communicator* communicator, Device device, const std::function<void(const std::string&)>& on_note) {
+  const Workers workers(communicator);
+  if (workers.is_alone()) return nullptr;
+  const std::vector<int> kinds = workers.exchange_values(static_cast<int>(device.kind));
+  const auto other = std::find_if(kinds.begin(), kinds.end(), [&](int kind) { return kind != kinds.front(); });
+  require<DeviceError>(other == kinds.end(), "train: expected devices of one kind, worker 0 uses ", name_of(static_cast<DeviceKind>(kinds.front())),
+                       ", worker ", other - kinds.begin(), " another kind");
+  if (device.kind == DeviceKind::Cpu) return nullptr;
+  const auto exchange = [&workers](const std::string& bytes) { return workers.exchange(bytes); };
+  std::unique_ptr<Collective> collective =
+      runtime_of(device.kind).open_collective(device.index, communicator->rank(), communicator->size(), exchange, on_note);
+  return collective != nullptr ? std::move(collective) : std::make_unique<StagedCollective>(*communicator);
 }
 
 }  // namespace mblm

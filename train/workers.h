@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -18,7 +20,9 @@ class WorkerError : public Error { using Error::Error; };
 // A handle to the workers. Without a communicator there is one worker: nothing is sent, and errors are thrown unchanged.
 class Workers {
  public:
-  explicit Workers(Communicator* communicator = nullptr) : communicator_(communicator) {}
+  // `collective` is for the tensors of a GPU; null: the communicator.
+  explicit Workers(Communicator* communicator = nullptr, Collective* collective = nullptr)
+      : communicator_(communicator), collective_(collective != nullptr ? collective : communicator) {}
 
   int rank() const { return communicator_ == nullptr ? 0 : communicator_->rank(); }
   int size() const { return communicator_ == nullptr ? 1 : communicator_->size(); }
@@ -48,7 +52,7 @@ class Workers {
   bool any(bool value) const;
 
   // Collective operations on tensors; null for a single worker.
-  Collective* collective() const { return is_alone() ? nullptr : communicator_; }
+  Collective* collective() const { return is_alone() ? nullptr : collective_; }
   // Copies the elements of rank 0 to all workers.
   void broadcast(const Tensor& tensor) const;
 
@@ -81,6 +85,12 @@ class Workers {
 
  private:
   Communicator* communicator_;
+  Collective* collective_;
 };
+
+// The collective for tensors on `device`. All workers open it together, each for its own device, which must be of the same kind. It is
+// that of the device's backend, or one that stages tensors through host memory; `on_note` then receives the reason, if there is one.
+// Returns null for a single worker and on the CPU: Workers then uses the communicator.
+std::unique_ptr<Collective> open_collective(Communicator* communicator, Device device, const std::function<void(const std::string&)>& on_note);
 
 }  // namespace mblm

@@ -88,7 +88,6 @@ struct InactiveField {
   const char *section, *field;
 };
 constexpr InactiveField inactive[] = {
-    {"train", "cuda_graphs"},
     {"io", "tensorboard"},
 };
 

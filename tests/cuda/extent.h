@@ -3,10 +3,6 @@
 
 #include "cuda/kernel.h"
 
-namespace emulator {
-bool in_live_memory(const void* p, std::size_t bytes);  // inside one allocation
-}
-
 namespace mblm::testing {
 
 // A range of device memory that a library reads or writes.

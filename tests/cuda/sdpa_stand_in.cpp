@@ -111,7 +111,7 @@ void backward(const Sizes& s, const bfloat16* qkv, const bfloat16* y, const floa
 }  // namespace
 
 bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y, Tensor& log_sum_exp) {
-  if (!sdpa_takes(qkv, heads)) return false;
+  if (!sdpa_takes(qkv, heads) || !sdpa_aligned({&y, &log_sum_exp})) return false;
   const Extent in = extent_of("qkv", qkv), out = extent_of("y", y), lse = extent_of("log_sum_exp", log_sum_exp);
   for (const Extent& e : {in, out, lse}) check_extent("sdpa_forward", e, 16);
   check_disjoint("sdpa_forward", out, {in, lse});
@@ -125,7 +125,7 @@ bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y,
 }
 
 bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, std::int64_t heads, bool causal, Tensor& dqkv) {
-  if (!sdpa_takes(qkv, heads)) return false;
+  if (!sdpa_takes(qkv, heads) || !sdpa_aligned({&y, &log_sum_exp, &dy, &dqkv})) return false;
   const Extent in = extent_of("qkv", qkv), in_y = extent_of("y", y), lse = extent_of("log_sum_exp", log_sum_exp), in_dy = extent_of("dy", dy),
                out = extent_of("dqkv", dqkv);
   for (const Extent& e : {in, in_y, lse, in_dy, out}) check_extent("sdpa_backward", e, 16);
@@ -138,5 +138,7 @@ bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
   });
   return true;
 }
+
+std::string sdpa_problem() { return {}; }
 
 }  // namespace mblm::cuda

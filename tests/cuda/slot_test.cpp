@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <string>
 #include <string_view>
 
 #include "engine/kernel.h"
@@ -19,7 +20,8 @@ constexpr std::string_view float32_slots[] = {"adam_step", "argmax_matches_forwa
 TEST_CASE("a CUDA device has every kernel of the CPU, for float32, and for bfloat16 where a bfloat16 model needs it") {
   kernel_device();  // loads the backend
   for (const KernelSlot* slot : kernel_slots()) {
-    CAPTURE(slot->name());
+    const std::string name = slot->name();
+    CAPTURE(name);
     if (!slot->has(DeviceKind::Cpu)) continue;
     CHECK(slot->has(DeviceKind::Cuda));
     if (!slot->takes(DeviceKind::Cpu, DType::Float32)) continue;

@@ -24,6 +24,7 @@ constexpr unsigned lane_of(Stamp s) { return static_cast<unsigned>(s >> lane_shi
 constexpr Stamp epoch_of(Stamp s) { return s >> epoch_shift & last_epoch; }
 constexpr Stamp clock_of(Stamp s) { return s >> clock_shift & last_clock; }
 constexpr Stamp flags_of(Stamp s) { return s & 3; }
+constexpr Stamp forbidden = 1;  // outside of the part of a block that is in use
 constexpr Stamp by_host = Stamp{1} << serial_shift;
 enum WriteFlag : Stamp { Plain, Atomic, Pending };                             // Pending: an asynchronous copy
 enum ReadFlag : Stamp { OneLane, SeveralLanes, SeveralWarps, SeveralBlocks };  // since the last barrier, or in this launch
@@ -35,9 +36,9 @@ constexpr int most_devices = 8;
 constexpr std::size_t shared_bytes = std::size_t{1} << 20;
 
 bool instrumented = false;
-bool active = false;        // in the launch that runs
-Arena* running = nullptr;   // memory of its device
-Stamps global, shared;      // for this device, and for the block that runs
+bool active = false;                 // in the launch that runs
+Arena* running = nullptr;            // memory of its device
+Stamps global, shared;               // for this device, and for the block that runs
 Stamp serial = 1, first_serial = 2;  // of this block, and of the first block of this launch
 Stamp epoch = 0;
 bool warps_met = false;  // since the last barrier
@@ -61,6 +62,21 @@ Stamp* write_stamps(const void* p) {
   return stamps_of(device).write + (static_cast<const char*>(p) - arena(device).begin);
 }
 
+// The allocations that this launch accessed last, because finding one takes longer than checking an access.
+struct Recent {
+  static constexpr std::size_t size = 8;
+  const Allocation* found[size] = {};
+  std::size_t next = 0;
+
+  const Allocation* find(const char* p, std::size_t bytes) {
+    for (const Allocation* a : found)
+      if (a != nullptr && p >= a->begin && p + bytes <= a->begin + a->bytes) return a;
+    const Allocation* a = find_allocation(p);
+    if (a == nullptr || p + bytes > a->begin + a->bytes) return nullptr;
+    return found[next++ % size] = a;
+  }
+} recent;
+
 enum class Access { Read, Write, Atomic, Issue, Complete };  // the last two: of an asynchronous copy
 
 struct Site {
@@ -76,8 +92,8 @@ struct Site {
 std::string who(Stamp s) {
   if (serial_of(s) == serial) return "thread " + std::to_string(lane_of(s));
   const std::uint64_t n = block_numbers[serial_of(s) - first_serial];
-  return "thread " + std::to_string(lane_of(s)) + " of block (" + std::to_string(n % grid_size.x) + ", " + std::to_string(n / grid_size.x % grid_size.y) +
-         ", " + std::to_string(n / grid_size.x / grid_size.y) + ")";
+  return "thread " + std::to_string(lane_of(s)) + " of block (" + std::to_string(n % grid_size.x) + ", " +
+         std::to_string(n / grid_size.x % grid_size.y) + ", " + std::to_string(n / grid_size.x / grid_size.y) + ")";
 }
 
 // Whether nothing orders an earlier write, or the last of earlier reads, before an access by `me`.
@@ -113,13 +129,16 @@ Stamp read_stamp(Stamp before, Stamp now, bool is_shared_memory, const Lane& me)
 // Checks an access to a byte and updates its stamps.
 inline void visit(Stamp& write, Stamp& read, Access access, Stamp now, bool is_shared_memory, const Lane& me, const Site& site) {
   const Stamp w = write, r = read;
+  if (w == forbidden) report(access == Access::Read ? "read outside of a block of the pool" : "write outside of a block of the pool", site);
   const bool stale = is_shared_memory && serial_of(w) != serial;  // from an earlier block
   if (access == Access::Read || access == Access::Atomic) {
     if (w == 0 || stale) report(is_shared_memory ? "read of shared memory that nobody wrote" : "read of memory that nobody wrote", site);
   }
   if (!stale && access != Access::Complete) {
     if (flags_of(w) == Pending && serial_of(w) == serial)
-      report(access == Access::Read ? "read of the target of an asynchronous copy before waiting for it" : "write to the target of an asynchronous copy before waiting for it", site);
+      report(access == Access::Read ? "read of the target of an asynchronous copy before waiting for it"
+                                    : "write to the target of an asynchronous copy before waiting for it",
+             site);
     if (unordered_write(w, me) && !(access == Access::Atomic && flags_of(w) == Atomic))
       report((access == Access::Read ? "race: read what is written by " : "race: written also by ") + who(w), site);
   }
@@ -146,9 +165,8 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
     read = shared.read + offset;
   } else if (p >= running->begin && p < running->begin + arena_bytes) {
     const auto offset = static_cast<const char*>(p) - running->begin;
-    const Allocation* a = find_allocation(p);
-    if (a == nullptr || static_cast<const char*>(p) + bytes > a->begin + a->bytes)
-      report(access == Access::Read ? "read outside of an allocation" : "write outside of an allocation", site);
+    const Allocation* a = recent.find(static_cast<const char*>(p), bytes);
+    if (a == nullptr) report(access == Access::Read ? "read outside of an allocation" : "write outside of an allocation", site);
     if (!a->live) report("access to memory that was freed", site);
     write = global.write + offset;
     read = global.read + offset;
@@ -162,8 +180,10 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
   const Stamp now = serial << serial_shift | Stamp{me.index} << lane_shift | epoch << epoch_shift | clock << clock_shift;
   if (all_equal(write, bytes) && all_equal(read, bytes)) {
     visit(write[0], read[0], access, now, is_shared_memory, me, site);
-    if (access == Access::Read) std::fill_n(read + 1, bytes - 1, read[0]);
-    else std::fill_n(write + 1, bytes - 1, write[0]);
+    if (access == Access::Read)
+      std::fill_n(read + 1, bytes - 1, read[0]);
+    else
+      std::fill_n(write + 1, bytes - 1, write[0]);
     return;
   }
   for (std::size_t i = 0; i < bytes; ++i) visit(write[i], read[i], access, now, is_shared_memory, me, site);
@@ -201,6 +221,7 @@ void note_launch(int device) {
   if (shared.write == nullptr) shared = {reserve(shared_bytes), reserve(shared_bytes)};
   first_serial = serial + 1;
   block_numbers.clear();
+  recent = {};
 }
 
 void note_block() {
@@ -247,23 +268,29 @@ void note_copy_done(const PendingCopy& copy, const Where& where) {
 }
 
 void note_host_write(const void* p, std::size_t bytes) {
-  if (instrumented && device_of(p) >= 0) std::fill_n(write_stamps(p), bytes, by_host);
+  if (!instrumented || device_of(p) < 0) return;
+  Stamp* const s = write_stamps(p);
+  if (std::find(s, s + bytes, forbidden) != s + bytes) throw Error("a copy, a fill or a library writes outside of a block of the pool");
+  std::fill_n(s, bytes, by_host);
 }
 
-void note_uninitialized(const void* p, std::size_t bytes) {
-  if (instrumented && device_of(p) >= 0) std::fill_n(write_stamps(p), bytes, Stamp{0});
+void note_block_use(const void* p, std::size_t accessible, std::size_t bytes) {
+  if (!instrumented || device_of(p) < 0) return;
+  Stamp* const s = write_stamps(p);
+  std::fill_n(s, accessible, Stamp{0});
+  std::fill_n(s + accessible, bytes - accessible, forbidden);
 }
 
 void note_device_copy(void* to, const void* from, std::size_t bytes) {
   if (!instrumented) return;
   const Stamp* source = write_stamps(from);
-  std::transform(source, source + bytes, write_stamps(to), [](Stamp s) { return s == 0 ? 0 : by_host; });
+  std::transform(source, source + bytes, write_stamps(to), [](Stamp s) { return s == 0 ? s : by_host; });
 }
 
 bool is_initialized(const void* p, std::size_t bytes) {
   if (!instrumented || device_of(p) < 0) return true;
   const Stamp* s = write_stamps(p);
-  return std::find(s, s + bytes, Stamp{0}) == s + bytes;
+  return std::all_of(s, s + bytes, [](Stamp by) { return by != 0 && by != forbidden; });
 }
 
 }  // namespace emulator
@@ -271,12 +298,12 @@ bool is_initialized(const void* p, std::size_t bytes) {
 using emulator::Access;
 using emulator::see_code;
 #define PC __builtin_return_address(0)
-#define EMULATOR_ACCESS(n)                                                                        \
-  void __tsan_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }                        \
-  void __tsan_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }                      \
-  void __tsan_unaligned_read##n(void* p) { see_code(p, n, Access::Read, false, PC); }             \
-  void __tsan_unaligned_write##n(void* p) { see_code(p, n, Access::Write, false, PC); }           \
-  void __tsan_volatile_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }               \
+#define EMULATOR_ACCESS(n)                                                              \
+  void __tsan_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }              \
+  void __tsan_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }            \
+  void __tsan_unaligned_read##n(void* p) { see_code(p, n, Access::Read, false, PC); }   \
+  void __tsan_unaligned_write##n(void* p) { see_code(p, n, Access::Write, false, PC); } \
+  void __tsan_volatile_read##n(void* p) { see_code(p, n, Access::Read, true, PC); }     \
   void __tsan_volatile_write##n(void* p) { see_code(p, n, Access::Write, true, PC); }
 
 extern "C" {

@@ -16,7 +16,7 @@
 
 namespace emulator {
 
-Lane* current = nullptr;
+constinit thread_local Lane* current = nullptr;
 Dim block_index, block_size, grid_size;
 
 namespace {
@@ -54,11 +54,12 @@ Lane lanes[most_threads];
 Warp warps[most_threads / warp_lanes];
 Ready ready;
 unsigned lane_count = 0, at_barrier = 0, done = 0;
-Fiber host;  // the thread that called run()
-std::vector<Fiber*> fibers, free_fibers;
+Fiber host;                                                                                      // the thread that called run()
+std::vector<Fiber*>&fibers = *new std::vector<Fiber*>, &free_fibers = *new std::vector<Fiber*>;  // never destroyed
 std::optional<Failure> failure;
 const std::function<void()>* body = nullptr;
 std::string kernel_name;
+std::uint64_t switches = 0;  // of this launch
 Random random_order;
 
 std::string triple(const Dim& d) { return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")"; }
@@ -77,8 +78,8 @@ Fiber* take_fiber() {
   return fiber;
 }
 
-void go(Fiber& from, Lane* next) {
-  ++mutable_counts().switches;
+inline void go(Fiber& from, Lane* next) {
+  ++switches;
   current = next;
   if (next == nullptr) return switch_fiber(from, host);
   if (next->fiber == nullptr) next->fiber = take_fiber();
@@ -86,7 +87,7 @@ void go(Fiber& from, Lane* next) {
 }
 
 // Lets other lanes run until this one is ready again. If none can run, the launch is stuck and the host takes over.
-void wait() {
+inline void wait() {
   Lane* me = current;
   Lane* next = ready.pop();
   if (next != me) go(*me->fiber, next);
@@ -98,18 +99,47 @@ void forget_copies(Lane& lane) {
   lane.copies_made = lane.groups_made = 0;
 }
 
+// Lanes of the warp that wait for one that returns would wait forever.
+void check_nobody_waits(const Lane& me) {
+  for (unsigned rest = me.warp->waiting; rest != 0; rest &= rest - 1) {
+    const Lane& other = *me.warp->lanes[std::countr_zero(rest)];
+    if ((other.mask >> me.lane & 1u) != 0)
+      fail("the thread returns while lane " + std::to_string(other.lane) + " waits for it in a warp operation", other.where);
+  }
+}
+
+// Unwinds a lane; the fibers of the others are abandoned.
+struct LaneFailure {
+  std::string what, place;
+};
+
+// Runs a lane to its end. False after an error.
+bool run_lane(Lane& me) {
+  try {
+    (*body)();
+    if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
+    if (!me.groups.empty()) forget_copies(me);
+    check_nobody_waits(me);
+    return true;
+  } catch (const LaneFailure& f) {
+    failure = Failure{f.what, f.place, nullptr, triple(block_index), triple(me.thread)};
+    return false;
+  }
+}
+
 // A fiber runs lanes one after the other. A lane that never waits needs no switch: the fiber that ends starts the next.
 [[noreturn]] void lane_main() {
   enter_fiber();
   for (;;) {
     Lane& me = *current;
-    (*body)();
-    if (me.copies_made < me.copies.size()) fail("cp.async: the thread returns without waiting for its copies", me.where);
-    if (!me.groups.empty()) forget_copies(me);
+    Fiber* mine = me.fiber;
+    if (!run_lane(me)) {
+      go(*mine, nullptr);
+      continue;
+    }
     me.state = Lane::Done;
     me.warp->done |= 1u << me.lane;
     ++done;
-    Fiber* mine = me.fiber;
     me.fiber = nullptr;
     Lane* next = ready.pop();
     if (next != nullptr && next->fiber == nullptr) {
@@ -221,15 +251,6 @@ void run_block() {
   throw Error(describe(*failure));
 }
 
-// No unwinding: the fibers of the block are abandoned.
-[[noreturn]] void give_up(const std::string& what, const std::string& where, const void* pc) {
-  failure = Failure{what, where, pc, triple(block_index), triple(current->thread)};
-  static Fiber nobody;
-  current = nullptr;
-  switch_fiber(nobody, host);
-  std::abort();
-}
-
 // From "... (* kernel)(Parameters ...) = mblm::cuda::{anonymous}::forward_rows<float, 4>; ...]": forward_rows<float, 4>.
 std::string short_kernel_name(std::string text) {
   const auto at = text.find("kernel)");
@@ -258,10 +279,17 @@ bool in_fiber_guard(const void* p) {
 
 void fail(const std::string& what, const Where& where) {
   if (current == nullptr) throw Error(place(where) + ": " + what);
-  give_up(what, place(where), nullptr);
+  throw LaneFailure{what, place(where)};
 }
 
-void fail_at(const std::string& what, const void* pc) { give_up(what, "", pc); }
+// Without unwinding: the caller is a signal handler, or a function that the compiler takes for one that never throws.
+void fail_at(const std::string& what, const void* pc) {
+  failure = Failure{what, "", pc, triple(block_index), triple(current->thread)};
+  static Fiber nobody;
+  current = nullptr;
+  switch_fiber(nobody, host);
+  std::abort();
+}
 
 void barrier(const Where& where) {
   Lane& me = *current;
@@ -339,8 +367,9 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
   random_order.state = settings().seed;
   const Reachable open;
   note_launch(current_device());
+  switches = 0;
   const std::uint64_t blocks = grid.count();
-  mutable_counts().blocks += blocks;
+  counts().blocks += blocks;
   // A step that has no factor in common with the number of blocks visits each block once.
   std::uint64_t step = 1, start = 0;
   if (settings().order == Order::Random && blocks > 1) {
@@ -353,6 +382,7 @@ void run(const char* name, Dim grid, Dim block, std::size_t shared_bytes, const 
     block_index = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y), static_cast<unsigned>(i / grid.x / grid.y)};
     run_block();
   }
+  counts().switches += switches;
 }
 
 }  // namespace emulator

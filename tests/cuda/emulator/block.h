@@ -14,8 +14,8 @@ namespace emulator {
 void check_launch(const char* name, Dim grid, Dim block, std::size_t shared_bytes);
 
 Lane& lane_of_block(unsigned index);
-bool in_fiber_guard(const void* p);   // below the stack of the lane that runs
-bool is_near_shared(const void* p);   // in the pages around shared memory
+bool in_fiber_guard(const void* p);      // below the stack of the lane that runs
+bool is_near_shared(const void* p);      // in the pages around shared memory
 void prepare_shared(std::size_t bytes);  // for a launch
 void poison_shared();                    // for a block
 

@@ -17,9 +17,12 @@ thread_local cudaError_t last_error = cudaSuccess;
 Settings settings_of_environment() {
   Settings s;
   if (const char* order = std::getenv("MBLM_EMULATOR_ORDER")) {
-    if (std::strcmp(order, "reverse") == 0) s.order = Order::Reverse;
-    else if (std::strcmp(order, "random") == 0) s.order = Order::Random;
-    else if (std::strcmp(order, "forward") != 0) throw Error("MBLM_EMULATOR_ORDER: expected forward, reverse or random");
+    if (std::strcmp(order, "reverse") == 0)
+      s.order = Order::Reverse;
+    else if (std::strcmp(order, "random") == 0)
+      s.order = Order::Random;
+    else if (std::strcmp(order, "forward") != 0)
+      throw Error("MBLM_EMULATOR_ORDER: expected forward, reverse or random");
   }
   if (const char* seed = std::getenv("MBLM_EMULATOR_SEED")) s.seed = std::strtoull(seed, nullptr, 10);
   if (const char* devices = std::getenv("MBLM_EMULATOR_DEVICES")) s.devices = std::atoi(devices);
@@ -31,10 +34,10 @@ struct Total {
   Counts counts;
   ~Total() {
     if (std::getenv("MBLM_EMULATOR_COUNT") == nullptr) return;
-    std::fprintf(stderr, "emulator: %.1f k launches, %.1f k graphs, %.1f k blocks, %.2f M switches, %llu allocations, %llu synchronizations\n",
+    std::fprintf(stderr, "emulator: %.1f k launches, %.1f k graphs, %.1f k blocks, %.2f M switches, %llu allocations, %llu waits\n",
                  static_cast<double>(counts.launches) / 1e3, static_cast<double>(counts.graph_launches) / 1e3,
                  static_cast<double>(counts.blocks) / 1e3, static_cast<double>(counts.switches) / 1e6,
-                 static_cast<unsigned long long>(counts.allocations), static_cast<unsigned long long>(counts.synchronizations));
+                 static_cast<unsigned long long>(counts.allocations), static_cast<unsigned long long>(counts.waits));
   }
 } total;
 
@@ -45,8 +48,7 @@ Settings& settings() {
   return all;
 }
 
-Counts& mutable_counts() { return total.counts; }
-const Counts& counts() { return total.counts; }
+Counts& counts() { return total.counts; }
 
 std::recursive_mutex& emulator_mutex() {
   static std::recursive_mutex& mutex = *new std::recursive_mutex;
@@ -63,24 +65,42 @@ using namespace emulator;
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
-    case cudaErrorIllegalState: return "the operation cannot be performed in the present state";
-    case cudaErrorNotReady: return "device not ready";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
-    case cudaErrorStreamCaptureMerge: return "operation would result in a merge of separate capture sequences";
-    case cudaErrorStreamCaptureUnmatched: return "capture was not ended in the same stream as it began";
-    case cudaErrorStreamCaptureUnjoined: return "capturing stream has unjoined work";
-    case cudaErrorStreamCaptureIsolation: return "dependency created on uncaptured work in another stream";
-    case cudaErrorStreamCaptureImplicit: return "operation would make the legacy stream depend on a capturing blocking stream";
-    case cudaErrorCapturedEvent: return "operation not permitted on an event last recorded in a capturing stream";
-    case cudaErrorStreamCaptureWrongThread: return "attempt to terminate a thread-local capture sequence from another thread";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidResourceHandle:
+      return "invalid resource handle";
+    case cudaErrorIllegalState:
+      return "the operation cannot be performed in the present state";
+    case cudaErrorNotReady:
+      return "device not ready";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureMerge:
+      return "operation would result in a merge of separate capture sequences";
+    case cudaErrorStreamCaptureUnmatched:
+      return "capture was not ended in the same stream as it began";
+    case cudaErrorStreamCaptureUnjoined:
+      return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+      return "dependency created on uncaptured work in another stream";
+    case cudaErrorStreamCaptureImplicit:
+      return "operation would make the legacy stream depend on a capturing blocking stream";
+    case cudaErrorCapturedEvent:
+      return "operation not permitted on an event last recorded in a capturing stream";
+    case cudaErrorStreamCaptureWrongThread:
+      return "attempt to terminate a thread-local capture sequence from another thread";
   }
   return "unrecognized error code";
 }
@@ -105,8 +125,10 @@ cudaError_t cudaSetDevice(int wanted) {
   return cudaSuccess;
 }
 
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int of) {
+  if (of < 0 || of >= settings().devices) return set_error(cudaErrorInvalidDevice);
   *p = {};
+  p->uuid.bytes[0] = static_cast<char>(of + 1);
   std::snprintf(p->name, sizeof p->name, "emulated");
   p->totalGlobalMem = settings().memory_bytes;
   p->sharedMemPerBlock = 48 << 10;
@@ -122,12 +144,24 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int of) {
   if (of < 0 || of >= settings().devices) return set_error(cudaErrorInvalidDevice);
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = 1024; return cudaSuccess;
-    case cudaDevAttrWarpSize: *value = 32; return cudaSuccess;
-    case cudaDevAttrMultiProcessorCount: *value = 4; return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(settings().shared_bytes); return cudaSuccess;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = 1024;
+      return cudaSuccess;
+    case cudaDevAttrWarpSize:
+      *value = 32;
+      return cudaSuccess;
+    case cudaDevAttrMultiProcessorCount:
+      *value = 4;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(settings().shared_bytes);
+      return cudaSuccess;
   }
   return set_error(cudaErrorInvalidValue);
 }

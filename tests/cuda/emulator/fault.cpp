@@ -9,6 +9,7 @@
 
 #include "tests/cuda/emulator/block.h"
 #include "tests/cuda/emulator/memory.h"
+#include "tests/cuda/emulator/poison.h"
 
 namespace emulator {
 namespace {
@@ -50,14 +51,13 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 }  // namespace
 
 void watch_faults() {
-#if !defined(__SANITIZE_ADDRESS__)  // it reports them itself
+  if (has_address_sanitizer) return;  // it reports faults itself
   provide_signal_stack();
   struct sigaction mine = {}, old = {};
   mine.sa_sigaction = on_fault;
   mine.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   sigaction(SIGSEGV, &mine, &old);
   if (old.sa_sigaction != on_fault) before = old;
-#endif
 }
 
 }  // namespace emulator

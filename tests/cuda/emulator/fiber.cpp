@@ -7,13 +7,8 @@
 
 #include "tests/cuda/emulator/poison.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 // Saves the registers that a function must preserve, on the old stack, and restores those on the new one. The last jump is
 // indirect, because the processor predicts it better than a return to an address that no call has pushed.
-extern "C" void emulator_switch(void** save, void* load);
 asm(R"(
 .text
 .globl emulator_switch
@@ -76,23 +71,6 @@ void adopt_thread(Fiber& fiber) {
     return found;
   }();
   fiber = bounds;
-}
-
-void switch_fiber(Fiber& from, Fiber& to) {
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake_stack = nullptr;
-  __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.bytes);
-#endif
-  emulator_switch(&from.stack_pointer, to.stack_pointer);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
-#endif
-}
-
-void enter_fiber() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
-#endif
 }
 
 }  // namespace emulator

@@ -110,8 +110,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   if (!is_capturing(stream))
     for (const CUgraph_st::Node& node : exec->graph->nodes) count(node.work);
   add_work(stream, {[graph = exec->graph] {
-    for (const std::size_t node : order_of(*graph, graph->ends)) graph->nodes[node].work.run();
-  }, &Counts::graph_launches});
+                      for (const std::size_t node : order_of(*graph, graph->ends)) graph->nodes[node].work.run();
+                    },
+                    &Counts::graph_launches});
   return cudaSuccess;
 }
 

@@ -37,20 +37,22 @@ struct Fiber;
 struct Warp;
 
 // One thread of the block that runs.
-struct Lane {
+struct alignas(64) Lane {
   enum State { Ready, AtBarrier, AtWarp, Done };
 
+  // What every switch needs, in one line of the cache.
   Dim thread{0, 0, 0};
   unsigned index = 0;  // within the block
   unsigned lane = 0;   // within the warp
-  Warp* warp = nullptr;
-  Fiber* fiber = nullptr;  // null before the first statement and after the last
   State state = Done;
-  Where where;             // of the barrier or warp operation where it waits
+  Warp* warp = nullptr;
+  Fiber* fiber = nullptr;     // null before the first statement and after the last
+  Where where;                // of the barrier or warp operation where it waits
   const void* tag = nullptr;  // identifies the warp operation
   unsigned mask = 0;
-  std::vector<PendingCopy> copies;    // asynchronous copies since the last full wait, oldest first
-  std::vector<std::size_t> groups;    // for each committed group, the number of copies up to its end
+
+  std::vector<PendingCopy> copies;  // asynchronous copies since the last full wait, oldest first
+  std::vector<std::size_t> groups;  // for each committed group, the number of copies up to its end
   std::size_t copies_made = 0, groups_made = 0;
   std::uint32_t clock[warp_lanes];  // access checker: the last accesses of each lane that this one is ordered after
 };
@@ -62,7 +64,8 @@ struct Warp {
   void* out[warp_lanes] = {};
 };
 
-extern Lane* current;  // the lane that runs; null in host code
+// The lane that runs on this thread; null in host code. Fibers never change their thread.
+extern constinit thread_local Lane* current __attribute__((tls_model("initial-exec")));
 extern Dim block_index, block_size, grid_size;
 
 // Ends the launch with an error that names the kernel, the block, the thread and the line. In host code it throws.
@@ -84,6 +87,11 @@ bool is_shared(const void* p, std::size_t bytes);
 void copy_async(void* to, const void* from, int bytes, int filled, const Where& where);
 void commit_copies();
 void wait_copies(std::size_t newest, const Where& where);  // until at most `newest` groups are pending
+
+// The instructions behind the functions of cuda/tensor_core.h with these names; `count` matrices: 2 or 4.
+void mma_16x8x16(float* c, const std::uint32_t* a, const std::uint32_t* b, const Where& where);
+void load_matrices(std::uint32_t* r, const void* row, unsigned count, bool transposed, const Where& where);
+void transpose_8x8(std::uint32_t* y, std::uint32_t x, const Where& where);
 
 void check_aligned(const void* p, std::size_t alignment, const Where& where);
 

@@ -10,7 +10,6 @@
 namespace emulator {
 
 std::recursive_mutex& emulator_mutex();  // held by whatever changes or runs something
-Counts& mutable_counts();
 int current_device();
 
 // The addresses that a device can give out, and the part of them given out so far.

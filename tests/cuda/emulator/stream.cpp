@@ -30,6 +30,11 @@ Streams& streams() {
   return all;
 }
 
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;  // how strict captures are for this thread's calls
+
+// A query runs nothing, except that each so many run what they ask for: a loop that waits by asking must end.
+constexpr std::uint64_t queries_until_finished = 16;
+
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // What comes after a failed operation is dropped: it might work on what is not there.
@@ -80,7 +85,7 @@ cudaError_t finish_all_quietly() {
     finish_all();
     return cudaSuccess;
   } catch (...) {
-    streams().kept_error = std::current_exception();
+    keep_error();
     return set_error(cudaErrorLaunchFailure);
   }
 }
@@ -95,15 +100,15 @@ std::shared_ptr<Stream> stream_of(cudaStream_t handle) {
 }
 
 void count(const Work& work) {
-  if (work.kind != nullptr) ++(mutable_counts().*work.kind);
-  if (work.size != nullptr) mutable_counts().*work.size += work.bytes;
+  if (work.kind != nullptr) ++(counts().*work.kind);
+  if (work.size != nullptr) counts().*work.size += work.bytes;
 }
 
 void add_work(cudaStream_t handle, Work work) {
   const std::lock_guard lock(emulator_mutex());
   throw_kept_error();
   if (handle == nullptr) {  // the default stream waits for all others
-    if (refuse_during_capture("the default stream") != cudaSuccess) throw Error("the default stream is used during a capture");
+    if (refuse_during_capture() != cudaSuccess) throw Error("the default stream is used during a capture");
     finish_all();
     count(work);
     const Reachable open;
@@ -111,7 +116,9 @@ void add_work(cudaStream_t handle, Work work) {
   }
   const std::shared_ptr<Stream> stream = stream_of(handle);
   if (stream == nullptr) throw Error("work for a stream that does not exist");
-  if (stream->device != current_device()) throw Error("work for a stream of device " + std::to_string(stream->device) + " while device " + std::to_string(current_device()) + " is current");
+  if (stream->device != current_device())
+    throw Error("work for a stream of device " + std::to_string(stream->device) + " while device " + std::to_string(current_device()) +
+                " is current");
   if (stream->capture != nullptr) {
     CUgraph_st& graph = stream->capture->graph;
     graph.nodes.push_back({std::move(work), stream->last});
@@ -131,6 +138,8 @@ void launch(cudaStream_t stream, const char* name, Dim grid, Dim block, std::siz
   enqueue(stream, [=, body = std::move(body)] { run(name, grid, block, shared_bytes, body); });
 }
 
+void keep_error() { streams().kept_error = std::current_exception(); }
+
 bool is_capturing(cudaStream_t handle) {
   const std::shared_ptr<Stream> stream = stream_of(handle);
   return stream != nullptr && stream->capture != nullptr;
@@ -138,12 +147,14 @@ bool is_capturing(cudaStream_t handle) {
 
 void spoil(Capture& capture) { capture.valid = false; }
 
-cudaError_t refuse_during_capture(const char*) {
+cudaError_t refuse_during_capture() {
   cudaError_t status = cudaSuccess;
+  if (thread_mode == cudaStreamCaptureModeRelaxed) return status;
   for (const auto& [handle, stream] : streams().all) {
     Capture* capture = stream->capture.get();
     if (capture == nullptr || capture->mode == cudaStreamCaptureModeRelaxed) continue;
-    if (capture->mode == cudaStreamCaptureModeThreadLocal && capture->thread != std::this_thread::get_id()) continue;
+    const bool any_thread = capture->mode == cudaStreamCaptureModeGlobal && thread_mode == cudaStreamCaptureModeGlobal;
+    if (!any_thread && capture->thread != std::this_thread::get_id()) continue;
     spoil(*capture);
     status = set_error(cudaErrorStreamCaptureUnsupported);
   }
@@ -153,6 +164,11 @@ cudaError_t refuse_during_capture(const char*) {
 }  // namespace emulator
 
 using namespace emulator;
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, thread_mode);
+  return cudaSuccess;
+}
 
 // ---- streams
 
@@ -189,28 +205,27 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     spoil(*stream->capture);
     return set_error(cudaErrorStreamCaptureUnsupported);
   }
-  if (const cudaError_t status = refuse_during_capture("cudaStreamSynchronize"); status != cudaSuccess) return status;
-  ++mutable_counts().synchronizations;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
+  ++counts().waits;
   throw_kept_error();
   finish(*stream, stream->added);
   return cudaSuccess;
 }
 
-// Work that is waiting runs, but the answer is as if it was still running.
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
   const std::lock_guard lock(emulator_mutex());
   const std::shared_ptr<Stream> stream = stream_of(handle);
   if (stream == nullptr) return set_error(cudaErrorInvalidResourceHandle);
-  if (const cudaError_t status = refuse_during_capture("cudaStreamQuery"); status != cudaSuccess) return status;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
   if (stream->finished == stream->added) return cudaSuccess;
-  finish(*stream, stream->added);
-  return cudaErrorNotReady;
+  if (++stream->queries % queries_until_finished == 0) finish(*stream, stream->added);
+  return set_error(cudaErrorNotReady);
 }
 
 cudaError_t cudaDeviceSynchronize() {
   const std::lock_guard lock(emulator_mutex());
-  if (const cudaError_t status = refuse_during_capture("cudaDeviceSynchronize"); status != cudaSuccess) return status;
-  ++mutable_counts().synchronizations;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
+  ++counts().waits;
   throw_kept_error();
   for (auto& [handle, stream] : std::map(streams().all))
     if (stream->device == current_device()) finish(*stream, stream->added);
@@ -267,10 +282,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     spoil(*at->capture);
     return set_error(cudaErrorCapturedEvent);
   }
-  if (const cudaError_t status = refuse_during_capture("cudaEventSynchronize"); status != cudaSuccess) return status;
-  ++mutable_counts().event_synchronizations;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
   throw_kept_error();
-  if (at->stream != nullptr) finish(*at->stream, at->until);
+  if (at->stream == nullptr || at->stream->finished >= at->until) return cudaSuccess;
+  ++counts().event_waits;
+  finish(*at->stream, at->until);
   return cudaSuccess;
 }
 
@@ -282,10 +298,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     spoil(*at->capture);
     return set_error(cudaErrorCapturedEvent);
   }
-  if (const cudaError_t status = refuse_during_capture("cudaEventQuery"); status != cudaSuccess) return status;
+  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
   if (at->stream == nullptr || at->stream->finished >= at->until) return cudaSuccess;
-  finish(*at->stream, at->until);
-  return cudaErrorNotReady;
+  if (++at->queries % queries_until_finished == 0) finish(*at->stream, at->until);
+  return set_error(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {

@@ -16,8 +16,8 @@ namespace emulator {
 // One operation of a stream, and what it adds to the counts.
 struct Work {
   std::function<void()> run;
-  std::uint64_t Counts::* kind = nullptr;
-  std::uint64_t Counts::* size = nullptr;
+  std::uint64_t Counts::*kind = nullptr;
+  std::uint64_t Counts::*size = nullptr;
   std::size_t bytes = 0;
 };
 
@@ -52,6 +52,7 @@ struct Stream {
   std::deque<Work> work;   // waiting
   std::uint64_t added = 0, finished = 0;
   std::shared_ptr<Capture> capture;
+  std::uint64_t queries = 0;
   std::vector<std::size_t> last;  // while capturing: the nodes that the next one comes after
 };
 
@@ -60,6 +61,7 @@ struct EventState {
   std::shared_ptr<Stream> stream;  // null before the first recording
   std::uint64_t until = 0;         // complete when the stream has finished that much
   double seconds = 0;
+  std::uint64_t queries = 0;
   std::shared_ptr<Capture> capture;  // recorded in a capture, after these nodes
   std::vector<std::size_t> nodes;
 };
@@ -68,6 +70,7 @@ struct EventState {
 void finish(Stream& stream, std::uint64_t until);
 // Runs all work of all streams. An error of a kernel is kept for the next call that can throw.
 cudaError_t finish_all_quietly();
+void keep_error();  // the exception being handled
 void throw_kept_error();
 
 // Adds work to a stream or to the graph that it captures.
@@ -76,7 +79,7 @@ std::shared_ptr<Stream> stream_of(cudaStream_t handle);  // null for an unknown 
 void count(const Work& work);
 
 // cudaSuccess, unless the call is illegal because of a capture, which it then spoils.
-cudaError_t refuse_during_capture(const char* call);
+cudaError_t refuse_during_capture();
 bool is_capturing(cudaStream_t stream);
 void spoil(Capture& capture);
 

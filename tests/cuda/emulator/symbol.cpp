@@ -45,7 +45,8 @@ std::string line_of(const void* pc) {
   std::string text;
   // A return address is behind its call; one byte before it is inside.
   for (const std::string& line : lines_of("addr2line -i -e '" + file + "' " + hexadecimal(address - base - 1) + " 2>/dev/null")) {
-    if (line.empty() || line[0] == '?') continue;
+    if (line.empty() || line[0] == '?' || line.find("/include/c++/") != std::string::npos) continue;
+    if (line.find("cuda/launch.h:") != std::string::npos) break;  // from here on, how the kernel was called
     std::string found = short_file(line);
     if (const auto space = found.find(' '); space != std::string::npos) found.resize(space);  // " (discriminator 3)"
     if (!text.empty()) text += " in ";
