@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     load_states(tiles.c, in.c + token * n.states, s0, q);
   };
   // Calls f(element of `sum`, address) for the sums of this thread in db or dc.
-  const auto for_sums = [&](float(&sum)[state_tiles][4], float* to, std::int64_t s0, auto&& f) {
+  const auto for_sums = [&](auto& sum, float* to, std::int64_t s0, auto&& f) {
     to += ((head_group * n.batch * n.tokens) + token) * n.states + s0;
 #pragma unroll
     for (int m = 0; m < state_tiles; ++m) {
