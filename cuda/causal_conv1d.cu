@@ -143,6 +143,17 @@ struct Gradients {
 
 constexpr int block_packs = 32, block_rows = 8;
 
+// N elements in as few registers as possible.
+template <class T, int N>
+using Words = std::conditional_t<sizeof(T) * N % 4 == 0, Pack<std::uint32_t, sizeof(T) * N / 4>, Pack<T, N>>;
+template <class T, int N>
+__device__ __forceinline__ void unpack(float (&row)[N], const Words<T, N>& words) {
+  Pack<T, N> pack;
+  memcpy(&pack, &words, sizeof pack);
+#pragma unroll
+  for (int k = 0; k < N; ++k) row[k] = to_float(pack.v[k]);
+}
+
 template <int N>
 struct FilterSums {
   Filter<N> of[block_rows][block_packs];
@@ -151,9 +162,10 @@ struct FilterSums {
 // Block (32, 8): a thread has N channels of some tiles, as above; the 8 rows of the block have other tiles, whose sums for dweight and
 // dbias are added in shared memory in order: one part per block. With d_t = dy_t silu'(conv_t), dx_t = sum_w weight_w d_{t + 3 - w}; a
 // tile recomputes the three d after its end. Memory bound: x, dy and dx once, 6 of 38 rows of long sequences again from the cache, and
-// 20 (N floats) of partial sums per 8 tiles_per_thread tiles. N = 4, because more channels do not fit the registers.
+// 20 (N floats) of partial sums per 8 tiles_per_thread tiles. The loads of the next batch are under way while one is computed. N = 2:
+// with more channels per thread too few threads would fit the registers to hide the latency; a warp still reads whole lines of 128 bytes.
 template <class T, int N>
-__global__ void __launch_bounds__(block_packs* block_rows, 2)
+__global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 2)
     convolve_tiles_backward(Convolution<T> in, Gradients<T> out, std::int64_t tiles, std::int64_t tiles_per_thread) {
   FilterSums<N>& shared = shared_memory<FilterSums<N>>();
   const std::int64_t part = blockIdx.x, c = (std::int64_t{blockIdx.y} * block_packs + threadIdx.x) * N, units = in.sequences * tiles;
@@ -177,14 +189,25 @@ __global__ void __launch_bounds__(block_packs* block_rows, 2)
 #pragma unroll
         for (int k = 0; k < N; ++k) d[w][k] = 0;
       }
-      const std::int64_t stop = end + taps - 1, valid = std::min(stop, in.tokens);
+      const std::int64_t stop = end + taps - 1, valid = std::min(stop, in.tokens), place = sequence * in.tokens * in.channels + c;
+      Words<T, N> next_rows[batch], next_dy[batch];
+      const auto load = [&](std::int64_t t) {
+#pragma unroll
+        for (int j = 0; j < batch; ++j) {
+          const std::int64_t at = place + (t + j) * in.channels;
+          const bool exists = t + j < valid;
+          next_rows[j] = exists ? *reinterpret_cast<const Words<T, N>*>(in.x + at) : Words<T, N>{};
+          next_dy[j] = exists ? *reinterpret_cast<const Words<T, N>*>(out.dy + at) : Words<T, N>{};
+        }
+      };
+      load(begin);
       for (std::int64_t t = begin; t < stop; t += batch) {
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
-          const bool exists = t + j < valid;
-          read_row(rows[taps - 1 + j], exists ? in.at(sequence, t + j, c) : nullptr);
-          read_row(d[taps - 1 + j], exists ? out.dy + (sequence * in.tokens + t + j) * in.channels + c : nullptr);
+          unpack<T>(rows[taps - 1 + j], next_rows[j]);
+          unpack<T>(d[taps - 1 + j], next_dy[j]);
         }
+        if (t + batch < stop) load(t + batch);
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
           const std::int64_t target = t + j - taps + 1;
@@ -333,7 +356,7 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
               CausalConv1dGradients& out) {
   for_element_type("causal_conv1d_backward", x.dtype(), [&]<class T>() {
     const Convolution<T> in = inputs<T>(x, weight, bias, window);
-    constexpr int N = 4;
+    constexpr int N = 2;
     // A sequence without tokens has one tile, which passes on the gradient of the last window.
     const bool four = in.width == taps;
     const std::int64_t tiles = std::max<std::int64_t>(1, divide_up(in.tokens, tile_tokens)), units = in.sequences * tiles,

@@ -8,11 +8,14 @@ namespace {
 constexpr int threads = 512, warps = threads / warp_size, row_groups = 4, parts = warps / row_groups;
 constexpr int token_tiles = chunk_tokens / 8 / parts, width_tiles = tile_width / 8 / parts;  // of 8 columns, per warp
 
-template <class T>
+// `usual`: a head is one tile of 64 x 128 with packs, in bfloat16. The inputs of the next head are then copied while one is computed.
+template <class T, bool usual>
 struct GradientTiles {
+  static constexpr int buffers = usual ? 2 : 1;
   alignas(16) StateTile<T> b, c, h, dh;
-  alignas(16) WidthTile<T> x, dy, m;     // x: later dx. m: the matrix M, at the end the gradient of C B^T
-  Decay decay;
+  alignas(16) WidthTile<T> x[buffers], dy[buffers], m;  // x: later dx. m: the matrix M, at the end the gradient of C B^T
+  alignas(16) float next_h[usual ? tile_width : 1][tile_states_of<T>], next_dh[usual ? tile_width : 1][tile_states_of<T>];
+  Decay decay[warps];  // of the next heads: one warp each
   // Per token, partial sums of the warps that share its row or column.
   float row_pairs[parts][chunk_tokens];      // over j < i of dM_ij M_ij
   float column_pairs[row_groups][chunk_tokens];   // over i > j of dM_ij M_ij
@@ -32,7 +35,6 @@ struct GradientArguments {
   float *ddt, *db, *dc;   // db, dc: (groups of heads, B, T, S)
   float *da_log, *dd;     // (B chunks, H)
   int heads_per_block;
-  bool packs;
 };
 
 // All gradients but those of the states, for some heads of one chunk. With M_ij = (C_i . B_j) a_{j+1} ... a_i dt_j, dM_ij = dy_i . x_j,
@@ -45,28 +47,30 @@ struct GradientArguments {
 // dB and dC stay in registers over the heads; with more states than a tile has, dB and dC are added to memory that only this thread uses.
 // Products take factors rounded to T; their sums and all other arithmetic are float32. Per head and token 2 (3 p q + 4 p S + ...)
 // operations; x, dy, dx, h and dh' are read or written once.
-template <class T>
+template <class T, bool packs, bool usual>
 __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
-  constexpr int tile_states = tile_states_of<T>, state_tiles = tile_states / 8 / parts, at_once = std::min(4, state_tiles);
+  constexpr int tile_states = tile_states_of<T>, state_tiles = tile_states / 8 / parts, at_once = 2;
   constexpr int width_row = row_of<T, tile_width>, state_row = row_of<T, tile_states>;
-  GradientTiles<T>& tiles = shared_memory<GradientTiles<T>>();
+  using Tiles = GradientTiles<T, usual>;
+  Tiles& tiles = shared_memory<Tiles>();
   const Sizes& n = in.n;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size, group = lane / 4, t = lane % 4;
   const std::int64_t groups = (n.heads + in.heads_per_block - 1) / in.heads_per_block, unit = blockIdx.x / groups, head_group = blockIdx.x % groups;
   const std::int64_t sequence = unit / n.chunks, chunk = unit % n.chunks, token = sequence * n.tokens + chunk * chunk_tokens;
-  const std::int64_t first_head = head_group * in.heads_per_block;
+  const int first_head = static_cast<int>(head_group) * in.heads_per_block, last_head = static_cast<int>(std::min(n.heads, std::int64_t{first_head} + in.heads_per_block));
+  const std::int64_t states_end = usual ? 1 : n.states, width_end = usual ? 1 : n.width;  // at most one tile
   const int q = static_cast<int>(std::min(std::int64_t{chunk_tokens}, n.tokens - chunk * chunk_tokens)), padded_q = round_up_16(q);
   const int first_row = 16 * (warp % row_groups), part_index = warp / row_groups;
   const int token_column = 8 * token_tiles * part_index, width_column = 8 * width_tiles * part_index, state_column = 8 * state_tiles * part_index;
   const int top = first_row + group, bottom = top + 8;
-  const bool works = first_row < q, many_states = n.states > tile_states, many_widths = n.width > tile_width, one_tile = !many_states && !many_widths;
+  const bool works = first_row < q, many_states = !usual && n.states > tile_states, many_widths = !usual && n.width > tile_width, one_tile = !many_states && !many_widths;
   const float *h = in.h.before(n, sequence, chunk), *dh = in.dh.after(n, sequence, chunk);
 
   // Even numbers of tiles of 8 columns that this warp computes.
   const auto tiles_from = [](int columns, int first) { return std::max(0, round_up_16(columns) - first) / 8; };
   const auto states_in = [&](std::int64_t s0) { return static_cast<int>(std::min(std::int64_t{tile_states}, n.states - s0)); };
   const auto load_states = [&](auto& tile, const auto* from, std::int64_t s0, int rows) {
-    load_tile<threads>(tile, Part<const std::remove_cvref_t<decltype(*from)>>{from + s0, n.states, rows, states_in(s0), in.packs});
+    load_tile<threads>(tile, Part<const std::remove_cvref_t<decltype(*from)>>{from + s0, n.states, rows, states_in(s0), packs});
   };
   const auto load_factors = [&](std::int64_t s0) {
     load_states(tiles.b, in.b + token * n.states, s0, q);
@@ -88,7 +92,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   const auto write_sum = [](const float& sum, float& memory) { memory = sum; };
 
   float gram[token_tiles][4] = {}, dgram[token_tiles][4] = {}, db[state_tiles][4] = {}, dc[state_tiles][4] = {};
-  for (std::int64_t s0 = 0; s0 < n.states; s0 += tile_states) {
+  for (std::int64_t s0 = 0; s0 < states_end; s0 += tile_states) {
     if (s0 > 0) __syncthreads();
     load_factors(s0);
     if (many_states) {
@@ -100,12 +104,33 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       multiply<false, false, state_row, state_row>(gram, &tiles.c[first_row][0], &tiles.b[token_column][0], round_up_16(states_in(s0)), tiles_from(q, token_column));
   }
 
-  for (std::int64_t head = first_head; head < std::min(n.heads, first_head + in.heads_per_block); ++head) {
+  // Starts the copies of the inputs of a head.
+  [[maybe_unused]] const auto copy_head = [&](int head) {
     const std::int64_t place = token * n.row() + head * n.width;
+    const int width = static_cast<int>(n.width), buffer = (head - first_head) % Tiles::buffers;
+    copy_tile<threads>(tiles.x[buffer], Part<const T>{in.x + place, n.row(), q, width, true});
+    copy_tile<threads>(tiles.dy[buffer], Part<const T>{in.dy + place, n.row(), q, width, true});
+    constexpr int packs_per_row = tile_states / 4;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < width * packs_per_row; i += threads) {
+      const int r = i / packs_per_row, k = i % packs_per_row * 4;
+      if (k >= static_cast<int>(n.states)) continue;
+      const std::int64_t at = (head * n.width + r) * n.states + k;
+      if (h != nullptr) copy_async_16(&tiles.next_h[r][k], h + at);
+      if (dh != nullptr) copy_async_16(&tiles.next_dh[r][k], dh + at);
+    }
+    commit_copies();
+  };
+  if constexpr (usual) copy_head(first_head);
+
+  for (int head = first_head; head < last_head; ++head) {
+    const std::int64_t place = token * n.row() + head * n.width;
+    auto &x = tiles.x[(head - first_head) % Tiles::buffers], &dy = tiles.dy[(head - first_head) % Tiles::buffers];
+    const Decay& decay = tiles.decay[(head - first_head) % warps];
     const auto width_at = [&](std::int64_t p0) { return static_cast<int>(std::min(std::int64_t{tile_width}, n.width - p0)); };
     const auto load_rows = [&](std::int64_t p0) {
-      load_tile<threads>(tiles.x, Part<const T>{in.x + place + p0, n.row(), q, width_at(p0), in.packs});
-      load_tile<threads>(tiles.dy, Part<const T>{in.dy + place + p0, n.row(), q, width_at(p0), in.packs});
+      load_tile<threads>(x, Part<const T>{in.x + place + p0, n.row(), q, width_at(p0), packs});
+      load_tile<threads>(dy, Part<const T>{in.dy + place + p0, n.row(), q, width_at(p0), packs});
     };
 
     const auto load_borders = [&](std::int64_t p0, std::int64_t s0) {
@@ -113,15 +138,37 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       if (dh != nullptr) load_states(tiles.dh, dh + (head * n.width + p0) * n.states, s0, width_at(p0));
     };
 
+    float border = 0;  // part of the sum of h o dh'
+    __syncthreads();   // all warps are done with the head before
+    if ((head - first_head) % warps == 0 && head + warp < static_cast<int>(n.heads)) find_decay(tiles.decay[warp], n, in.dt, in.a_log, token, q, head + warp);
+    if constexpr (usual) {
+      wait_copies<0>();
+      __syncthreads();
+      const int width = static_cast<int>(n.width), states = static_cast<int>(n.states);
+#pragma unroll 1
+      for (int i = static_cast<int>(threadIdx.x); i < tile_width * tile_states / 8; i += threads) {
+        const int r = i / (tile_states / 8), k = i % (tile_states / 8) * 8;
+        float from[8] = {}, to[8] = {};
+        if (h != nullptr && r < width && k < states) read_8(from, &tiles.next_h[r][k]);
+        if (dh != nullptr && r < width && k < states) read_8(to, &tiles.next_dh[r][k]);
+        write_8(&tiles.h[r][k], from);
+        write_8(&tiles.dh[r][k], to);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) border += from[e] * to[e];
+      }
+      __syncthreads();
+      if (head + 1 < last_head) copy_head(head + 1);
+    }
     float dm[token_tiles][4] = {};
-    for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
-      __syncthreads();
-      if (warp == 0 && p0 == 0) find_decay(tiles.decay, n, in.dt, in.a_log, token, q, head);
-      load_rows(p0);
-      if (one_tile) load_borders(0, 0);  // all loads of a head are under way together
-      __syncthreads();
+    for (std::int64_t p0 = 0; p0 < width_end; p0 += tile_width) {
+      if constexpr (!usual) {
+        if (p0 > 0) __syncthreads();
+        load_rows(p0);
+        if (one_tile) load_borders(0, 0);  // all loads of a head are under way together
+        __syncthreads();
+      }
       if (works)
-        multiply<false, false, width_row, width_row>(dm, &tiles.dy[first_row][0], &tiles.x[token_column][0], round_up_16(width_at(p0)), tiles_from(q, token_column));
+        multiply<false, false, width_row, width_row>(dm, &dy[first_row][0], &x[token_column][0], round_up_16(width_at(p0)), tiles_from(q, token_column));
     }
 
     // M, dgram, and the sums over rows and columns of the triangle.
@@ -134,8 +181,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         const int i = r < 2 ? top : bottom, j = token_column + 8 * m + 2 * t + r % 2;
         float entry = 0;
         if (works && j <= i) {
-          const float decay = tiles.decay.between(i, j), dt = tiles.decay.dt[j], decayed = dm[m][r] * decay, step = decayed * gram[m][r];
-          entry = gram[m][r] * decay * dt;
+          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, step = decayed * gram[m][r];
+          entry = gram[m][r] * kept * dt;
           dgram[m][r] += decayed * dt;
           steps[r % 2] += step;
           if (j < i) {
@@ -175,18 +222,17 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     store_rows(rows, tiles.row_pairs[part_index], true);
     __syncthreads();  // M is complete
 
-    float border = 0;
-    for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
+    for (std::int64_t p0 = 0; p0 < width_end; p0 += tile_width) {
       const int width = width_at(p0), own_width_tiles = tiles_from(width, width_column);
       if (many_widths) {
         __syncthreads();
         load_rows(p0);
         __syncthreads();
       }
-      const float factors[2] = {tiles.decay.from_start(top), tiles.decay.from_start(bottom)};
-      const float weights[2] = {tiles.decay.to_end(top) * tiles.decay.dt[top], tiles.decay.to_end(bottom) * tiles.decay.dt[bottom]};
+      const float factors[2] = {decay.from_start(top), decay.from_start(bottom)};
+      const float weights[2] = {decay.to_end(top) * decay.dt[top], decay.to_end(bottom) * decay.dt[bottom]};
       float dx[width_tiles][4] = {}, from_state[2] = {};
-      for (std::int64_t s0 = 0; s0 < n.states && (h != nullptr || dh != nullptr); s0 += tile_states) {
+      for (std::int64_t s0 = 0; s0 < states_end && (h != nullptr || dh != nullptr); s0 += tile_states) {
         const int padded_states = round_up_16(states_in(s0)), own_state_tiles = tiles_from(states_in(s0), state_column);
         if (!one_tile) {
           __syncthreads();
@@ -198,7 +244,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
           for_sums(dc, in.dc, s0, read_sum);
         }
         if (!one_tile) __syncthreads();
-        if (h != nullptr && dh != nullptr) {
+        if (!usual && h != nullptr && dh != nullptr) {
           for (int i = static_cast<int>(threadIdx.x); i < tile_width * tile_states / 8; i += threads) {
             const int r = i / (tile_states / 8), k = i % (tile_states / 8) * 8;
             if (r >= width || k >= states_in(s0)) continue;
@@ -213,7 +259,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         for (int m = 0; m < state_tiles; m += at_once) {
           if (!works || h == nullptr || m >= own_state_tiles) break;
           float part[at_once][4] = {};
-          multiply<false, true, width_row, state_row>(part, &tiles.dy[first_row][0], &tiles.h[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
+          multiply<false, true, width_row, state_row>(part, &dy[first_row][0], &tiles.h[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
           for (int k = 0; k < at_once; ++k) {
             if (k >= own_state_tiles - m) break;
@@ -230,7 +276,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         for (int m = 0; m < state_tiles; m += at_once) {
           if (!works || dh == nullptr || m >= own_state_tiles) break;
           float part[at_once][4] = {};
-          multiply<false, true, width_row, state_row>(part, &tiles.x[first_row][0], &tiles.dh[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
+          multiply<false, true, width_row, state_row>(part, &x[first_row][0], &tiles.dh[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
           for (int k = 0; k < at_once; ++k) {
 #pragma unroll
@@ -250,15 +296,15 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
           if (m >= own_width_tiles) break;
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
-            from_next[r / 2] += dx[m][r] * to_float(tiles.x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
+            from_next[r / 2] += dx[m][r] * to_float(x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
             dx[m][r] *= weights[r / 2];
           }
         }
-        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &tiles.dy[first_row][width_column], padded_q - first_row, own_width_tiles);
+        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &dy[first_row][width_column], padded_q - first_row, own_width_tiles);
       }
       store_rows(from_state, tiles.from_state[part_index], p0 == 0);
       store_rows(from_next, tiles.from_next[part_index], p0 == 0);
-      if (p0 + tile_width >= n.width) {
+      if (p0 + tile_width >= width_end) {
         border = warp_sum(border);
         if (lane == 0) tiles.border[warp] = border;
       }
@@ -270,19 +316,19 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
             const int i = k == 0 ? top : bottom, column = width_column + 8 * m + 2 * t;
-            write_2(&tiles.x[i][column], dx[m][2 * k] + d * to_float(tiles.dy[i][column]), dx[m][2 * k + 1] + d * to_float(tiles.dy[i][column + 1]));
+            write_2(&x[i][column], dx[m][2 * k] + d * to_float(dy[i][column]), dx[m][2 * k + 1] + d * to_float(dy[i][column + 1]));
           }
         }
       }
       __syncthreads();
-      store_tile<threads>(tiles.x, 0, Part<T>{in.dx + place + p0, n.row(), q, width, in.packs});
+      store_tile<threads>(x, 0, Part<T>{in.dx + place + p0, n.row(), q, width, packs});
     }
 
     // The gradients of log a_k and dt_k, two tokens per lane of a warp.
     if (warp == 0) {
       float own[2], from_next[2], sum_dd = 0, whole = 0;
       for (int w = 0; w < warps; ++w) sum_dd += tiles.dd[w], whole += tiles.border[w];
-      whole *= tiles.decay.whole();
+      whole *= decay.whole();
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         const int i = 2 * lane + k;
@@ -291,9 +337,9 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         float rows = 0, from_state = 0, next = 0;
         for (int w = 0; w < parts; ++w) rows += tiles.row_pairs[w][i], from_state += tiles.from_state[w][i], next += tiles.from_next[w][i];
         own[k] = (rows - columns) + from_state;
-        from_next[k] = tiles.decay.to_end(i) * next;
+        from_next[k] = decay.to_end(i) * next;
       }
-      const float steps[2] = {tiles.decay.dt[2 * lane], tiles.decay.dt[2 * lane + 1]};
+      const float steps[2] = {decay.dt[2 * lane], decay.dt[2 * lane + 1]};
       float after = own[0] + own[1], before = from_next[0] * steps[0] + from_next[1] * steps[1];  // then sums from here on, and up to here
 #pragma unroll
       for (int distance = 1; distance < warp_size; distance *= 2) {
@@ -332,7 +378,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     }
   }
   __syncthreads();
-  for (std::int64_t s0 = 0; s0 < n.states; s0 += tile_states) {
+  for (std::int64_t s0 = 0; s0 < states_end; s0 += tile_states) {
     if (many_states) {
       __syncthreads();
       load_factors(s0);
@@ -374,8 +420,16 @@ void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, c
   for (const void* p : {raw(in.x), raw(in.b), raw(in.c), raw(dy), raw(out.dx)}) packs = packs && is_aligned(p, 16);
   for (const Borders<const float>* states : {&h, &dh}) packs = packs && is_aligned(states->first, 16) && is_aligned(states->between, 16) && is_aligned(states->last, 16);
   const GradientArguments<T> arguments{n, data<T>(in.x), data<T>(in.b), data<T>(in.c), data<T>(dy), data<float>(in.dt), data<float>(in.a_log), data<float>(in.d), h, dh,
-                                       data<T>(out.dx), data<float>(out.ddt), data<float>(db), data<float>(dc), data<float>(da_log), data<float>(dd), heads, packs};
-  launch<gradients<T>>(blocks_for(n.units() * groups, 1), threads, sizeof(GradientTiles<T>), arguments);
+                                       data<T>(out.dx), data<float>(out.ddt), data<float>(db), data<float>(dc), data<float>(da_log), data<float>(dd), heads};
+  const auto start = [&]<bool packs_fit, bool usual>() {
+    launch<gradients<T, packs_fit, usual>>(blocks_for(n.units() * groups, 1), threads, sizeof(GradientTiles<T, usual>), arguments);
+  };
+  if (!packs)
+    start.template operator()<false, false>();
+  else if (sizeof(T) == 2 && n.states <= tile_states_of<T> && n.width <= tile_width)
+    start.template operator()<true, sizeof(T) == 2>();
+  else
+    start.template operator()<true, false>();
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(db), groups, elements, data<T>(out.db));
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(dc), groups, elements, data<T>(out.dc));
   add_head_partials(da_log, out.da_log, out.beta_a_log);

@@ -47,9 +47,10 @@ struct Borders {
   }
 };
 
-// Heads per block: at least about `blocks` blocks in all, if there are that many pairs of a unit and a head.
+// Heads per block: at least about `blocks` blocks in all, if there are that many pairs of a unit and a head, with about equal shares.
 inline int heads_per_block(const Sizes& n, std::int64_t blocks) {
-  return static_cast<int>(std::clamp<std::int64_t>(n.units() * n.heads / blocks, 1, n.heads));
+  const std::int64_t most = std::clamp<std::int64_t>(n.units() * n.heads / blocks, 1, n.heads);
+  return static_cast<int>(divide_up(n.heads, divide_up(n.heads, most)));
 }
 
 // In ssd_states.cu. The states at the borders of chunks from the rows of the chunks' tokens, in float32. Forward: h after each chunk,
@@ -185,6 +186,19 @@ __device__ __forceinline__ void load_tile(T (&tile)[chunk_tokens][row], const Pa
   load_tile<threads>(tile, part, [](int, int, float(&)[8]) {});
 }
 
+// The same without a change of the values, by copies that go on while the threads compute; `part` has packs.
+template <int threads, class T, int row>
+__device__ __forceinline__ void copy_tile(T (&tile)[chunk_tokens][row], const Part<const T>& part) {
+  constexpr int at_once = 16 / static_cast<int>(sizeof(T)), packs_per_row = row / at_once - 1;
+  const int rows = round_up_16(part.rows), columns = round_up_16(part.columns);
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) % threads; i < chunk_tokens * packs_per_row; i += threads) {
+    const int r = i / packs_per_row, k = i % packs_per_row * at_once;
+    const bool exists = r < part.rows && k < part.columns;
+    if (r < rows && k < columns) copy_async_16(&tile[r][k], exists ? part.at + r * part.stride + k : part.at, exists ? 16 : 0);
+  }
+}
+
 // Rows [first, first + rows) of a tile to `part`, which starts at row `first`, by `threads` threads.
 template <int threads, class T, int row>
 __device__ __forceinline__ void store_tile(const T (&tile)[chunk_tokens][row], int first, const Part<T>& part) {
@@ -213,6 +227,7 @@ __device__ __forceinline__ void multiply(float (&sum)[N][4], const bfloat16* a, 
   const int lane = static_cast<int>(threadIdx.x) % warp_size, r = lane % 8, odd = lane / 8 % 2, high = lane / 16;
   a += a_by_k ? (8 * high + r) * row_a + 8 * odd : (8 * odd + r) * row_a + 8 * high;
   b += b_by_k ? (8 * odd + r) * row_b + 8 * high : (8 * high + r) * row_b + 8 * odd;
+#pragma unroll 1
   for (int k = 0; k < k_end; k += 16) {
     std::uint32_t fragment[4];
     if constexpr (a_by_k)
