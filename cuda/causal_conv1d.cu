@@ -181,7 +181,8 @@ __global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 
     read_filter(f, in, c);
     const std::int64_t first = (part * block_rows + threadIdx.y) * tiles_per_thread;
     for (std::int64_t unit = first; unit < std::min(units, first + tiles_per_thread); ++unit) {
-      const std::int64_t sequence = unit / tiles, begin = unit % tiles * tile_tokens, end = std::min(in.tokens, begin + tile_tokens);
+      const std::int64_t sequence = unit / tiles;
+      const int tokens = static_cast<int>(in.tokens), begin = static_cast<int>(unit % tiles) * tile_tokens, end = std::min(tokens, begin + tile_tokens);
       float rows[taps - 1 + batch][N], d[taps - 1 + batch][N];  // d[j + 3] belongs to rows[j + 3]
 #pragma unroll
       for (int w = 0; w < taps - 1; ++w) {
@@ -189,9 +190,10 @@ __global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 
 #pragma unroll
         for (int k = 0; k < N; ++k) d[w][k] = 0;
       }
-      const std::int64_t stop = end + taps - 1, valid = std::min(stop, in.tokens), place = sequence * in.tokens * in.channels + c;
+      const int stop = end + taps - 1, valid = std::min(stop, tokens);
+      const std::int64_t place = sequence * in.tokens * in.channels + c;
       Words<T, N> next_rows[batch], next_dy[batch];
-      const auto load = [&](std::int64_t t) {
+      const auto load = [&](int t) {
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
           const std::int64_t at = place + (t + j) * in.channels;
@@ -201,7 +203,7 @@ __global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 
         }
       };
       load(begin);
-      for (std::int64_t t = begin; t < stop; t += batch) {
+      for (int t = begin; t < stop; t += batch) {
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
           unpack<T>(rows[taps - 1 + j], next_rows[j]);
@@ -210,7 +212,7 @@ __global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 
         if (t + batch < stop) load(t + batch);
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
-          const std::int64_t target = t + j - taps + 1;
+          const int target = t + j - taps + 1;
           float dx[N];
           const bool owned = target < end && (target >= begin || begin == 0);
           read_row(dx, owned ? out.last(in, sequence, target, c) : nullptr);
@@ -358,7 +360,7 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
     const Convolution<T> in = inputs<T>(x, weight, bias, window);
     constexpr int N = 2;
     // A sequence without tokens has one tile, which passes on the gradient of the last window.
-    const bool four = in.width == taps;
+    const bool four = in.width == taps && in.tokens < (1 << 30);  // the kernel counts tokens in int
     const std::int64_t tiles = std::max<std::int64_t>(1, divide_up(in.tokens, tile_tokens)), units = in.sequences * tiles,
                        tiles_per_thread = std::clamp<std::int64_t>(units / (64 * block_rows), 1, 4),
                        parts = four ? divide_up(units, tiles_per_thread * block_rows) : divide_up(in.sequences * in.tokens, rows_per_part);
