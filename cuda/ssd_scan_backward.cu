@@ -8,7 +8,8 @@ namespace {
 constexpr int threads = 512, warps = threads / warp_size, row_groups = 4, parts = warps / row_groups;
 constexpr int token_tiles = chunk_tokens / 8 / parts, width_tiles = tile_width / 8 / parts;  // of 8 columns, per warp
 
-// `usual`: a head is one tile of 64 x 128 with packs, in bfloat16. The inputs of the next head are then copied while one is computed.
+// `usual`: a head is one tile of 64 x 128 with packs, in bfloat16. The inputs of the next head are then copied while one is computed, and
+// C B^T and its gradient are in shared memory, for want of registers.
 template <class T, bool usual>
 struct GradientTiles {
   static constexpr int buffers = usual ? 2 : 1;
@@ -16,6 +17,7 @@ struct GradientTiles {
   alignas(16) WidthTile<T> x[buffers], dy[buffers], m;  // x: later dx. m: the matrix M, at the end the gradient of C B^T
   alignas(16) float next_h[usual ? tile_width : 1][tile_states_of<T>], next_dh[usual ? tile_width : 1][tile_states_of<T>];
   Decay decay[warps];  // of the next heads: one warp each
+  float gram[usual ? 4 * token_tiles : 1][threads], dgram[usual ? 4 * token_tiles : 1][threads];  // C B^T and its gradient, each thread's own part
   // Per token, partial sums of the warps that share its row or column.
   float row_pairs[parts][chunk_tokens];      // over j < i of dM_ij M_ij
   float column_pairs[row_groups][chunk_tokens];   // over i > j of dM_ij M_ij
@@ -104,6 +106,10 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       multiply<false, false, state_row, state_row>(gram, &tiles.c[first_row][0], &tiles.b[token_column][0], round_up_16(states_in(s0)), tiles_from(q, token_column));
   }
 
+  if constexpr (usual) {
+#pragma unroll
+    for (int k = 0; k < 4 * token_tiles; ++k) tiles.gram[k][threadIdx.x] = gram[k / 4][k % 4], tiles.dgram[k][threadIdx.x] = 0;
+  }
   // Starts the copies of the inputs of a head.
   [[maybe_unused]] const auto copy_head = [&](int head) {
     const std::int64_t place = token * n.row() + head * n.width;
@@ -181,9 +187,9 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         const int i = r < 2 ? top : bottom, j = token_column + 8 * m + 2 * t + r % 2;
         float entry = 0;
         if (works && j <= i) {
-          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, step = decayed * gram[m][r];
-          entry = gram[m][r] * kept * dt;
-          dgram[m][r] += decayed * dt;
+          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, dot = usual ? tiles.gram[usual ? 4 * m + r : 0][threadIdx.x] : gram[m][r], step = decayed * dot;
+          entry = dot * kept * dt;
+          (usual ? tiles.dgram[usual ? 4 * m + r : 0][threadIdx.x] : dgram[m][r]) += decayed * dt;
           steps[r % 2] += step;
           if (j < i) {
             pairs[r % 2] += step * dt;
@@ -369,6 +375,10 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     }
   }
 
+  if constexpr (usual) {
+#pragma unroll
+    for (int k = 0; k < 4 * token_tiles; ++k) dgram[k / 4][k % 4] = tiles.dgram[k][threadIdx.x];
+  }
   __syncthreads();
   if (works) {
 #pragma unroll
@@ -391,8 +401,22 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       multiply<false, true, width_row, state_row>(dc, &tiles.m[first_row][0], &tiles.b[0][state_column], first_row + 16, own_state_tiles);
       multiply<true, true, width_row, state_row>(db, &tiles.m[first_row][first_row], &tiles.c[first_row][state_column], padded_q - first_row, own_state_tiles);
     }
-    for_sums(db, in.db, s0, write_sum);
-    for_sums(dc, in.dc, s0, write_sum);
+    if constexpr (packs) {
+      const std::int64_t place = ((head_group * n.batch * n.tokens) + token) * n.states + s0;
+#pragma unroll
+      for (int m = 0; m < state_tiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int i = half == 0 ? top : bottom, k = state_column + 8 * m + 2 * t;
+          if (i >= q || k >= states_in(s0)) continue;
+          write_2(in.db + place + i * n.states + k, db[m][2 * half], db[m][2 * half + 1]);
+          write_2(in.dc + place + i * n.states + k, dc[m][2 * half], dc[m][2 * half + 1]);
+        }
+      }
+    } else {
+      for_sums(db, in.db, s0, write_sum);
+      for_sums(dc, in.dc, s0, write_sum);
+    }
   }
 }
 
@@ -407,6 +431,15 @@ __global__ void __launch_bounds__(add_threads) add_groups(const float* partials,
 #pragma unroll 4
   for (std::int64_t group = 0; group < groups; ++group) sum += partials[group * elements + i];
   out[i] = from_float<T>(sum);
+}
+
+static_assert(sizeof(GradientTiles<bfloat16, true>) <= 227 * 1024);  // the shared memory of sm_90; sm_80 has 163 KB
+
+bool fits_shared_memory(std::size_t bytes) {
+  int device = 0, most = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes <= static_cast<std::size_t>(most);
 }
 
 template <class T>
@@ -426,7 +459,7 @@ void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, c
   };
   if (!packs)
     start.template operator()<false, false>();
-  else if (sizeof(T) == 2 && n.states <= tile_states_of<T> && n.width <= tile_width)
+  else if (sizeof(T) == 2 && n.states <= tile_states_of<T> && n.width <= tile_width && fits_shared_memory(sizeof(GradientTiles<T, true>)))
     start.template operator()<true, sizeof(T) == 2>();
   else
     start.template operator()<true, false>();

@@ -137,6 +137,14 @@ __device__ __forceinline__ void write_8(T* p, const float (&v)[8]) {
 template <class T>
 __device__ __forceinline__ void write_2(T* p, float a, float b) {
   const float v[2] = {a, b};
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 4) {
+    std::uint64_t both;  // the compiler may store a pack of floats element by element
+    memcpy(&both, v, sizeof both);
+    *reinterpret_cast<std::uint64_t*>(p) = both;
+    return;
+  }
+#endif
   write_pack<2>(p, v);
 }
 
