@@ -143,6 +143,17 @@ struct Gradients {
 
 constexpr int block_packs = 32, block_rows = 8;
 
+// N elements in as few registers as possible.
+template <class T, int N>
+using Words = std::conditional_t<sizeof(T) * N % 4 == 0, Pack<std::uint32_t, sizeof(T) * N / 4>, Pack<T, N>>;
+template <class T, int N>
+__device__ __forceinline__ void unpack(float (&row)[N], const Words<T, N>& words) {
+  Pack<T, N> pack;
+  memcpy(&pack, &words, sizeof pack);
+#pragma unroll
+  for (int k = 0; k < N; ++k) row[k] = to_float(pack.v[k]);
+}
+
 template <int N>
 struct FilterSums {
   Filter<N> of[block_rows][block_packs];
@@ -151,9 +162,10 @@ struct FilterSums {
 // Block (32, 8): a thread has N channels of some tiles, as above; the 8 rows of the block have other tiles, whose sums for dweight and
 // dbias are added in shared memory in order: one part per block. With d_t = dy_t silu'(conv_t), dx_t = sum_w weight_w d_{t + 3 - w}; a
 // tile recomputes the three d after its end. Memory bound: x, dy and dx once, 6 of 38 rows of long sequences again from the cache, and
-// 20 (N floats) of partial sums per 8 tiles_per_thread tiles. N = 4, because more channels do not fit the registers.
+// 20 (N floats) of partial sums per 8 tiles_per_thread tiles. The loads of the next batch are under way while one is computed. N = 2:
+// with more channels per thread too few threads would fit the registers to hide the latency; a warp still reads whole lines of 128 bytes.
 template <class T, int N>
-__global__ void __launch_bounds__(block_packs* block_rows)
+__global__ void __launch_bounds__(block_packs* block_rows, sizeof(T) == 2 ? 3 : 2)
     convolve_tiles_backward(Convolution<T> in, Gradients<T> out, std::int64_t tiles, std::int64_t tiles_per_thread) {
   FilterSums<N>& shared = shared_memory<FilterSums<N>>();
   const std::int64_t part = blockIdx.x, c = (std::int64_t{blockIdx.y} * block_packs + threadIdx.x) * N, units = in.sequences * tiles;
@@ -169,24 +181,38 @@ __global__ void __launch_bounds__(block_packs* block_rows)
     read_filter(f, in, c);
     const std::int64_t first = (part * block_rows + threadIdx.y) * tiles_per_thread;
     for (std::int64_t unit = first; unit < std::min(units, first + tiles_per_thread); ++unit) {
-      const std::int64_t sequence = unit / tiles, begin = unit % tiles * tile_tokens, end = std::min(in.tokens, begin + tile_tokens);
+      const std::int64_t sequence = unit / tiles;
+      const int tokens = static_cast<int>(in.tokens), begin = static_cast<int>(unit % tiles) * tile_tokens, end = std::min(tokens, begin + tile_tokens);
       float rows[taps - 1 + batch][N], d[taps - 1 + batch][N];  // d[j + 3] belongs to rows[j + 3]
 #pragma unroll
       for (int w = 0; w < taps - 1; ++w) {
         read_row(rows[w], in.at(sequence, begin - taps + 1 + w, c));
-        read_row<N, T>(d[w], nullptr);
+#pragma unroll
+        for (int k = 0; k < N; ++k) d[w][k] = 0;
       }
-      const std::int64_t stop = end + taps - 1, valid = std::min(stop, in.tokens);
-      for (std::int64_t t = begin; t < stop; t += batch) {
+      const int stop = end + taps - 1, valid = std::min(stop, tokens);
+      const std::int64_t place = sequence * in.tokens * in.channels + c;
+      Words<T, N> next_rows[batch], next_dy[batch];
+      const auto load = [&](int t) {
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
+          const std::int64_t at = place + (t + j) * in.channels;
           const bool exists = t + j < valid;
-          read_row(rows[taps - 1 + j], exists ? in.at(sequence, t + j, c) : nullptr);
-          read_row(d[taps - 1 + j], exists ? out.dy + (sequence * in.tokens + t + j) * in.channels + c : nullptr);
+          next_rows[j] = exists ? *reinterpret_cast<const Words<T, N>*>(in.x + at) : Words<T, N>{};
+          next_dy[j] = exists ? *reinterpret_cast<const Words<T, N>*>(out.dy + at) : Words<T, N>{};
         }
+      };
+      load(begin);
+      for (int t = begin; t < stop; t += batch) {
 #pragma unroll
         for (int j = 0; j < batch; ++j) {
-          const std::int64_t target = t + j - taps + 1;
+          unpack<T>(rows[taps - 1 + j], next_rows[j]);
+          unpack<T>(d[taps - 1 + j], next_dy[j]);
+        }
+        if (t + batch < stop) load(t + batch);
+#pragma unroll
+        for (int j = 0; j < batch; ++j) {
+          const int target = t + j - taps + 1;
           float dx[N];
           const bool owned = target < end && (target >= begin || begin == 0);
           read_row(dx, owned ? out.last(in, sequence, target, c) : nullptr);
@@ -315,7 +341,7 @@ void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Te
       const bool packs = packs_fit<T>(N, in.channels, {&x, &window, &y});
       // Few tiles: one per thread, for enough threads. Many: up to four, which share the reads of the weights.
       const std::int64_t tiles = divide_up(in.tokens, tile_tokens), columns = in.channels / (packs ? N : 1),
-                         tiles_per_thread = std::clamp<std::int64_t>(in.sequences * tiles * columns / (1 << 18), 1, 4),
+                         tiles_per_thread = std::clamp<std::int64_t>(in.sequences * tiles * columns / (1 << 17), 1, 4),
                          work = divide_up(in.sequences * tiles, tiles_per_thread) * columns;
       if (packs)
         launch<convolve_tiles<T, N>>(blocks_for(work, threads), threads, 0, in, data<T>(y), tiles, tiles_per_thread);
@@ -332,9 +358,9 @@ void backward(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
               CausalConv1dGradients& out) {
   for_element_type("causal_conv1d_backward", x.dtype(), [&]<class T>() {
     const Convolution<T> in = inputs<T>(x, weight, bias, window);
-    constexpr int N = 4;
+    constexpr int N = 2;
     // A sequence without tokens has one tile, which passes on the gradient of the last window.
-    const bool four = in.width == taps;
+    const bool four = in.width == taps && in.tokens < (1 << 30);  // the kernel counts tokens in int
     const std::int64_t tiles = std::max<std::int64_t>(1, divide_up(in.tokens, tile_tokens)), units = in.sequences * tiles,
                        tiles_per_thread = std::clamp<std::int64_t>(units / (64 * block_rows), 1, 4),
                        parts = four ? divide_up(units, tiles_per_thread * block_rows) : divide_up(in.sequences * in.tokens, rows_per_part);

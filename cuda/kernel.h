@@ -94,22 +94,21 @@ __device__ __forceinline__ void read_pack(float (&x)[N], const T* p) {
 }
 template <int N, class T>
 __device__ __forceinline__ void write_pack(T* p, const float (&x)[N]) {
-  Pack<T, N> pack;
 #ifdef __CUDACC__
-  constexpr bool in_pairs = std::is_same_v<T, bfloat16> && N % 2 == 0;  // one instruction rounds two numbers
-#else
-  constexpr bool in_pairs = false;
-#endif
-  if constexpr (in_pairs) {
+  if constexpr (std::is_same_v<T, bfloat16> && N % 2 == 0) {
+    Pack<std::uint32_t, N / 2> words;  // the compiler may store a pack of bfloat16 element by element
 #pragma unroll
     for (int i = 0; i < N; i += 2) {
-      const __nv_bfloat162 two = __floats2bfloat162_rn(x[i], x[i + 1]);
-      memcpy(&pack.v[i], &two, sizeof two);
+      const __nv_bfloat162 two = __floats2bfloat162_rn(x[i], x[i + 1]);  // one instruction rounds two numbers
+      memcpy(&words.v[i / 2], &two, sizeof two);
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) pack.v[i] = from_float<T>(x[i]);
+    *reinterpret_cast<Pack<std::uint32_t, N / 2>*>(p) = words;
+    return;
   }
+#endif
+  Pack<T, N> pack;
+#pragma unroll
+  for (int i = 0; i < N; ++i) pack.v[i] = from_float<T>(x[i]);
   *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 

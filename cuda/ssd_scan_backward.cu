@@ -3,19 +3,27 @@
 namespace mblm::cuda::ssd {
 namespace {
 
-constexpr int threads = 256, warps = threads / warp_size;
+// Sixteen warps: 4 groups of 16 rows, and 4 parts of the columns of each product. The sums that a warp keeps for all heads (48 floats per
+// thread) then leave room for the rest in 128 registers.
+constexpr int threads = 512, warps = threads / warp_size, row_groups = 4, parts = warps / row_groups;
+constexpr int token_tiles = chunk_tokens / 8 / parts, width_tiles = tile_width / 8 / parts;  // of 8 columns, per warp
 
-template <class T>
+// `usual`: a head is one tile of 64 x 128 with packs, in bfloat16. The inputs of the next head are then copied while one is computed, and
+// C B^T and its gradient are in shared memory, for want of registers.
+template <class T, bool usual>
 struct GradientTiles {
-  alignas(16) StateTile<T> b, c, state;  // state: h before the chunk, then dh after it
-  alignas(16) WidthTile<T> x, dy, m;     // x: later dx. m: the matrix M, at the end the gradient of C B^T
-  Decay decay;
+  static constexpr int buffers = usual ? 2 : 1;
+  alignas(16) StateTile<T> b, c, h, dh;
+  alignas(16) WidthTile<T> x[buffers], dy[buffers], m;  // x: later dx. m: the matrix M, at the end the gradient of C B^T
+  alignas(16) float next_h[usual ? tile_width : 1][tile_states_of<T>], next_dh[usual ? tile_width : 1][tile_states_of<T>];
+  Decay decay[warps];  // of the next heads: one warp each
+  float gram[usual ? 4 * token_tiles : 1][threads], dgram[usual ? 4 * token_tiles : 1][threads];  // C B^T and its gradient, each thread's own part
   // Per token, partial sums of the warps that share its row or column.
-  float row_pairs[2][chunk_tokens];      // over j < i of dM_ij M_ij
-  float column_pairs[4][chunk_tokens];   // over i > j of dM_ij M_ij
-  float column_steps[4][chunk_tokens];   // over i >= j of dM_ij M_ij / dt_j
-  float from_state[2][chunk_tokens];     // dy_i . (a_0 ... a_i h C_i)
-  float from_next[2][chunk_tokens];      // x_j . (dh' B_j)
+  float row_pairs[parts][chunk_tokens];      // over j < i of dM_ij M_ij
+  float column_pairs[row_groups][chunk_tokens];   // over i > j of dM_ij M_ij
+  float column_steps[row_groups][chunk_tokens];   // over i >= j of dM_ij M_ij / dt_j
+  float from_state[parts][chunk_tokens];     // dy_i . (a_0 ... a_i h C_i)
+  float from_next[parts][chunk_tokens];      // x_j . (dh' B_j)
   float dd[warps], border[warps];        // parts of sum_i dy_i . x_i and of the sum of h o dh'
 };
 
@@ -29,7 +37,6 @@ struct GradientArguments {
   float *ddt, *db, *dc;   // db, dc: (groups of heads, B, T, S)
   float *da_log, *dd;     // (B chunks, H)
   int heads_per_block;
-  bool packs;
 };
 
 // All gradients but those of the states, for some heads of one chunk. With M_ij = (C_i . B_j) a_{j+1} ... a_i dt_j, dM_ij = dy_i . x_j,
@@ -38,40 +45,44 @@ struct GradientArguments {
 //   dgram_ij = sum over heads of dM_ij a_{j+1} ... a_i dt_j
 //   dC_i = sum_j dgram_ij B_j + sum over heads of a_0 ... a_i h^T dy_i;  dB_j = sum_i dgram_ij C_i + sum over heads of w_j dh'^T x_j
 // A factor a_k gets the gradient of each product that contains it: pairs (i, j) with i >= k > j, parts from h for i >= k, parts into dh'
-// for j < k, and h o dh'. Eight warps: warp w has rows 16 (w mod 4) ... and the columns of half w / 4 of each product. C B^T, dgram,
-// dB and dC stay in registers over the heads; with more than 128 states, dB and dC are added to memory that only this thread uses.
+// for j < k, and h o dh'. Warp w has rows 16 (w mod 4) ... and part w / 4 of the columns of each product. C B^T, dgram,
+// dB and dC stay in registers over the heads; with more states than a tile has, dB and dC are added to memory that only this thread uses.
 // Products take factors rounded to T; their sums and all other arithmetic are float32. Per head and token 2 (3 p q + 4 p S + ...)
 // operations; x, dy, dx, h and dh' are read or written once.
-template <class T>
+template <class T, bool packs, bool usual>
 __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
+  constexpr int tile_states = tile_states_of<T>, state_tiles = tile_states / 8 / parts, at_once = 2;
   constexpr int width_row = row_of<T, tile_width>, state_row = row_of<T, tile_states>;
-  GradientTiles<T>& tiles = shared_memory<GradientTiles<T>>();
+  using Tiles = GradientTiles<T, usual>;
+  Tiles& tiles = shared_memory<Tiles>();
   const Sizes& n = in.n;
   const int warp = static_cast<int>(threadIdx.x) / warp_size, lane = static_cast<int>(threadIdx.x) % warp_size, group = lane / 4, t = lane % 4;
   const std::int64_t groups = (n.heads + in.heads_per_block - 1) / in.heads_per_block, unit = blockIdx.x / groups, head_group = blockIdx.x % groups;
   const std::int64_t sequence = unit / n.chunks, chunk = unit % n.chunks, token = sequence * n.tokens + chunk * chunk_tokens;
-  const std::int64_t first_head = head_group * in.heads_per_block;
+  const int first_head = static_cast<int>(head_group) * in.heads_per_block, last_head = static_cast<int>(std::min(n.heads, std::int64_t{first_head} + in.heads_per_block));
+  const std::int64_t states_end = usual ? 1 : n.states, width_end = usual ? 1 : n.width;  // at most one tile
   const int q = static_cast<int>(std::min(std::int64_t{chunk_tokens}, n.tokens - chunk * chunk_tokens)), padded_q = round_up_16(q);
-  const int first_row = 16 * (warp % 4), half = warp / 4, token_column = 32 * half, width_column = 32 * half, state_column = 64 * half;
+  const int first_row = 16 * (warp % row_groups), part_index = warp / row_groups;
+  const int token_column = 8 * token_tiles * part_index, width_column = 8 * width_tiles * part_index, state_column = 8 * state_tiles * part_index;
   const int top = first_row + group, bottom = top + 8;
-  const bool works = first_row < q, many_states = n.states > tile_states, many_widths = n.width > tile_width;
+  const bool works = first_row < q, many_states = !usual && n.states > tile_states, many_widths = !usual && n.width > tile_width, one_tile = !many_states && !many_widths;
   const float *h = in.h.before(n, sequence, chunk), *dh = in.dh.after(n, sequence, chunk);
 
   // Even numbers of tiles of 8 columns that this warp computes.
   const auto tiles_from = [](int columns, int first) { return std::max(0, round_up_16(columns) - first) / 8; };
   const auto states_in = [&](std::int64_t s0) { return static_cast<int>(std::min(std::int64_t{tile_states}, n.states - s0)); };
   const auto load_states = [&](auto& tile, const auto* from, std::int64_t s0, int rows) {
-    load_tile<threads>(tile, Part<const std::remove_cvref_t<decltype(*from)>>{from + s0, n.states, rows, states_in(s0), in.packs});
+    load_tile<threads>(tile, Part<const std::remove_cvref_t<decltype(*from)>>{from + s0, n.states, rows, states_in(s0), packs});
   };
   const auto load_factors = [&](std::int64_t s0) {
     load_states(tiles.b, in.b + token * n.states, s0, q);
     load_states(tiles.c, in.c + token * n.states, s0, q);
   };
   // Calls f(element of `sum`, address) for the sums of this thread in db or dc.
-  const auto for_sums = [&](float(&sum)[8][4], float* to, std::int64_t s0, auto&& f) {
+  const auto for_sums = [&](auto& sum, float* to, std::int64_t s0, auto&& f) {
     to += ((head_group * n.batch * n.tokens) + token) * n.states + s0;
 #pragma unroll
-    for (int m = 0; m < 8; ++m) {
+    for (int m = 0; m < state_tiles; ++m) {
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         const int i = r < 2 ? top : bottom, k = state_column + 8 * m + 2 * t + r % 2;
@@ -82,8 +93,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   const auto read_sum = [](float& sum, const float& memory) { sum = memory; };
   const auto write_sum = [](const float& sum, float& memory) { memory = sum; };
 
-  float gram[4][4] = {}, dgram[4][4] = {}, db[8][4] = {}, dc[8][4] = {};
-  for (std::int64_t s0 = 0; s0 < n.states; s0 += tile_states) {
+  float gram[token_tiles][4] = {}, dgram[token_tiles][4] = {}, db[state_tiles][4] = {}, dc[state_tiles][4] = {};
+  for (std::int64_t s0 = 0; s0 < states_end; s0 += tile_states) {
     if (s0 > 0) __syncthreads();
     load_factors(s0);
     if (many_states) {
@@ -95,37 +106,90 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       multiply<false, false, state_row, state_row>(gram, &tiles.c[first_row][0], &tiles.b[token_column][0], round_up_16(states_in(s0)), tiles_from(q, token_column));
   }
 
-  for (std::int64_t head = first_head; head < std::min(n.heads, first_head + in.heads_per_block); ++head) {
+  if constexpr (usual) {
+#pragma unroll
+    for (int k = 0; k < 4 * token_tiles; ++k) tiles.gram[k][threadIdx.x] = gram[k / 4][k % 4], tiles.dgram[k][threadIdx.x] = 0;
+  }
+  // Starts the copies of the inputs of a head.
+  [[maybe_unused]] const auto copy_head = [&](int head) {
     const std::int64_t place = token * n.row() + head * n.width;
+    const int width = static_cast<int>(n.width), buffer = (head - first_head) % Tiles::buffers;
+    copy_tile<threads>(tiles.x[buffer], Part<const T>{in.x + place, n.row(), q, width, true});
+    copy_tile<threads>(tiles.dy[buffer], Part<const T>{in.dy + place, n.row(), q, width, true});
+    constexpr int packs_per_row = tile_states / 4;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < width * packs_per_row; i += threads) {
+      const int r = i / packs_per_row, k = i % packs_per_row * 4;
+      if (k >= static_cast<int>(n.states)) continue;
+      const std::int64_t at = (head * n.width + r) * n.states + k;
+      if (h != nullptr) copy_async_16(&tiles.next_h[r][k], h + at);
+      if (dh != nullptr) copy_async_16(&tiles.next_dh[r][k], dh + at);
+    }
+    commit_copies();
+  };
+  if constexpr (usual) copy_head(first_head);
+
+  for (int head = first_head; head < last_head; ++head) {
+    const std::int64_t place = token * n.row() + head * n.width;
+    auto &x = tiles.x[(head - first_head) % Tiles::buffers], &dy = tiles.dy[(head - first_head) % Tiles::buffers];
+    const Decay& decay = tiles.decay[(head - first_head) % warps];
     const auto width_at = [&](std::int64_t p0) { return static_cast<int>(std::min(std::int64_t{tile_width}, n.width - p0)); };
     const auto load_rows = [&](std::int64_t p0) {
-      load_tile<threads>(tiles.x, Part<const T>{in.x + place + p0, n.row(), q, width_at(p0), in.packs});
-      load_tile<threads>(tiles.dy, Part<const T>{in.dy + place + p0, n.row(), q, width_at(p0), in.packs});
+      load_tile<threads>(x, Part<const T>{in.x + place + p0, n.row(), q, width_at(p0), packs});
+      load_tile<threads>(dy, Part<const T>{in.dy + place + p0, n.row(), q, width_at(p0), packs});
     };
 
-    float dm[4][4] = {};
-    for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
+    const auto load_borders = [&](std::int64_t p0, std::int64_t s0) {
+      if (h != nullptr) load_states(tiles.h, h + (head * n.width + p0) * n.states, s0, width_at(p0));
+      if (dh != nullptr) load_states(tiles.dh, dh + (head * n.width + p0) * n.states, s0, width_at(p0));
+    };
+
+    float border = 0;  // part of the sum of h o dh'
+    __syncthreads();   // all warps are done with the head before
+    if ((head - first_head) % warps == 0 && head + warp < static_cast<int>(n.heads)) find_decay(tiles.decay[warp], n, in.dt, in.a_log, token, q, head + warp);
+    if constexpr (usual) {
+      wait_copies<0>();
       __syncthreads();
-      if (warp == 0 && p0 == 0) find_decay(tiles.decay, n, in.dt, in.a_log, token, q, head);
-      load_rows(p0);
+      const int width = static_cast<int>(n.width), states = static_cast<int>(n.states);
+#pragma unroll 1
+      for (int i = static_cast<int>(threadIdx.x); i < tile_width * tile_states / 8; i += threads) {
+        const int r = i / (tile_states / 8), k = i % (tile_states / 8) * 8;
+        float from[8] = {}, to[8] = {};
+        if (h != nullptr && r < width && k < states) read_8(from, &tiles.next_h[r][k]);
+        if (dh != nullptr && r < width && k < states) read_8(to, &tiles.next_dh[r][k]);
+        write_8(&tiles.h[r][k], from);
+        write_8(&tiles.dh[r][k], to);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) border += from[e] * to[e];
+      }
       __syncthreads();
+      if (head + 1 < last_head) copy_head(head + 1);
+    }
+    float dm[token_tiles][4] = {};
+    for (std::int64_t p0 = 0; p0 < width_end; p0 += tile_width) {
+      if constexpr (!usual) {
+        if (p0 > 0) __syncthreads();
+        load_rows(p0);
+        if (one_tile) load_borders(0, 0);  // all loads of a head are under way together
+        __syncthreads();
+      }
       if (works)
-        multiply<false, false, width_row, width_row>(dm, &tiles.dy[first_row][0], &tiles.x[token_column][0], round_up_16(width_at(p0)), tiles_from(q, token_column));
+        multiply<false, false, width_row, width_row>(dm, &dy[first_row][0], &x[token_column][0], round_up_16(width_at(p0)), tiles_from(q, token_column));
     }
 
     // M, dgram, and the sums over rows and columns of the triangle.
     float dd = 0, rows[2] = {};
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
+    for (int m = 0; m < token_tiles; ++m) {
       float pairs[2] = {}, steps[2] = {};
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
         const int i = r < 2 ? top : bottom, j = token_column + 8 * m + 2 * t + r % 2;
         float entry = 0;
         if (works && j <= i) {
-          const float decay = tiles.decay.between(i, j), dt = tiles.decay.dt[j], decayed = dm[m][r] * decay, step = decayed * gram[m][r];
-          entry = gram[m][r] * decay * dt;
-          dgram[m][r] += decayed * dt;
+          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, dot = usual ? tiles.gram[usual ? 4 * m + r : 0][threadIdx.x] : gram[m][r], step = decayed * dot;
+          entry = dot * kept * dt;
+          (usual ? tiles.dgram[usual ? 4 * m + r : 0][threadIdx.x] : dgram[m][r]) += decayed * dt;
           steps[r % 2] += step;
           if (j < i) {
             pairs[r % 2] += step * dt;
@@ -144,8 +208,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
           steps[k] += __shfl_xor_sync(all_lanes, steps[k], bits);
         }
         if (group == 0) {
-          tiles.column_pairs[warp % 4][token_column + 8 * m + 2 * t + k] = pairs[k];
-          tiles.column_steps[warp % 4][token_column + 8 * m + 2 * t + k] = steps[k];
+          tiles.column_pairs[warp % row_groups][token_column + 8 * m + 2 * t + k] = pairs[k];
+          tiles.column_steps[warp % row_groups][token_column + 8 * m + 2 * t + k] = steps[k];
         }
       }
     }
@@ -161,71 +225,68 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         if (t == 0) total = replace ? sum[k] : total + sum[k];
       }
     };
-    store_rows(rows, tiles.row_pairs[half], true);
+    store_rows(rows, tiles.row_pairs[part_index], true);
     __syncthreads();  // M is complete
 
-    float border = 0;
-    for (std::int64_t p0 = 0; p0 < n.width; p0 += tile_width) {
-      const int width = width_at(p0), width_tiles = tiles_from(width, width_column);
-      const float *head_h = h == nullptr ? nullptr : h + (head * n.width + p0) * n.states, *head_dh = dh == nullptr ? nullptr : dh + (head * n.width + p0) * n.states;
+    for (std::int64_t p0 = 0; p0 < width_end; p0 += tile_width) {
+      const int width = width_at(p0), own_width_tiles = tiles_from(width, width_column);
       if (many_widths) {
         __syncthreads();
         load_rows(p0);
         __syncthreads();
       }
-      const float factors[2] = {tiles.decay.from_start(top), tiles.decay.from_start(bottom)};
-      const float weights[2] = {tiles.decay.to_end(top) * tiles.decay.dt[top], tiles.decay.to_end(bottom) * tiles.decay.dt[bottom]};
-      float dx[4][4] = {}, from_state[2] = {};
-      for (std::int64_t s0 = 0; s0 < n.states && (h != nullptr || dh != nullptr); s0 += tile_states) {
-        const int padded_states = round_up_16(states_in(s0)), state_tiles = tiles_from(states_in(s0), state_column);
-        if (many_states) {
+      const float factors[2] = {decay.from_start(top), decay.from_start(bottom)};
+      const float weights[2] = {decay.to_end(top) * decay.dt[top], decay.to_end(bottom) * decay.dt[bottom]};
+      float dx[width_tiles][4] = {}, from_state[2] = {};
+      for (std::int64_t s0 = 0; s0 < states_end && (h != nullptr || dh != nullptr); s0 += tile_states) {
+        const int padded_states = round_up_16(states_in(s0)), own_state_tiles = tiles_from(states_in(s0), state_column);
+        if (!one_tile) {
           __syncthreads();
+          load_borders(p0, s0);
+        }
+        if (many_states) {
           load_factors(s0);
           for_sums(db, in.db, s0, read_sum);
           for_sums(dc, in.dc, s0, read_sum);
         }
-        if (h != nullptr) {
-          if (many_states) __syncthreads();
-          load_states(tiles.state, head_h, s0, width);
-          __syncthreads();
+        if (!one_tile) __syncthreads();
+        if (!usual && h != nullptr && dh != nullptr) {
+          for (int i = static_cast<int>(threadIdx.x); i < tile_width * tile_states / 8; i += threads) {
+            const int r = i / (tile_states / 8), k = i % (tile_states / 8) * 8;
+            if (r >= width || k >= states_in(s0)) continue;
+            float from[8], to[8];
+            read_8(from, &tiles.h[r][k]);
+            read_8(to, &tiles.dh[r][k]);
 #pragma unroll
-          for (int m = 0; m < 8; m += 4) {
-            if (!works || m >= state_tiles) break;
-            float part[4][4] = {};
-            multiply<false, true, width_row, state_row>(part, &tiles.dy[first_row][0], &tiles.state[0][state_column + 8 * m], round_up_16(width), state_tiles - m);
+            for (int e = 0; e < 8; ++e) border += from[e] * to[e];
+          }
+        }
 #pragma unroll
-            for (int k = 0; k < 4; ++k) {
-              if (k >= state_tiles - m) break;
+        for (int m = 0; m < state_tiles; m += at_once) {
+          if (!works || h == nullptr || m >= own_state_tiles) break;
+          float part[at_once][4] = {};
+          multiply<false, true, width_row, state_row>(part, &dy[first_row][0], &tiles.h[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
-              for (int r = 0; r < 4; ++r) {
-                const float term = factors[r / 2] * part[k][r];
-                dc[m + k][r] += term;
-                from_state[r / 2] += term * to_float(tiles.c[r < 2 ? top : bottom][state_column + 8 * (m + k) + 2 * t + r % 2]);
-              }
+          for (int k = 0; k < at_once; ++k) {
+            if (k >= own_state_tiles - m) break;
+#pragma unroll
+            for (int r = 0; r < 4; ++r) {
+              const float term = factors[r / 2] * part[k][r];
+              dc[m + k][r] += term;
+              from_state[r / 2] += term * to_float(tiles.c[r < 2 ? top : bottom][state_column + 8 * (m + k) + 2 * t + r % 2]);
             }
           }
-          __syncthreads();
         }
-        if (dh != nullptr) {
-          load_tile<threads>(tiles.state, Part<const float>{head_dh + s0, n.states, width, states_in(s0), in.packs}, [&](int r, int k, float(&v)[8]) {
-            if (h == nullptr) return;
+        if (works && dh != nullptr) multiply<false, false, state_row, state_row>(dx, &tiles.b[first_row][0], &tiles.dh[width_column][0], padded_states, own_width_tiles);
 #pragma unroll
-            for (int e = 0; e < 8; ++e) border += v[e] * to_float(tiles.state[r][k + e]);
-          });
-          __syncthreads();
-          if (works) {
-            multiply<false, false, state_row, state_row>(dx, &tiles.b[first_row][0], &tiles.state[width_column][0], padded_states, width_tiles);
+        for (int m = 0; m < state_tiles; m += at_once) {
+          if (!works || dh == nullptr || m >= own_state_tiles) break;
+          float part[at_once][4] = {};
+          multiply<false, true, width_row, state_row>(part, &x[first_row][0], &tiles.dh[0][state_column + 8 * m], round_up_16(width), own_state_tiles - m);
 #pragma unroll
-            for (int m = 0; m < 8; m += 4) {
-              if (m >= state_tiles) break;
-              float part[4][4] = {};
-              multiply<false, true, width_row, state_row>(part, &tiles.x[first_row][0], &tiles.state[0][state_column + 8 * m], round_up_16(width), state_tiles - m);
+          for (int k = 0; k < at_once; ++k) {
 #pragma unroll
-              for (int k = 0; k < 4; ++k) {
-#pragma unroll
-                for (int r = 0; r < 4; ++r) db[m + k][r] += weights[r / 2] * part[k][r];
-              }
-            }
+            for (int r = 0; r < 4; ++r) db[m + k][r] += weights[r / 2] * part[k][r];
           }
         }
         if (many_states) {
@@ -237,52 +298,54 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       const float d = in.d[head];
       if (works) {
 #pragma unroll
-        for (int m = 0; m < 4; ++m) {
-          if (m >= width_tiles) break;
+        for (int m = 0; m < width_tiles; ++m) {
+          if (m >= own_width_tiles) break;
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
-            from_next[r / 2] += dx[m][r] * to_float(tiles.x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
+            from_next[r / 2] += dx[m][r] * to_float(x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
             dx[m][r] *= weights[r / 2];
           }
         }
-        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &tiles.dy[first_row][width_column], padded_q - first_row, width_tiles);
+        multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &dy[first_row][width_column], padded_q - first_row, own_width_tiles);
       }
-      store_rows(from_state, tiles.from_state[half], p0 == 0);
-      store_rows(from_next, tiles.from_next[half], p0 == 0);
-      if (p0 + tile_width >= n.width) {
+      store_rows(from_state, tiles.from_state[part_index], p0 == 0);
+      store_rows(from_next, tiles.from_next[part_index], p0 == 0);
+      if (p0 + tile_width >= width_end) {
         border = warp_sum(border);
         if (lane == 0) tiles.border[warp] = border;
       }
       __syncthreads();  // dx replaces x
       if (works) {
 #pragma unroll
-        for (int m = 0; m < 4; ++m) {
-          if (m >= width_tiles) break;
+        for (int m = 0; m < width_tiles; ++m) {
+          if (m >= own_width_tiles) break;
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
             const int i = k == 0 ? top : bottom, column = width_column + 8 * m + 2 * t;
-            write_2(&tiles.x[i][column], dx[m][2 * k] + d * to_float(tiles.dy[i][column]), dx[m][2 * k + 1] + d * to_float(tiles.dy[i][column + 1]));
+            write_2(&x[i][column], dx[m][2 * k] + d * to_float(dy[i][column]), dx[m][2 * k + 1] + d * to_float(dy[i][column + 1]));
           }
         }
       }
       __syncthreads();
-      store_tile<threads>(tiles.x, 0, Part<T>{in.dx + place + p0, n.row(), q, width, in.packs});
+      store_tile<threads>(x, 0, Part<T>{in.dx + place + p0, n.row(), q, width, packs});
     }
 
     // The gradients of log a_k and dt_k, two tokens per lane of a warp.
     if (warp == 0) {
       float own[2], from_next[2], sum_dd = 0, whole = 0;
       for (int w = 0; w < warps; ++w) sum_dd += tiles.dd[w], whole += tiles.border[w];
-      whole *= tiles.decay.whole();
+      whole *= decay.whole();
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
         const int i = 2 * lane + k;
         float columns = 0;
-        for (int w = 0; w < 4; ++w) columns += tiles.column_pairs[w][i];
-        own[k] = (tiles.row_pairs[0][i] + tiles.row_pairs[1][i] - columns) + (tiles.from_state[0][i] + tiles.from_state[1][i]);
-        from_next[k] = tiles.decay.to_end(i) * (tiles.from_next[0][i] + tiles.from_next[1][i]);
+        for (int w = 0; w < row_groups; ++w) columns += tiles.column_pairs[w][i];
+        float rows = 0, from_state = 0, next = 0;
+        for (int w = 0; w < parts; ++w) rows += tiles.row_pairs[w][i], from_state += tiles.from_state[w][i], next += tiles.from_next[w][i];
+        own[k] = (rows - columns) + from_state;
+        from_next[k] = decay.to_end(i) * next;
       }
-      const float steps[2] = {tiles.decay.dt[2 * lane], tiles.decay.dt[2 * lane + 1]};
+      const float steps[2] = {decay.dt[2 * lane], decay.dt[2 * lane + 1]};
       float after = own[0] + own[1], before = from_next[0] * steps[0] + from_next[1] * steps[1];  // then sums from here on, and up to here
 #pragma unroll
       for (int distance = 1; distance < warp_size; distance *= 2) {
@@ -300,7 +363,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       for (int k = 0; k < 2; ++k) {
         const int i = 2 * lane + k;
         float direct = from_next[k];
-        for (int w = 0; w < 4; ++w) direct += tiles.column_steps[w][i];
+        for (int w = 0; w < row_groups; ++w) direct += tiles.column_steps[w][i];
         da_log -= rate * dlog_a[k] * steps[k];
         if (i < q) in.ddt[(token + i) * n.heads + head] = direct - rate * dlog_a[k];
       }
@@ -312,16 +375,20 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     }
   }
 
+  if constexpr (usual) {
+#pragma unroll
+    for (int k = 0; k < 4 * token_tiles; ++k) dgram[k / 4][k % 4] = tiles.dgram[k][threadIdx.x];
+  }
   __syncthreads();
   if (works) {
 #pragma unroll
-    for (int m = 0; m < 4; ++m) {
+    for (int m = 0; m < token_tiles; ++m) {
       write_2(&tiles.m[top][token_column + 8 * m + 2 * t], dgram[m][0], dgram[m][1]);
       write_2(&tiles.m[bottom][token_column + 8 * m + 2 * t], dgram[m][2], dgram[m][3]);
     }
   }
   __syncthreads();
-  for (std::int64_t s0 = 0; s0 < n.states; s0 += tile_states) {
+  for (std::int64_t s0 = 0; s0 < states_end; s0 += tile_states) {
     if (many_states) {
       __syncthreads();
       load_factors(s0);
@@ -329,13 +396,27 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       for_sums(dc, in.dc, s0, read_sum);
       __syncthreads();
     }
-    const int state_tiles = tiles_from(states_in(s0), state_column);
+    const int own_state_tiles = tiles_from(states_in(s0), state_column);
     if (works) {
-      multiply<false, true, width_row, state_row>(dc, &tiles.m[first_row][0], &tiles.b[0][state_column], first_row + 16, state_tiles);
-      multiply<true, true, width_row, state_row>(db, &tiles.m[first_row][first_row], &tiles.c[first_row][state_column], padded_q - first_row, state_tiles);
+      multiply<false, true, width_row, state_row>(dc, &tiles.m[first_row][0], &tiles.b[0][state_column], first_row + 16, own_state_tiles);
+      multiply<true, true, width_row, state_row>(db, &tiles.m[first_row][first_row], &tiles.c[first_row][state_column], padded_q - first_row, own_state_tiles);
     }
-    for_sums(db, in.db, s0, write_sum);
-    for_sums(dc, in.dc, s0, write_sum);
+    if constexpr (packs) {
+      const std::int64_t place = ((head_group * n.batch * n.tokens) + token) * n.states + s0;
+#pragma unroll
+      for (int m = 0; m < state_tiles; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const int i = half == 0 ? top : bottom, k = state_column + 8 * m + 2 * t;
+          if (i >= q || k >= states_in(s0)) continue;
+          write_2(in.db + place + i * n.states + k, db[m][2 * half], db[m][2 * half + 1]);
+          write_2(in.dc + place + i * n.states + k, dc[m][2 * half], dc[m][2 * half + 1]);
+        }
+      }
+    } else {
+      for_sums(db, in.db, s0, write_sum);
+      for_sums(dc, in.dc, s0, write_sum);
+    }
   }
 }
 
@@ -352,6 +433,15 @@ __global__ void __launch_bounds__(add_threads) add_groups(const float* partials,
   out[i] = from_float<T>(sum);
 }
 
+static_assert(sizeof(GradientTiles<bfloat16, true>) <= 227 * 1024);  // the shared memory of sm_90; sm_80 has 163 KB
+
+bool fits_shared_memory(std::size_t bytes) {
+  int device = 0, most = 0;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes <= static_cast<std::size_t>(most);
+}
+
 template <class T>
 void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, const Borders<const float>& h, const Borders<const float>& dh, SsdScanGradients& out) {
   const Device device = dy.device();
@@ -363,8 +453,16 @@ void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, c
   for (const void* p : {raw(in.x), raw(in.b), raw(in.c), raw(dy), raw(out.dx)}) packs = packs && is_aligned(p, 16);
   for (const Borders<const float>* states : {&h, &dh}) packs = packs && is_aligned(states->first, 16) && is_aligned(states->between, 16) && is_aligned(states->last, 16);
   const GradientArguments<T> arguments{n, data<T>(in.x), data<T>(in.b), data<T>(in.c), data<T>(dy), data<float>(in.dt), data<float>(in.a_log), data<float>(in.d), h, dh,
-                                       data<T>(out.dx), data<float>(out.ddt), data<float>(db), data<float>(dc), data<float>(da_log), data<float>(dd), heads, packs};
-  launch<gradients<T>>(blocks_for(n.units() * groups, 1), threads, sizeof(GradientTiles<T>), arguments);
+                                       data<T>(out.dx), data<float>(out.ddt), data<float>(db), data<float>(dc), data<float>(da_log), data<float>(dd), heads};
+  const auto start = [&]<bool packs_fit, bool usual>() {
+    launch<gradients<T, packs_fit, usual>>(blocks_for(n.units() * groups, 1), threads, sizeof(GradientTiles<T, usual>), arguments);
+  };
+  if (!packs)
+    start.template operator()<false, false>();
+  else if (sizeof(T) == 2 && n.states <= tile_states_of<T> && n.width <= tile_width && fits_shared_memory(sizeof(GradientTiles<T, true>)))
+    start.template operator()<true, sizeof(T) == 2>();
+  else
+    start.template operator()<true, false>();
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(db), groups, elements, data<T>(out.db));
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(dc), groups, elements, data<T>(out.dc));
   add_head_partials(da_log, out.da_log, out.beta_a_log);

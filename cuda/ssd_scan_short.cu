@@ -20,57 +20,84 @@ struct Lane {
 };
 
 // sum (16 x 16) += A B^T, and with `transposed` also sum_t += B A^T, for rows of A and B that start at a and b, `stride` elements apart.
-// Lane 4 g + t reads elements 8 t ... 8 t + 7 of rows g and g + 8 of both, per 32 elements.
+// Lane 4 g + t reads elements 8 t ... 8 t + 7 of rows g and g + 8 of both, per 32 elements. The loads of 64 elements are issued together.
 template <bool transposed>
 __device__ __forceinline__ void add_dots(float (&sum)[2][4], float (&sum_t)[2][4], const bfloat16* a, const bfloat16* b, std::int64_t stride, int q, int elements) {
   const Lane me;
-  for (int k = 8 * me.t; k < elements + 8 * me.t; k += 32) {
-    const bool top = me.group < q && k < elements, bottom = me.group + 8 < q && k < elements;
-    const Words a0 = read_words(a + me.group * stride + k, top), a1 = read_words(a + (me.group + 8) * stride + k, bottom);
-    const Words b0 = read_words(b + me.group * stride + k, top), b1 = read_words(b + (me.group + 8) * stride + k, bottom);
+  a += me.group * stride + 8 * me.t;
+  b += me.group * stride + 8 * me.t;
+  const bool has_top = me.group < q, has_bottom = me.group + 8 < q;
+#pragma unroll 1
+  for (int first = 0; first < elements; first += 64) {
+    Words a0[2], a1[2], b0[2], b1[2];
 #pragma unroll
-    for (int half = 0; half < 4; half += 2) {
-      mma_16x8x16(sum[0], {a0.v[half], a1.v[half], a0.v[half + 1], a1.v[half + 1]}, {b0.v[half], b0.v[half + 1]});
-      if (q > 8) mma_16x8x16(sum[1], {a0.v[half], a1.v[half], a0.v[half + 1], a1.v[half + 1]}, {b1.v[half], b1.v[half + 1]});
-      if constexpr (transposed) {
-        mma_16x8x16(sum_t[0], {b0.v[half], b1.v[half], b0.v[half + 1], b1.v[half + 1]}, {a0.v[half], a0.v[half + 1]});
-        if (q > 8) mma_16x8x16(sum_t[1], {b0.v[half], b1.v[half], b0.v[half + 1], b1.v[half + 1]}, {a1.v[half], a1.v[half + 1]});
+    for (int part = 0; part < 2; ++part) {
+      const int k = first + 32 * part;
+      const bool exists = k + 8 * me.t < elements;
+      a0[part] = read_words(a + k, exists && has_top), b0[part] = read_words(b + k, exists && has_top);
+      a1[part] = read_words(a + 8 * stride + k, exists && has_bottom), b1[part] = read_words(b + 8 * stride + k, exists && has_bottom);
+    }
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+#pragma unroll
+      for (int half = 0; half < 4; half += 2) {
+        const std::uint32_t rows_a[4] = {a0[part].v[half], a1[part].v[half], a0[part].v[half + 1], a1[part].v[half + 1]},
+                            rows_b[4] = {b0[part].v[half], b1[part].v[half], b0[part].v[half + 1], b1[part].v[half + 1]};
+        mma_16x8x16(sum[0], rows_a, {rows_b[0], rows_b[2]});
+        if (q > 8) mma_16x8x16(sum[1], rows_a, {rows_b[1], rows_b[3]});
+        if constexpr (transposed) {
+          mma_16x8x16(sum_t[0], rows_b, {rows_a[0], rows_a[2]});
+          if (q > 8) mma_16x8x16(sum_t[1], rows_b, {rows_a[1], rows_a[3]});
+        }
       }
     }
   }
 }
 
-// out (16 x columns) = M rows, for a 16 x 16 matrix M in the layout of sums, which is rounded to bfloat16. Lane 4 g + t reads columns
-// 8 g ... 8 g + 7 of rows 2 t, 2 t + 1, 2 t + 8, 2 t + 9; product c of eight has column 8 g + c in place of column g, so the lane ends
-// up with columns 16 t ... 16 t + 15 of rows g and g + 8.
-__device__ __forceinline__ void multiply_rows(const float (&m)[2][4], const bfloat16* rows, bfloat16* out, std::int64_t stride, int q, int columns) {
-  const Lane me;
-  const std::uint32_t a[4] = {pack_bf16(m[0][0], m[0][1]), pack_bf16(m[0][2], m[0][3]), pack_bf16(m[1][0], m[1][1]), pack_bf16(m[1][2], m[1][3])};
-  for (int first = 0; first < columns; first += 64) {
-    Words row[4];
+// 64 columns of 16 rows as the second factor of a product. Lane 4 g + t has the 8 columns of block g / 2 + 4 (g mod 2) of rows 2 t, 2 t + 1,
+// 2 t + 8 and 2 t + 9.
+struct Rows {
+  Words row[4];
+
+  __device__ Rows(const bfloat16* rows, std::int64_t stride, int q, int columns) {
+    const Lane me;
+    const int column = 8 * (me.group / 2 + me.group % 2 * 4);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int token = 2 * me.t + k % 2 + 8 * (k / 2), column = first + 8 * me.group;
+      const int token = 2 * me.t + k % 2 + 8 * (k / 2);
       row[k] = read_words(rows + token * stride + column, token < q && column < columns);
     }
-    float sum[8][4];
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      const auto pair = [&](const Words& low, const Words& high) {
-        return c % 2 == 0 ? (low.v[c / 2] & 0xffffu) | high.v[c / 2] << 16 : low.v[c / 2] >> 16 | (high.v[c / 2] & 0xffff0000u);
-      };
-#pragma unroll
-      for (int r = 0; r < 4; ++r) sum[c][r] = 0;
-      mma_16x8x16(sum[c], a, {pair(row[0], row[1]), pair(row[2], row[3])});
-    }
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int token = me.group + 8 * (r / 2), column = first + 16 * me.t + 8 * (r % 2);
-      if (token >= q || column >= columns) continue;
-      const float v[8] = {sum[0][r], sum[1][r], sum[2][r], sum[3][r], sum[4][r], sum[5][r], sum[6][r], sum[7][r]};
-      write_pack<8>(out + token * stride + column, v);
-    }
   }
+};
+
+// out (16 x at most 64 columns) = M rows, for a 16 x 16 matrix M in the layout of sums, which is rounded to bfloat16. Product c of eight
+// takes column c of each block, so lane 4 g + t ends up with the blocks t and t + 4 of rows g and g + 8.
+__device__ __forceinline__ void multiply_rows(const float (&m)[2][4], const Rows& rows, bfloat16* out, std::int64_t stride, int q, int columns) {
+  const Lane me;
+  const std::uint32_t a[4] = {pack_bf16(m[0][0], m[0][1]), pack_bf16(m[0][2], m[0][3]), pack_bf16(m[1][0], m[1][1]), pack_bf16(m[1][2], m[1][3])};
+  float sum[8][4];
+#pragma unroll
+  for (int c = 0; c < 8; ++c) {
+    const auto pair = [&](const Words& low, const Words& high) {
+      return c % 2 == 0 ? (low.v[c / 2] & 0xffffu) | high.v[c / 2] << 16 : low.v[c / 2] >> 16 | (high.v[c / 2] & 0xffff0000u);
+    };
+#pragma unroll
+    for (int r = 0; r < 4; ++r) sum[c][r] = 0;
+    mma_16x8x16(sum[c], a, {pair(rows.row[0], rows.row[1]), pair(rows.row[2], rows.row[3])});
+  }
+#pragma unroll
+  for (int r = 0; r < 4; ++r) {
+    const int token = me.group + 8 * (r / 2), column = 8 * (me.t + r % 2 * 4);
+    if (token >= q || column >= columns) continue;
+    const float v[8] = {sum[0][r], sum[1][r], sum[2][r], sum[3][r], sum[4][r], sum[5][r], sum[6][r], sum[7][r]};
+    write_pack<8>(out + token * stride + column, v);
+  }
+}
+// The same for any number of columns; `first` has the first 64.
+__device__ __forceinline__ void multiply_rows(const float (&m)[2][4], const Rows& first, const bfloat16* rows, bfloat16* out, std::int64_t stride, int q, int columns) {
+  multiply_rows(m, first, out, stride, q, columns);
+#pragma unroll 1
+  for (int k = 64; k < columns; k += 64) multiply_rows(m, Rows(rows + k, stride, q, columns - k), out + k, stride, q, columns - k);
 }
 
 // Two neighbouring heads: lane 16 e + i has token i of head `first + e`. Tokens and heads that do not exist have dt = 0.
@@ -117,22 +144,24 @@ __device__ __forceinline__ int column_token(int m, int r) { return 8 * m + 2 * L
 
 // A warp computes four heads of one sequence; C B^T is computed once for them. M, which includes D on its diagonal, is rounded to
 // bfloat16. Memory bound: x, y and dt once; the warps of a block share b and c through the cache.
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 2)
     short_outputs(Sizes n, const bfloat16* x, const float* dt, const float* a_log, const bfloat16* b, const bfloat16* c, const float* d, bfloat16* y) {
   const std::int64_t groups = (n.heads + heads_per_warp - 1) / heads_per_warp, index = std::int64_t{blockIdx.x} * warps + threadIdx.x / warp_size;
   const std::int64_t sequence = index / groups, first_head = index % groups * heads_per_warp;
   if (sequence >= n.batch) return;
-  const int q = static_cast<int>(n.tokens);
+  const int q = static_cast<int>(n.tokens), width = static_cast<int>(n.width);
   float gram[2][4] = {};
   add_dots<false>(gram, gram, c + sequence * q * n.states, b + sequence * q * n.states, n.states, q, static_cast<int>(n.states));
   for (std::int64_t first = first_head; first < std::min(n.heads, first_head + heads_per_warp); first += heads_at_once) {
+    const std::int64_t place = sequence * q * n.row() + first * n.width;
+    const bool both = first + 1 < n.heads;
+    const Rows rows[heads_at_once] = {Rows(x + place, n.row(), q, width), Rows(x + place + n.width, n.row(), both ? q : 0, width)};
+    const float weights[heads_at_once] = {d[first], both ? d[first + 1] : 0.0f};
     const ShortDecay two(n, dt, a_log, sequence, first);
 #pragma unroll
     for (int e = 0; e < heads_at_once; ++e) {
-      const std::int64_t head = first + e;
-      if (head >= n.heads) break;
+      if (e > 0 && !both) break;
       const LaneDecay decay(two, e);
-      const float weight = d[head];
       float m[2][4];
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
@@ -140,11 +169,11 @@ __global__ void __launch_bounds__(threads)
         for (int r = 0; r < 4; ++r) {
           const int i = row_token(r), j = column_token(k, r);
           m[k][r] = j <= i ? gram[k][r] * exp2f(decay.row_sum[r / 2] - decay.column_sum[2 * k + r % 2]) * decay.column_dt[2 * k + r % 2] : 0.0f;
-          if (i == j) m[k][r] += weight;
+          if (i == j) m[k][r] += weights[e];
         }
       }
-      const std::int64_t place = sequence * q * n.row() + head * n.width;
-      multiply_rows(m, x + place, y + place, n.row(), q, static_cast<int>(n.width));
+      const std::int64_t own = place + e * n.width;
+      multiply_rows(m, rows[e], x + own, y + own, n.row(), q, width);
     }
   }
 }
@@ -165,12 +194,12 @@ struct ShortSums {
 // A block computes one sequence; its warps take two heads at a time, in turn. The formulas are those of ssd_scan_backward.cu without
 // states. The gradient of C B^T is summed over the heads of a warp in registers, then over the warps in order. Memory bound: x, dy, dx
 // and dt once; dy a second time from the cache.
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 2)
     short_gradients(Sizes n, const bfloat16* x, const float* dt, const float* a_log, const bfloat16* b, const bfloat16* c, const float* d, const bfloat16* dy,
                     ShortGradients out) {
   ShortSums& shared = shared_memory<ShortSums>();
   const Lane me;
-  const int warp = static_cast<int>(threadIdx.x) / warp_size, q = static_cast<int>(n.tokens), states = static_cast<int>(n.states);
+  const int warp = static_cast<int>(threadIdx.x) / warp_size, q = static_cast<int>(n.tokens), states = static_cast<int>(n.states), width = static_cast<int>(n.width);
   const std::int64_t sequence = blockIdx.x;
   const bfloat16 *sequence_b = b + sequence * q * n.states, *sequence_c = c + sequence * q * n.states;
   float gram[2][4] = {}, gram_t[2][4] = {}, dgram[2][4] = {};
@@ -185,7 +214,7 @@ __global__ void __launch_bounds__(threads)
       const std::int64_t place = sequence * q * n.row() + head * n.width;
       const float weight = d[head];
       float dm[2][4] = {}, m[2][4], rows[2] = {}, columns[4] = {};
-      add_dots<false>(dm, dm, dy + place, x + place, n.row(), q, static_cast<int>(n.width));
+      add_dots<false>(dm, dm, dy + place, x + place, n.row(), q, width);
 #pragma unroll
       for (int k = 0; k < 2; ++k) {
 #pragma unroll
@@ -219,7 +248,7 @@ __global__ void __launch_bounds__(threads)
         for (int bits = 4; bits < warp_size; bits *= 2) columns[k] += __shfl_xor_sync(all_lanes, columns[k], bits);
         if (me.group == 0) shared.columns[warp][short_tokens * e + 2 * me.t + k % 2 + 8 * (k / 2)] = columns[k];
       }
-      multiply_rows(m, dy + place, out.dx + place, n.row(), q, static_cast<int>(n.width));
+      multiply_rows(m, Rows(dy + place, n.row(), q, width), dy + place, out.dx + place, n.row(), q, width);
     }
     __syncwarp();
     // Token i of head e in lane 16 e + i: log a_k gets the pairs (i, j) with i >= k > j, a sum from k on of rows minus columns.
@@ -271,7 +300,8 @@ __global__ void __launch_bounds__(threads)
       for (int r = 0; r < 4; ++r) m[k][r] = of_b ? shared.all[column_token(k, r)][row_token(r)] : shared.all[row_token(r)][column_token(k, r)];
     }
     bfloat16* to = of_b ? out.db : out.dc;
-    multiply_rows(m, (of_b ? sequence_c : sequence_b) + column, to + sequence * q * n.states + column, n.states, q, std::min(64, states - column));
+    const int columns = std::min(64, states - column);
+    multiply_rows(m, Rows((of_b ? sequence_c : sequence_b) + column, n.states, q, columns), to + sequence * q * n.states + column, n.states, q, columns);
   }
 }
 

@@ -1,6 +1,6 @@
 // Shared by the CUDA kernels of ssd_scan: sizes, decay factors, tiles in shared memory and their products. A block works on the tokens
-// of one chunk, i, j = 0 .. q - 1, and on tiles of 64 tokens x 64 channels of a head x 128 states; larger heads and states take several
-// tiles, smaller ones a part of a tile.
+// of one chunk, i, j = 0 .. q - 1, and on tiles of 64 tokens x 64 channels of a head x 128 states (float32: 64 states); larger heads and
+// states take several tiles, smaller ones a part of a tile.
 #pragma once
 
 #include "cuda/kernel.h"
@@ -9,7 +9,9 @@
 
 namespace mblm::cuda::ssd {
 
-inline constexpr int chunk_tokens = static_cast<int>(ssd_chunk), tile_width = 64, tile_states = 128;
+inline constexpr int chunk_tokens = static_cast<int>(ssd_chunk), tile_width = 64;
+template <class T>
+inline constexpr int tile_states_of = sizeof(T) == 2 ? 128 : 64;  // float32 tiles of 128 do not fit the shared memory of sm_80
 
 struct Sizes {
   std::int64_t batch, tokens, heads, width, states, chunks;
@@ -45,9 +47,10 @@ struct Borders {
   }
 };
 
-// Heads per block: at least about `blocks` blocks in all, if there are that many pairs of a unit and a head.
+// Heads per block: at least about `blocks` blocks in all, if there are that many pairs of a unit and a head, with about equal shares.
 inline int heads_per_block(const Sizes& n, std::int64_t blocks) {
-  return static_cast<int>(std::clamp<std::int64_t>(n.units() * n.heads / blocks, 1, n.heads));
+  const std::int64_t most = std::clamp<std::int64_t>(n.units() * n.heads / blocks, 1, n.heads);
+  return static_cast<int>(divide_up(n.heads, divide_up(n.heads, most)));
 }
 
 // In ssd_states.cu. The states at the borders of chunks from the rows of the chunks' tokens, in float32. Forward: h after each chunk,
@@ -109,7 +112,7 @@ inline constexpr int row_of = columns + 16 / static_cast<int>(sizeof(T));
 template <class T>
 using WidthTile = T[chunk_tokens][row_of<T, tile_width>];
 template <class T>
-using StateTile = T[chunk_tokens][row_of<T, tile_states>];
+using StateTile = T[chunk_tokens][row_of<T, tile_states_of<T>>];
 
 // 8 elements at p (aligned to 16 bytes) as float, and back.
 template <class T>
@@ -134,6 +137,14 @@ __device__ __forceinline__ void write_8(T* p, const float (&v)[8]) {
 template <class T>
 __device__ __forceinline__ void write_2(T* p, float a, float b) {
   const float v[2] = {a, b};
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 4) {
+    std::uint64_t both;  // the compiler may store a pack of floats element by element
+    memcpy(&both, v, sizeof both);
+    *reinterpret_cast<std::uint64_t*>(p) = both;
+    return;
+  }
+#endif
   write_pack<2>(p, v);
 }
 
@@ -153,28 +164,47 @@ template <int threads, class T, class From, int row, class F>
 __device__ __forceinline__ void load_tile(T (&tile)[chunk_tokens][row], const Part<const From>& part, F&& f) {
   constexpr int packs_per_row = row / 8 - (sizeof(T) == 2 ? 1 : 0);  // without the 16 bytes at the end
   const int rows = round_up_16(part.rows), columns = round_up_16(part.columns);
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x) % threads; i < chunk_tokens * packs_per_row; i += threads) {
+  const auto load = [&](int i, auto&& read) {
     const int r = i / packs_per_row, k = i % packs_per_row * 8;
-    if (r >= rows || k >= columns) continue;
+    if (r >= rows || k >= columns) return;
     float v[8] = {};
-    if (r < part.rows) {
-      const From* from = part.at + r * part.stride + k;
-      if (part.packs) {
-        if (k < part.columns) read_8(v, from);
-      } else {
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-          if (k + e < part.columns) v[e] = to_float(from[e]);
-      }
-    }
+    if (r < part.rows) read(v, part.at + r * part.stride + k, part.columns - k);
     f(r, k, v);
     write_8(&tile[r][k], v);
+  };
+  const int first = static_cast<int>(threadIdx.x) % threads;
+  if (part.packs) {
+#pragma unroll 4
+    for (int i = first; i < chunk_tokens * packs_per_row; i += threads)
+      load(i, [](float(&v)[8], const From* from, int left) {
+        if (left > 0) read_8(v, from);
+      });
+  } else {
+#pragma unroll 1
+    for (int i = first; i < chunk_tokens * packs_per_row; i += threads)
+      load(i, [](float(&v)[8], const From* from, int left) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e)
+          if (e < left) v[e] = to_float(from[e]);
+      });
   }
 }
 template <int threads, class T, class From, int row>
 __device__ __forceinline__ void load_tile(T (&tile)[chunk_tokens][row], const Part<const From>& part) {
   load_tile<threads>(tile, part, [](int, int, float(&)[8]) {});
+}
+
+// The same without a change of the values, by copies that go on while the threads compute; `part` has packs.
+template <int threads, class T, int row>
+__device__ __forceinline__ void copy_tile(T (&tile)[chunk_tokens][row], const Part<const T>& part) {
+  constexpr int at_once = 16 / static_cast<int>(sizeof(T)), packs_per_row = row / at_once - 1;
+  const int rows = round_up_16(part.rows), columns = round_up_16(part.columns);
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x) % threads; i < chunk_tokens * packs_per_row; i += threads) {
+    const int r = i / packs_per_row, k = i % packs_per_row * at_once;
+    const bool exists = r < part.rows && k < part.columns;
+    if (r < rows && k < columns) copy_async_16(&tile[r][k], exists ? part.at + r * part.stride + k : part.at, exists ? 16 : 0);
+  }
 }
 
 // Rows [first, first + rows) of a tile to `part`, which starts at row `first`, by `threads` threads.
@@ -205,6 +235,7 @@ __device__ __forceinline__ void multiply(float (&sum)[N][4], const bfloat16* a, 
   const int lane = static_cast<int>(threadIdx.x) % warp_size, r = lane % 8, odd = lane / 8 % 2, high = lane / 16;
   a += a_by_k ? (8 * high + r) * row_a + 8 * odd : (8 * odd + r) * row_a + 8 * high;
   b += b_by_k ? (8 * odd + r) * row_b + 8 * high : (8 * high + r) * row_b + 8 * odd;
+#pragma unroll 1
   for (int k = 0; k < k_end; k += 16) {
     std::uint32_t fragment[4];
     if constexpr (a_by_k)

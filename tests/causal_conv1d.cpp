@@ -101,6 +101,18 @@ std::vector<OpCase> cases() {
   for (const std::int64_t channels : {1, 31, 32, 33, 255, 257, 1023, 1025}) all.push_back(make("conv", {1, 3, channels, 4}));
   for (const std::int64_t tokens : {63, 64, 65, 66, 130}) all.push_back(make("conv", {2, tokens, 3, 4, true}));
   all.push_back(make("many sequences", {130, 3, 2, 4, true}));
+  for (const std::int64_t tokens : {1, 3, 15, 16, 17, 33}) {  // tiles of a GPU: 16 tokens, 4 or 8 channels
+    for (const std::int64_t channels : {8, 12, 264}) {
+      all.push_back(make("tiles", {2, tokens, channels, 4, tokens != 15}));
+      all.back().differences = channels == 8;
+    }
+  }
+  OpCase sequences = make("several per thread", {2100, 3, 4, 4, true});
+  sequences.differences = false;
+  all.push_back(sequences);
+  sequences = make("several per thread", {33000, 1, 64, 4});
+  sequences.gradient = false;
+  all.push_back(sequences);
   all.push_back(make("empty", {0, 5, 3, 4, true}));
   all.push_back(make("large", {2, 5, 3, 4, true}, 1024.0));
   all.push_back(make("small", {2, 5, 3, 4, true}, 1.0 / 1024));

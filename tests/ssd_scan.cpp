@@ -91,6 +91,31 @@ OpCase make_continued(const Sizes& first, std::int64_t more) {
   return c;
 }
 
+// x, b and c start at an odd element of their memory.
+OpCase make_unaligned(const Sizes& n) {
+  OpCase c = make(n, 0.1, 0.02, false);
+  c.name += " unaligned";
+  std::vector<Shape> shapes;
+  for (CaseInput& input : c.inputs) {
+    shapes.push_back(input.shape);
+    if (input.shape.rank() == 3 && !input.wide) input.shape = Shape{input.shape.numel() + 1};
+  }
+  c.run = [shapes](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const auto aligned = [&](std::size_t i) { return in[i].slice(1, in[i].numel()).reshape(shapes[i]); };
+    return {ssd_scan(aligned(0), in[1], in[2], aligned(3), aligned(4), in[5])};
+  };
+  c.oracle = [n, shapes](std::span<const HostArray> in) {
+    std::vector<HostArray> cut(in.begin(), in.end());
+    for (const std::size_t i : {0, 3, 4}) {
+      cut[i].shape = shapes[i];
+      cut[i].v.erase(cut[i].v.begin());
+    }
+    return std::vector<HostArray>{oracle(n, cut)[0]};
+  };
+  c.differences = false;
+  return c;
+}
+
 OpCase make_measured(const Sizes& n) {
   OpCase c = make(n, 0.1, 0.02, false);
   c.oracle = nullptr;
@@ -112,6 +137,9 @@ std::vector<OpCase> cases() {
     for (const Sizes& n :
          {Sizes{1, tokens, 1, 1, 1}, Sizes{1, tokens, 1, 24, 16}, Sizes{3, tokens, 3, 1, 16}, Sizes{1, tokens, 1, 72, 1}, Sizes{0, tokens, 3, 8, 12}})
       all.push_back(make(n, 0.1, 0.02, true));
+    // The gradient of A_log, one number, is 2.7 here: the sum of terms whose absolute values add up to 1066, their squares to 14.2^2.
+    for (OpCase& c : all)
+      if (c.name == "B=1 T=65 H=1 p=24 S=16 dt=0.1 with states") c.gradient_size = 14;
     all.push_back(make({2, tokens, 3, 8, 12}, 1e-3, 5e-3, true));  // some dt are negative, so states grow
     all.push_back(make({2, tokens, 3, 8, 12}, 6, 0.5, true));
     all.push_back(make({2, tokens, 3, 8, 12}, 50, 1, true));  // a_t underflows
@@ -121,6 +149,19 @@ std::vector<OpCase> cases() {
     OpCase accurate = make({1, 512, 4, 16, 16}, dt, 0, true);  // constant dt: every token has the same rounding error of a_t
     accurate.gradient = false;
     all.push_back(accurate);
+  }
+  // Tiles of a GPU: 16 and 64 tokens, 64 channels of a head, 128 states; partly filled, full and several.
+  for (const Sizes& n : {Sizes{3, 1, 1, 8, 8}, Sizes{2, 8, 5, 64, 128}, Sizes{1, 9, 19, 72, 136}, Sizes{2, 16, 2, 8, 40}, Sizes{1, 17, 2, 64, 128},
+                         Sizes{1, 33, 2, 24, 16}, Sizes{2, 130, 2, 64, 128}, Sizes{1, 66, 2, 72, 136}, Sizes{1, 65, 2, 65, 129}}) {
+    for (const bool with_state : {false, true}) {
+      all.push_back(make(n, 0.1, 0.02, with_state));
+      all.back().differences = false;
+    }
+  }
+  for (const std::int64_t tokens : {9, 65}) all.push_back(make_unaligned({2, tokens, 3, 16, 16}));
+  for (const auto& [n, with_state] : {std::pair{Sizes{1100, 2, 3, 8, 8}, false}, {Sizes{512, 2, 19, 8, 8}, true}}) {  // several heads per block
+    all.push_back(make(n, 0.1, 0.02, with_state));
+    all.back().differences = false;
   }
   for (const auto& [first, more] : {std::pair{40, 30}, {70, 1}, {1, 1}, {64, 64}}) all.push_back(make_continued({2, first, 3, 8, 12}, more));
   all.push_back(make_measured({4, 513, 8, 64, 64}));
