@@ -17,7 +17,9 @@ struct GradientTiles {
   alignas(16) WidthTile<T> x[buffers], dy[buffers], m;  // x: later dx. m: the matrix M, at the end the gradient of C B^T
   alignas(16) float next_h[usual ? tile_width : 1][tile_states_of<T>], next_dh[usual ? tile_width : 1][tile_states_of<T>];
   Decay decay[warps];  // of the next heads: one warp each
-  float gram[usual ? 4 * token_tiles : 1][threads], dgram[usual ? 4 * token_tiles : 1][threads];  // C B^T and its gradient, each thread's own part
+  // C B^T and its gradient, each thread's own part; float32 tiles leave no room for them.
+  static constexpr bool has_gram = sizeof(T) == 2;
+  float gram[has_gram ? 4 * token_tiles : 1][threads], dgram[has_gram ? 4 * token_tiles : 1][threads];
   // Per token, partial sums of the warps that share its row or column.
   float row_pairs[parts][chunk_tokens];      // over j < i of dM_ij M_ij
   float column_pairs[row_groups][chunk_tokens];   // over i > j of dM_ij M_ij
@@ -45,8 +47,8 @@ struct GradientArguments {
 //   dgram_ij = sum over heads of dM_ij a_{j+1} ... a_i dt_j
 //   dC_i = sum_j dgram_ij B_j + sum over heads of a_0 ... a_i h^T dy_i;  dB_j = sum_i dgram_ij C_i + sum over heads of w_j dh'^T x_j
 // A factor a_k gets the gradient of each product that contains it: pairs (i, j) with i >= k > j, parts from h for i >= k, parts into dh'
-// for j < k, and h o dh'. Warp w has rows 16 (w mod 4) ... and part w / 4 of the columns of each product. C B^T, dgram,
-// dB and dC stay in registers over the heads; with more states than a tile has, dB and dC are added to memory that only this thread uses.
+// for j < k, and h o dh'. Warp w has rows 16 (w mod 4) ... and part w / 4 of the columns of each product. Over the
+// heads, C B^T and dgram stay in shared memory (float32: in registers), dB and dC in registers; with more states than a tile has, dB and dC are added to memory that only this thread uses.
 // Products take factors rounded to T; their sums and all other arithmetic are float32. Per head and token 2 (3 p q + 4 p S + ...)
 // operations; x, dy, dx, h and dh' are read or written once.
 template <class T, bool packs, bool usual>
@@ -93,7 +95,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
   const auto read_sum = [](float& sum, const float& memory) { sum = memory; };
   const auto write_sum = [](const float& sum, float& memory) { memory = sum; };
 
-  float gram[token_tiles][4] = {}, dgram[token_tiles][4] = {}, db[state_tiles][4] = {}, dc[state_tiles][4] = {};
+  float db[state_tiles][4] = {}, dc[state_tiles][4] = {};
+  float gram[token_tiles][4] = {}, dgram[token_tiles][4] = {};
   for (std::int64_t s0 = 0; s0 < states_end; s0 += tile_states) {
     if (s0 > 0) __syncthreads();
     load_factors(s0);
@@ -106,10 +109,21 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
       multiply<false, false, state_row, state_row>(gram, &tiles.c[first_row][0], &tiles.b[token_column][0], round_up_16(states_in(s0)), tiles_from(q, token_column));
   }
 
-  if constexpr (usual) {
+  if constexpr (Tiles::has_gram) {
 #pragma unroll
-    for (int k = 0; k < 4 * token_tiles; ++k) tiles.gram[k][threadIdx.x] = gram[k / 4][k % 4], tiles.dgram[k][threadIdx.x] = 0;
+    for (int k = 0; k < 4 * token_tiles; ++k) {
+      tiles.gram[k][threadIdx.x] = gram[k / 4][k % 4];
+      tiles.dgram[k][threadIdx.x] = 0;
+    }
   }
+  const auto gram_at = [&](int m, int r) {
+    if constexpr (Tiles::has_gram) return tiles.gram[4 * m + r][threadIdx.x];
+    else return gram[m][r];
+  };
+  const auto dgram_at = [&](int m, int r) -> float& {
+    if constexpr (Tiles::has_gram) return tiles.dgram[4 * m + r][threadIdx.x];
+    else return dgram[m][r];
+  };
   // Starts the copies of the inputs of a head.
   [[maybe_unused]] const auto copy_head = [&](int head) {
     const std::int64_t place = token * n.row() + head * n.width;
@@ -187,9 +201,9 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         const int i = r < 2 ? top : bottom, j = token_column + 8 * m + 2 * t + r % 2;
         float entry = 0;
         if (works && j <= i) {
-          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, dot = usual ? tiles.gram[usual ? 4 * m + r : 0][threadIdx.x] : gram[m][r], step = decayed * dot;
+          const float kept = decay.between(i, j), dt = decay.dt[j], decayed = dm[m][r] * kept, dot = gram_at(m, r), step = decayed * dot;
           entry = dot * kept * dt;
-          (usual ? tiles.dgram[usual ? 4 * m + r : 0][threadIdx.x] : dgram[m][r]) += decayed * dt;
+          dgram_at(m, r) += decayed * dt;
           steps[r % 2] += step;
           if (j < i) {
             pairs[r % 2] += step * dt;
@@ -236,7 +250,8 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
         __syncthreads();
       }
       const float factors[2] = {decay.from_start(top), decay.from_start(bottom)};
-      const float weights[2] = {decay.to_end(top) * decay.dt[top], decay.to_end(bottom) * decay.dt[bottom]};
+      // Computed where it is used: two registers more would be spilled.
+      const auto weight_at = [&](int r) { return r < 2 ? decay.to_end(top) * decay.dt[top] : decay.to_end(bottom) * decay.dt[bottom]; };
       float dx[width_tiles][4] = {}, from_state[2] = {};
       for (std::int64_t s0 = 0; s0 < states_end && (h != nullptr || dh != nullptr); s0 += tile_states) {
         const int padded_states = round_up_16(states_in(s0)), own_state_tiles = tiles_from(states_in(s0), state_column);
@@ -286,7 +301,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
 #pragma unroll
           for (int k = 0; k < at_once; ++k) {
 #pragma unroll
-            for (int r = 0; r < 4; ++r) db[m + k][r] += weights[r / 2] * part[k][r];
+            for (int r = 0; r < 4; ++r) db[m + k][r] += weight_at(r) * part[k][r];
           }
         }
         if (many_states) {
@@ -303,7 +318,7 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
             from_next[r / 2] += dx[m][r] * to_float(x[r < 2 ? top : bottom][width_column + 8 * m + 2 * t + r % 2]);
-            dx[m][r] *= weights[r / 2];
+            dx[m][r] *= weight_at(r);
           }
         }
         multiply<true, true, width_row, width_row>(dx, &tiles.m[first_row][first_row], &dy[first_row][width_column], padded_q - first_row, own_width_tiles);
@@ -375,16 +390,12 @@ __global__ void __launch_bounds__(threads) gradients(GradientArguments<T> in) {
     }
   }
 
-  if constexpr (usual) {
-#pragma unroll
-    for (int k = 0; k < 4 * token_tiles; ++k) dgram[k / 4][k % 4] = tiles.dgram[k][threadIdx.x];
-  }
   __syncthreads();
   if (works) {
 #pragma unroll
     for (int m = 0; m < token_tiles; ++m) {
-      write_2(&tiles.m[top][token_column + 8 * m + 2 * t], dgram[m][0], dgram[m][1]);
-      write_2(&tiles.m[bottom][token_column + 8 * m + 2 * t], dgram[m][2], dgram[m][3]);
+      write_2(&tiles.m[top][token_column + 8 * m + 2 * t], dgram_at(m, 0), dgram_at(m, 1));
+      write_2(&tiles.m[bottom][token_column + 8 * m + 2 * t], dgram_at(m, 2), dgram_at(m, 3));
     }
   }
   __syncthreads();
@@ -457,12 +468,11 @@ void find_gradients(const Sizes& n, const Tensor& dy, const SsdScanInputs& in, c
   const auto start = [&]<bool packs_fit, bool usual>() {
     launch<gradients<T, packs_fit, usual>>(blocks_for(n.units() * groups, 1), threads, sizeof(GradientTiles<T, usual>), arguments);
   };
-  if (!packs)
-    start.template operator()<false, false>();
-  else if (sizeof(T) == 2 && n.states <= tile_states_of<T> && n.width <= tile_width && fits_shared_memory(sizeof(GradientTiles<T, true>)))
-    start.template operator()<true, sizeof(T) == 2>();
+  constexpr bool can_be_usual = sizeof(T) == 2;
+  if (can_be_usual && packs && n.states <= tile_states_of<T> && n.width <= tile_width && fits_shared_memory(sizeof(GradientTiles<T, can_be_usual>)))
+    start.template operator()<can_be_usual, can_be_usual>();
   else
-    start.template operator()<true, false>();
+    start.template operator()<false, false>();  // with packs it would need more registers than a thread has
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(db), groups, elements, data<T>(out.db));
   launch<add_groups<T>>(blocks_for(elements, add_threads), add_threads, 0, data<float>(dc), groups, elements, data<T>(out.dc));
   add_head_partials(da_log, out.da_log, out.beta_a_log);
