@@ -149,7 +149,7 @@ using Words = std::conditional_t<sizeof(T) * N % 4 == 0, Pack<std::uint32_t, siz
 template <class T, int N>
 __device__ __forceinline__ void unpack(float (&row)[N], const Words<T, N>& words) {
   Pack<T, N> pack;
-  memcpy(&pack, &words, sizeof pack);
+  memcpy(static_cast<void*>(&pack), &words, sizeof pack);
 #pragma unroll
   for (int k = 0; k < N; ++k) row[k] = to_float(pack.v[k]);
 }
