@@ -10,6 +10,7 @@
 #include "cuda/device_state.h"
 #include "cuda/launch.h"
 #include "cuda/nccl.h"
+#include "cuda/sdpa.h"
 #include "engine/collective.h"
 #include "engine/device.h"
 
@@ -57,10 +58,11 @@ class CudaRuntime final : public Runtime {
     int count = 0;
     std::vector<DeviceInfo> all;
     if (cudaGetDeviceCount(&count) != cudaSuccess) return all;
+    const std::string problem = sdpa_problem(), without = problem.empty() ? "" : concat_text(", long attention without cuDNN (", problem, ")");
     for (int i = 0; i < count; ++i) {
       cudaDeviceProp p;
       check(cudaGetDeviceProperties(&p, i));
-      all.push_back({Device{DeviceKind::Cuda, i}, concat_text(p.name, ", capability ", p.major, '.', p.minor), p.totalGlobalMem});
+      all.push_back({Device{DeviceKind::Cuda, i}, concat_text(p.name, ", capability ", p.major, '.', p.minor, without), p.totalGlobalMem});
     }
     return all;
   }

@@ -16,7 +16,7 @@ namespace mblm::cuda {
 bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y, Tensor& log_sum_exp);
 bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, std::int64_t heads, bool causal, Tensor& dqkv);
 
-// Why cuDNN did not take a shape of sdpa_takes: it is missing, or its reason for the last refusal. Empty if it took all so far.
+// Why cuDNN does not take shapes of sdpa_takes: it is missing, or its reason for the last refusal. Empty if it took all so far.
 std::string sdpa_problem();
 
 inline constexpr std::int64_t shortest_sdpa = 128;   // tokens: below, the tiles of cuDNN's kernels are mostly empty

@@ -137,6 +137,11 @@ bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
 }
 
 std::string sdpa_problem() {
+  try {
+    cudnn();
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
   Devices& all = devices();
   const std::lock_guard lock(all.mutex);
   std::string problem = all.problem;
