@@ -40,6 +40,7 @@ std::vector<Tensor> to_float64(const std::vector<Tensor>& inputs) {
 void for_each_case(const std::function<void(const OpCase&)>& check) {
   for (const OpCases& list : all_op_cases()) {
     for (const OpCase& c : list.cases()) {
+      if (c.gpu_benchmark) continue;
       const std::string name = concat_text(list.op, ": ", c.name);
       CAPTURE(name);
       check(c);

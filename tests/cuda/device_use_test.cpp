@@ -47,7 +47,7 @@ TEST_CASE("CLEVR trains to the CPU's loss") {
 
 TEST_CASE("a masked model trains to the CPU's loss") {
   const TemporaryFolder folder;
-  for (const char* split : {"train", "validation"}) folder.write(concat_text("text/", split, "/a.txt"), words(900));
+  for (const char* split : {"train", "validation", "test"}) folder.write(concat_text("text/", split, "/a.txt"), words(900));
   RunConfig config = parse_run_config(
       "params: {input_seq_len: 32, mask_token_id: 256, mblm_config: {num_tokens: 258, pad_token_id: 257, hidden_dims: [16, 16], seq_lens: [8, 4],\n"
       "  num_layers: [1, 1], block: {attn_head_dims: 8, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: fixed}}}\n"

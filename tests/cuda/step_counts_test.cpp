@@ -14,7 +14,7 @@ namespace mblm::testing {
 namespace {
 
 constexpr std::int64_t batch = 2;
-constexpr int warm_up = 3;
+constexpr int warm_up = 2;  // the first run of a shape is eager, the second one is captured
 
 std::string two_layers_per_stage(std::int64_t stages) {
   std::string text = "params.num_layers=[2";
@@ -53,9 +53,11 @@ TEST_CASE("a step of the published models allocates nothing and waits for nothin
   table << "model            graphs  launches  graph launches  copies to device / host / within  fills  allocations  waits\n";
   for (const char* name : {"bench/models/cpu_2d_tt", "configs/pg19_1d_t", "configs/pg19_2d_ss", "configs/pg19_2d_st", "configs/pg19_3d_stt", "configs/clevr_1d_s_ft"})
     for (const bool graphs : {false, true}) {
+      const bool is_published = std::string(name).starts_with("configs");
+      if (is_published && graphs) continue;  // the same work, and minutes more
       CAPTURE(name);
       const std::string path = concat_text(MBLM_SOURCE_ROOT "/", name, ".yaml");
-      const emulator::Counts c = count_step(path, std::string(name).starts_with("configs"), graphs);
+      const emulator::Counts c = count_step(path, is_published, graphs);
       CHECK(c.allocations + c.pinned_allocations == 0);
       CHECK(c.waits == 0);
       CHECK(c.copies_to_host == 1);
