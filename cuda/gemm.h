@@ -20,7 +20,7 @@ struct Gemm {
   std::int64_t batch = 1;
   std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // elements between the matrices of a batch; 0: one matrix for all
   bool bias = false;                                      // n elements, added to every row
-  float beta = 0;                                         // 0: c is not read
+  float beta = 0;                                         // 0: c is not read; otherwise c is float32, because cuBLASLt would round twice
 
   auto operator<=>(const Gemm&) const = default;
 };

@@ -33,6 +33,7 @@ void check_arguments(const Gemm& g, const Stored& a, const Stored& b, const Stor
   require<DeviceError>(g.input == DType::BFloat16 || (g.input == DType::Float32 && g.output == DType::Float32), "gemm: no product of ", g.input, " to ",
                        g.output);
   require<DeviceError>(g.output == DType::BFloat16 || g.output == DType::Float32, "gemm: no product to ", g.output);
+  require<DeviceError>(g.output == DType::Float32 || g.beta == 0, "gemm: expected beta 0 with a bfloat16 c, got ", g.beta);
   for (const Stored& x : {a, b, c}) {
     require<DeviceError>(x.row_step >= x.columns, "gemm: expected rows of ", x.name, " at least ", x.columns, " elements apart, got ", x.row_step);
     require<DeviceError>(x.stride >= 0, "gemm: negative stride of ", x.name);
