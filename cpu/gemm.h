@@ -14,8 +14,8 @@ template <class T>
 void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, T alpha, const T* a, std::int64_t lda, const T* b,
           std::int64_t ldb, T beta, T* c, std::int64_t ldc);
 
-// Whether this processor has instructions for bfloat16 products (AVX-512 BF16 or AMX) and oneDNN uses them. Otherwise float32 copies of
-// bfloat16 matrices are multiplied, which is no faster than float32.
+// Whether this processor has instructions for bfloat16 products (AVX-512 BF16 or AMX) and oneDNN uses them. Otherwise the products
+// widen bfloat16 matrices to float32 and are not faster than float32 products.
 bool multiplies_bfloat16();
 
 // c = op(a) op(b), or c += op(a) op(b) if `add`, for bfloat16 a and b with sums in float32. Otherwise as above.

@@ -152,8 +152,8 @@ __device__ __forceinline__ void write_to_tile(TileRows<count, D>& x, int row, co
     *reinterpret_cast<std::uint32_t*>(&x.v[row + lane / 4 + 8][8 * n + 2 * (lane % 4)]) = pack_bf16(factor_high * p[n][2], factor_high * p[n][3]);
   }
 }
-// Writes a result of the warp to `valid` rows in global memory, by way of rows [row, row + 16) of a tile that no other warp uses: 16
-// bytes per lane and whole lines.
+// Writes a result of the warp to `valid` rows in global memory. First stages it in rows [row, row + 16) of a tile that no other warp
+// uses, so that each lane writes 16 bytes and the warp writes whole lines.
 template <int D, int count>
 __device__ __forceinline__ void write_rows(TileRows<count, D>& stage, int row, const float (&sums)[D / 8][4], float factor_low, float factor_high, bfloat16* rows,
                                            std::int64_t stride, int valid, int width, bool packs) {

@@ -53,7 +53,7 @@ ModelFile open_model(const ModelArgument& argument) { return open_model(argument
 
 void note_precision(DType precision, Device device) {
   if (precision != DType::BFloat16 || runtime_of(device.kind).multiplies_bfloat16(device.index)) return;
-  write_note("bfloat16 is no faster than float32 on this processor, which has no AVX-512 BF16 or AMX instructions");
+  write_note("bfloat16 is not faster than float32 on this processor: it has no AVX-512 BF16 or AMX instructions");
 }
 
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {

@@ -213,7 +213,7 @@ TEST_CASE("train, eval, generate and embed in bfloat16, with checkpoints for eit
   for (const std::string precision : {"float32", "bfloat16"}) {
     const ProgramResult result = run_program({"eval", narrow, "--precision", precision, "--device", "cpu", "--json"});
     CHECK(result.status == 0);
-    CHECK(contains(result.err, "mblm: bfloat16 is no faster than float32 on this processor") == (precision == "bfloat16" && !gains));
+    CHECK(contains(result.err, "mblm: bfloat16 is not faster than float32 on this processor") == (precision == "bfloat16" && !gains));
     evaluations.push_back(result.out);
     CHECK(run_program({"generate", wide, "--precision", precision, "--tokens", "5"}).out.size() == 5);
     CHECK(run_program({"embed", wide, "--precision", precision}, "some text").status == 0);

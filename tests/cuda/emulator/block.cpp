@@ -211,7 +211,7 @@ void prepare_lanes(Dim block) {
   }
 }
 
-// One waiting thread stands for all that wait for the same.
+// Describes why no thread can run. Names one waiting thread per kind of wait as an example.
 std::string stuck() {
   unsigned waiting[4] = {};
   const Lane* example[4] = {};

@@ -22,7 +22,7 @@ Fiber* new_fiber(void (*entry)(), unsigned number);
 // Abandons what the fiber was doing, without unwinding.
 void restart_fiber(Fiber& fiber, void (*entry)(), unsigned number);
 
-// Describes the stack of the calling thread, which is no stack of new_fiber().
+// Makes `fiber` describe the calling thread's own stack, which new_fiber() did not allocate.
 void adopt_thread(Fiber& fiber);
 
 }  // namespace emulator

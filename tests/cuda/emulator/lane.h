@@ -95,7 +95,7 @@ void transpose_8x8(std::uint32_t* y, std::uint32_t x, const Where& where);
 
 void check_aligned(const void* p, std::size_t alignment, const Where& where);
 
-// Tell the access checker of accesses by the lane that runs. Nothing happens in unchecked builds.
+// Report accesses of the running lane to the access checker. Without effect in unchecked builds.
 void note_read(const void* p, std::size_t bytes, const Where& where = Where::current());
 void note_write(const void* p, std::size_t bytes, const Where& where = Where::current());
 void note_atomic(const void* p, std::size_t bytes, const Where& where = Where::current());
