@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/parallel.h"
-#include "tests/op_case.h"
+#include "tests/each_op_case.h"
 
 namespace mblm::testing {
 namespace {
@@ -31,27 +31,10 @@ std::vector<Tensor> run_case(const OpCase& c, std::vector<Tensor> inputs) {
   return results;
 }
 
-std::vector<Tensor> to_float64(const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> wide;
-  for (const Tensor& x : inputs) wide.push_back(is_floating(x.dtype()) ? from_host(to_host(x), DType::Float64) : x);
-  return wide;
-}
-
-void for_each_case(const std::function<void(const OpCase&)>& check) {
-  for (const OpCases& list : all_op_cases()) {
-    for (const OpCase& c : list.cases()) {
-      if (c.gpu_benchmark) continue;
-      const std::string name = concat_text(list.op, ": ", c.name);
-      CAPTURE(name);
-      check(c);
-    }
-  }
-}
-
 }  // namespace
 
 TEST_CASE("bfloat16: ops match float64; each gradient has the dtype of its input") {
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     const std::vector<Tensor> inputs = device_inputs(c, DType::BFloat16), ours = run_case(c, inputs), truth = run_case(c, to_float64(inputs));
     REQUIRE(ours.size() == truth.size());
     std::vector<DType> dtypes;
@@ -74,7 +57,7 @@ TEST_CASE("bfloat16: ops match float64; each gradient has the dtype of its input
 
 TEST_CASE("bfloat16: results have the same bits with 1, 2, 3 and 8 threads") {
   const int before = thread_count();
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     std::vector<HostArray> first;
     for (const int threads : {1, 2, 3, 8}) {
       set_thread_count(threads);

@@ -5,6 +5,7 @@
 #include "mblm/mblm.h"
 #include "tests/fake_device.h"
 #include "tests/temporary_folder.h"
+#include "tests/training_rows.h"
 
 namespace mblm::testing {
 namespace {
@@ -19,27 +20,6 @@ const char* const models[] = {
     "train_checkpoint_chunks: null, block: {block_type: transformerEncoder, attn_head_dims: 4, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: "
     "fixed}}}"};
 
-// Rows that are shorter than the model's context and end with padding.
-class Rows final : public Dataset {
- public:
-  explicit Rows(bool masked) : masked_(masked) {}
-  std::int64_t size(std::int64_t) const override { return 64; }
-  std::int64_t length() const override { return 30; }
-  SequenceParts parts() const override { return {.loss_mask = true, .labels = masked_}; }
-  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
-    for (std::size_t i = 0; i < out.ids.size(); ++i) {
-      out.ids[i] = i < 27 ? static_cast<std::int64_t>(random_word({3, 4, 5}, static_cast<std::uint64_t>(index) * 30 + i) % 48) : 49;
-      out.loss_mask[i] = static_cast<float>(i % 3);
-      if (!masked_) continue;
-      out.labels[i] = i % 4 == 1 ? out.ids[i] : no_label;
-      if (i % 4 == 1) out.ids[i] = 48;
-    }
-  }
-
- private:
-  bool masked_;
-};
-
 struct Numbers {
   std::vector<double> losses;  // of the optimizer steps
   std::vector<float> values;
@@ -51,7 +31,7 @@ Numbers train(const char* yaml, Device device) {
   model.allocate(device);
   model.initialize(5);
   StepRunner runner(model, 2, {.gradient = {.clip = 0.5, .stop_after_nonfinite = true}});
-  const Rows rows(model.config().is_masked());
+  const TrainingRows rows(64, model.config().is_masked());
   Numbers numbers;
   for (std::int64_t step = 0; step < 4; ++step) {
     if (step == 2) runtime_calls() = {};

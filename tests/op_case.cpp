@@ -86,6 +86,12 @@ std::vector<Tensor> device_inputs(const OpCase& c, DType dtype, Device device) {
   return all;
 }
 
+std::vector<Tensor> to_float64(const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> wide;
+  for (const Tensor& x : inputs) wide.push_back(is_floating(x.dtype()) ? from_host(to_host(x), DType::Float64) : to_device(x, Device{}));
+  return wide;
+}
+
 double relative_error(const HostArray& a, const HostArray& b) {
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < b.v.size(); ++i) {

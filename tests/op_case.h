@@ -64,6 +64,8 @@ OpCase with_odd_views(const OpCase& c);
 std::vector<HostArray> host_inputs(const OpCase& c);
 // (wide inputs are float32 when dtype is bfloat16, and ids are int64)
 std::vector<Tensor> device_inputs(const OpCase& c, DType dtype, Device device = {});
+// The same inputs on the CPU, floating ones in float64.
+std::vector<Tensor> to_float64(const std::vector<Tensor>& inputs);
 Tensor from_host(const HostArray& x, DType dtype, Device device = {});
 HostArray to_host(const Tensor& x);
 // ||a - b|| / ||b||; ||a|| if b is zero.

@@ -5,21 +5,10 @@
 #include <cstring>
 
 #include "engine/parallel.h"
-#include "tests/op_case.h"
+#include "tests/each_op_case.h"
 
 namespace mblm::testing {
 namespace {
-
-void for_each_case(const std::function<void(const OpCase&)>& check) {
-  for (const OpCases& list : all_op_cases()) {
-    for (const OpCase& c : list.cases()) {
-      if (c.gpu_benchmark) continue;
-      const std::string name = concat_text(list.op, ": ", c.name);
-      CAPTURE(name);
-      check(c);
-    }
-  }
-}
 
 // Compares bits, including NaN and the sign of zero.
 bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
@@ -99,7 +88,7 @@ void check_gradient(const OpCase& c) {
 }  // namespace
 
 TEST_CASE("ops match their formulas") {
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     if (!c.oracle) return;
     const NoGradScope no_grad;
     const std::vector<HostArray> expected = c.oracle(host_inputs(c));
@@ -118,14 +107,14 @@ TEST_CASE("ops match their formulas") {
 TEST_CASE("gradients match finite differences") {
   const int before = thread_count();
   set_thread_count(1);  // thousands of tiny runs: starting threads would take most of the time
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     if (c.gradient && c.differences && !c.benchmark) check_gradient(c);
   });
   set_thread_count(before);
 }
 
 TEST_CASE("gradients of parameters are added to their arena") {
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     if (!c.gradient || c.benchmark) return;
     const Differentiated plain = differentiate(c, DType::Float64);
     std::vector<Tensor> inputs = device_inputs(c, DType::Float64), arena;
@@ -151,7 +140,7 @@ TEST_CASE("gradients of parameters are added to their arena") {
 
 TEST_CASE("results have the same bits with 1, 2, 3 and 8 threads") {
   const int before = thread_count();
-  for_each_case([](const OpCase& c) {
+  for_each_op_case([](const OpCase& c) {
     std::vector<std::vector<double>> first;
     for (const int threads : {1, 2, 3, 8}) {
       set_thread_count(threads);

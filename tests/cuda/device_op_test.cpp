@@ -67,12 +67,6 @@ std::vector<HostArray> random_weights(const std::vector<HostArray>& outputs) {
   return all;
 }
 
-std::vector<Tensor> to_float64(const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> wide;
-  for (const Tensor& x : inputs) wide.push_back(is_floating(x.dtype()) ? from_host(to_host(x), DType::Float64) : to_device(x, Device{}));
-  return wide;
-}
-
 // ||a - b|| / max(||b||, size)
 double gradient_error(const HostArray& a, const HostArray& b, double size) {
   const double norm = relative_error(b, HostArray(b.shape)), error = relative_error(a, b);

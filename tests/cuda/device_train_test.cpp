@@ -7,6 +7,7 @@
 #include "tests/cuda/test_device.h"
 #include "tests/temporary_folder.h"
 #include "tests/thread_workers.h"
+#include "tests/training_rows.h"
 #include "train/input_staging.h"
 #include "train/step_graphs.h"
 
@@ -27,26 +28,6 @@ const char* const masked_blocks =
 
 Device device() { return test_device(); }
 
-class Rows final : public Dataset {
- public:
-  explicit Rows(bool masked) : masked_(masked) {}
-  std::int64_t size(std::int64_t) const override { return 128; }
-  std::int64_t length() const override { return 30; }
-  SequenceParts parts() const override { return {.loss_mask = true, .labels = masked_}; }
-  void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
-    for (std::size_t i = 0; i < out.ids.size(); ++i) {
-      out.ids[i] = i < 27 ? static_cast<std::int64_t>(random_word({3, 4, 5}, static_cast<std::uint64_t>(index) * 30 + i) % 48) : 49;
-      out.loss_mask[i] = static_cast<float>(i % 3);
-      if (!masked_) continue;
-      out.labels[i] = i % 4 == 1 ? out.ids[i] : no_label;
-      if (i % 4 == 1) out.ids[i] = 48;
-    }
-  }
-
- private:
-  bool masked_;
-};
-
 struct Numbers {
   std::vector<double> losses;  // of the optimizer steps
   std::vector<float> values;
@@ -60,7 +41,7 @@ Numbers train(const char* yaml, Device device, DType precision, bool graphs) {
   model.allocate(device, precision);
   model.initialize(5);
   StepRunner runner(model, 2, {.gradient = {.clip = 0.5, .stop_after_nonfinite = true}}, graphs);
-  const Rows rows(model.config().is_masked());
+  const TrainingRows rows(128, model.config().is_masked());
   Numbers numbers;
   emulator::Counts calls;
   for (std::int64_t step = 0; step < steps; ++step) {

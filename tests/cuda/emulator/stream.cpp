@@ -274,15 +274,18 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
   return cudaSuccess;
 }
 
+// Why the host cannot wait for the event or ask for its state; cudaSuccess if it can.
+static cudaError_t refuse_for_host(const EventState* event) {
+  if (event == nullptr) return set_error(cudaErrorInvalidResourceHandle);
+  if (event->capture == nullptr) return refuse_during_capture();
+  spoil(*event->capture);
+  return set_error(cudaErrorCapturedEvent);
+}
+
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const std::lock_guard lock(emulator_mutex());
   const std::shared_ptr<EventState> at = state_of(event);
-  if (at == nullptr) return set_error(cudaErrorInvalidResourceHandle);
-  if (at->capture != nullptr) {
-    spoil(*at->capture);
-    return set_error(cudaErrorCapturedEvent);
-  }
-  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
+  if (const cudaError_t status = refuse_for_host(at.get()); status != cudaSuccess) return status;
   throw_kept_error();
   if (at->stream == nullptr || at->stream->finished >= at->until) return cudaSuccess;
   ++counts().event_waits;
@@ -293,12 +296,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const std::lock_guard lock(emulator_mutex());
   const std::shared_ptr<EventState> at = state_of(event);
-  if (at == nullptr) return set_error(cudaErrorInvalidResourceHandle);
-  if (at->capture != nullptr) {
-    spoil(*at->capture);
-    return set_error(cudaErrorCapturedEvent);
-  }
-  if (const cudaError_t status = refuse_during_capture(); status != cudaSuccess) return status;
+  if (const cudaError_t status = refuse_for_host(at.get()); status != cudaSuccess) return status;
   if (at->stream == nullptr || at->stream->finished >= at->until) return cudaSuccess;
   if (++at->queries % queries_until_finished == 0) finish(*at->stream, at->until);
   return set_error(cudaErrorNotReady);
