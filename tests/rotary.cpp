@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/kernel_data.h"
+#include "ops/add.h"
 #include "ops/scale.h"
 #include "tests/op_case.h"
 
@@ -59,12 +60,29 @@ OpCase make_in_place(const Shape& shape, RotaryPairs pairs, std::int64_t head_di
   return c;
 }
 
+// x and dy have other users, which must not see them overwritten: the second output, and the gradient of the second input.
+OpCase make_shared(const Shape& shape, RotaryPairs pairs, std::int64_t head_dim, std::int64_t heads) {
+  OpCase c = make("other users of x and dy", shape, pairs, head_dim, heads);
+  c.inputs.push_back({.shape = shape});
+  c.run = [=](std::span<const Tensor> in) -> std::vector<Tensor> {
+    const Tensor y = rotary(in[0], to_device(rotary_frequencies(head_dim), in[0].device()), pairs, heads);
+    return {add(y, in[1]), scale(in[0], 1)};
+  };
+  c.oracle = [=](std::span<const HostArray> in) -> std::vector<HostArray> {
+    HostArray sum = oracle(in[0], pairs, head_dim, heads, 0, 0);
+    for (std::size_t i = 0; i < sum.v.size(); ++i) sum.v[i] += in[1].v[i];
+    return {sum, in[0]};
+  };
+  return c;
+}
+
 std::vector<OpCase> cases() {
   std::vector<OpCase> all;
   for (const RotaryPairs pairs : {RotaryPairs::Interleaved, RotaryPairs::HalfSplit}) {
     all.push_back(make("smallest", Shape{1, 1, 2}, pairs, 2, 1));
     all.push_back(make("q and k of a packed row", Shape{2, 9, 3 * 16}, pairs, 8, 4));
     all.push_back(make_in_place(Shape{2, 9, 3 * 16}, pairs, 8, 4));
+    all.push_back(make_shared(Shape{2, 9, 3 * 16}, pairs, 8, 4));
     all.push_back(make("odd rest", Shape{2, 33, 23}, pairs, 6, 3));
     all.push_back(make("nothing rotated", Shape{2, 3, 5}, pairs, 4, 0));
     all.push_back(make("whole width", Shape{1, 65, 66}, pairs, 66, 1));
