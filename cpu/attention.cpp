@@ -172,35 +172,35 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
 
 // Copies k and v of the packed rows to the caches, starting at row lengths[b] of sequence b.
 template <class T>
-void append(const Tensor& qkv, const std::int64_t* lengths, Tensor& k, Tensor& v) {
-  const std::int64_t tokens = qkv.size(1), width = k.size(2), capacity = k.size(1);
+void append(const Tensor& qkv, const KvCache& cache) {
+  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / 3;
   const T* from = data<T>(qkv);
-  T *pk = data<T>(k), *pv = data<T>(v);
   parallel_tiles(qkv.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t b = row / tokens, to = (b * capacity + lengths[b] + row % tokens) * width;
-      std::copy_n(from + (3 * row + 1) * width, width, pk + to);
-      std::copy_n(from + (3 * row + 2) * width, width, pv + to);
+      const auto b = static_cast<std::size_t>(row / tokens);
+      const std::int64_t to = (cache.lengths[b] + row % tokens) * width;
+      std::copy_n(from + (3 * row + 1) * width, width, data<T>(cache.k[b]) + to);
+      std::copy_n(from + (3 * row + 2) * width, width, data<T>(cache.v[b]) + to);
     }
   });
 }
 
 // The number of keys of a sequence selects the short or the long kernel, so that its bits do not depend on the other sequences.
-void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y) {
+void cached(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache, Tensor& y) {
   for_floating_type("attention_cached_forward", qkv.dtype(), [&]<class E>() {
     using T = Real<E>;
-    const std::int64_t* length = data<std::int64_t>(lengths);
-    append<E>(qkv, length, k, v);
-    const std::int64_t tokens = qkv.size(1), heads = options.heads, width = k.size(2) / heads, tiles = tile_count(tokens, query_tile);
-    const E *p = data<E>(qkv), *pk = data<E>(k), *pv = data<E>(v);
+    append<E>(qkv, cache);
+    const std::int64_t tokens = qkv.size(1), heads = options.heads, width = y.size(2) / heads, tiles = tile_count(tokens, query_tile);
+    const E* p = data<E>(qkv);
     E* py = data<E>(y);
     Tensor log_sum_exp = empty(Shape{qkv.size(0), heads, tokens}, dtype_of<T>);
     T* lse = data<T>(log_sum_exp);
     parallel_tiles(qkv.size(0) * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
       const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
       AttentionHead<T> head = head_of<T>(qkv, options, b, h);
-      head.keys = length[b] + tokens;
-      head.offset = length[b];
+      const Tensor &k = cache.k[static_cast<std::size_t>(b)], &v = cache.v[static_cast<std::size_t>(b)];
+      head.offset = cache.lengths[static_cast<std::size_t>(b)];
+      head.keys = head.offset + tokens;
       const bool is_short = head.keys <= short_keys;
       if (is_short && index % tiles != 0) return;
       const std::int64_t first = is_short ? 0 : index % tiles * query_tile;
@@ -210,7 +210,7 @@ void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& op
       HeadBuffer<E> y_buffer(head.queries, width);
       const HeadRows<const E> q = rows_of(p, qkv, width, b, h, 0);
       const HeadRows<E> all_y = rows_of(py, y, width, b, h), rows{all_y[first], all_y.stride};
-      inputs.set(head, {q[first], q.stride}, rows_of(pk, k, width, b, h), rows_of(pv, v, width, b, h), keys);
+      inputs.set(head, {q[first], q.stride}, HeadRows<const E>{data<E>(k) + h * width, heads * width}, HeadRows<const E>{data<E>(v) + h * width, heads * width}, keys);
       if (is_short)
         short_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens);
       else

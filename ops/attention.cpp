@@ -7,8 +7,7 @@ namespace mblm {
 constinit Kernel<void(const Tensor&, const AttentionOptions&, Tensor&, Tensor&)> attention_forward{"attention_forward"};
 constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const AttentionOptions&, Tensor&)> attention_backward{
     "attention_backward"};
-constinit Kernel<void(const Tensor&, const Tensor&, const AttentionOptions&, Tensor&, Tensor&, Tensor&)> attention_cached_forward{
-    "attention_cached_forward"};
+constinit Kernel<void(const Tensor&, const AttentionOptions&, const KvCache&, Tensor&)> attention_cached_forward{"attention_cached_forward"};
 
 namespace {
 
@@ -40,21 +39,26 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
 
 Tensor attention_cached(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache) {
   check(qkv, options);
-  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / 3;
+  const std::int64_t batch = qkv.size(0), tokens = qkv.size(1), width = qkv.size(2) / 3;
   refuse_gradient("attention_cached", {qkv});
   require<ValueError>(options.causal && !options.key_mask.defined() && options.dropout == 0,
                       "attention_cached: expected causal attention without key_mask and dropout");
-  require<ShapeError>(cache.k.rank() == 3 && cache.k.size(0) == qkv.size(0) && cache.k.size(2) == width,
-                      "attention_cached: expected a cache of shape (", qkv.size(0), ", capacity, ", width, "), got ", cache.k.shape());
-  require_shape("attention_cached", "cached v", cache.v, cache.k.shape());
-  require_dtype("attention_cached", "cached k", cache.k, qkv.dtype());
-  require_dtype("attention_cached", "cached v", cache.v, qkv.dtype());
-  require_shape("attention_cached", "lengths", cache.lengths, Shape{qkv.size(0)});
-  require_dtype("attention_cached", "lengths", cache.lengths, DType::Int64);
-  require<ValueError>(cache.longest >= 0 && cache.longest + tokens <= cache.k.size(1), "attention_cached: expected room for ", tokens,
-                      " tokens in the cache, got ", cache.longest, " of ", cache.k.size(1), " rows in use");
-  Tensor y = empty(qkv.shape().with(-1, width), qkv.dtype(), qkv.device()), k = cache.k, v = cache.v;
-  attention_cached_forward(qkv, cache.lengths, options, k, v, y);
+  require<ShapeError>(std::ssize(cache.k) == batch && std::ssize(cache.v) == batch && std::ssize(cache.lengths) == batch,
+                      "attention_cached: expected a cache of ", batch, " sequences, got ", cache.k.size(), " k, ", cache.v.size(), " v and ",
+                      cache.lengths.size(), " lengths");
+  for (std::size_t b = 0; b < cache.k.size(); ++b) {
+    const Tensor &k = cache.k[b], &v = cache.v[b];
+    require<ShapeError>(k.rank() == 2 && k.size(1) == width, "attention_cached: expected cached k of shape (capacity, ", width, "), got ", k.shape());
+    require_shape("attention_cached", "cached v", v, k.shape());
+    require_dtype("attention_cached", "cached k", k, qkv.dtype());
+    require_dtype("attention_cached", "cached v", v, qkv.dtype());
+    require<ValueError>(cache.lengths[b] >= 0 && cache.lengths[b] + tokens <= k.size(0), "attention_cached: expected room for ", tokens,
+                        " tokens in the cache, got ", cache.lengths[b], " of ", k.size(0), " rows in use");
+  }
+  require_shape("attention_cached", "lengths", cache.device_lengths, Shape{batch});
+  require_dtype("attention_cached", "lengths", cache.device_lengths, DType::Int64);
+  Tensor y = empty(qkv.shape().with(-1, width), qkv.dtype(), qkv.device());
+  attention_cached_forward(qkv, options, cache, y);
   return y;
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <span>
 #include "engine/autograd.h"
 #include "ops/step_scalars.h"
 
@@ -30,20 +31,25 @@ extern Kernel<void(const Tensor& qkv, const AttentionOptions& options, Tensor& y
 extern Kernel<void(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, const Tensor& dy, const AttentionOptions& options, Tensor& dqkv)>
     attention_backward;
 
-// Keys and values of earlier tokens, for inference. k and v (B, capacity, H d) in the dtype of qkv; lengths (B) int64: rows in use
-// per sequence. `longest` is an upper bound of the lengths that the host knows without reading the device.
+// Keys and values of earlier tokens, for inference. Each of the B sequences has its own k and v (capacity, H d) in the dtype of qkv, with
+// any capacity. lengths: rows in use per sequence. `device_lengths` (B) int64 are the same numbers on the device of qkv.
 struct KvCache {
-  Tensor k, v, lengths;
-  std::int64_t longest = 0;
+  std::span<Tensor> k, v;
+  std::span<const std::int64_t> lengths;
+  Tensor device_lengths;
+  template <class F> void visit_tensors(F&& f) const {
+    for (const Tensor& rows : k) f(rows);
+    for (const Tensor& rows : v) f(rows);
+    f(device_lengths);
+  }
 };
 
 // Attention of the next T tokens of sequences whose earlier tokens are in a cache. Writes k and v of token i of sequence b to row
 // lengths[b] + i of the cache; query i sees rows 0 .. lengths[b] + i. The caller advances the lengths.
-// qkv (B, T, 3 H d); y (B, T, H d). The result of a sequence does not depend on the other sequences of the batch.
-// Throws ShapeError, DTypeError; ValueError unless the options are causal without key_mask and dropout, and when longest + T exceeds
-// the capacity; GradientError when qkv requires a gradient.
+// qkv (B, T, 3 H d); y (B, T, H d). The bits of a token depend on its query and its keys alone: not on the other sequences, nor on T.
+// Throws ShapeError, DTypeError; ValueError unless the options are causal without key_mask and dropout, and when lengths[b] + T exceeds
+// a capacity; GradientError when qkv requires a gradient.
 Tensor attention_cached(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache);
-extern Kernel<void(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y)>
-    attention_cached_forward;
+extern Kernel<void(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache, Tensor& y)> attention_cached_forward;
 
 }  // namespace mblm
