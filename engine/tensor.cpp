@@ -118,6 +118,19 @@ Tensor zeros(const Shape& shape, DType dtype, Device device) {
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), x.dtype(), x.device()); }
 Tensor zeros_like(const Tensor& x) { return zeros(x.shape(), x.dtype(), x.device()); }
 
+Tensor adjacent_rows(std::span<const Tensor> parts) {
+  if (parts.empty()) return {};
+  const Tensor& first = parts.front();
+  std::size_t end = first.offset_;
+  std::int64_t rows = 0;
+  for (const Tensor& part : parts) {
+    if (!part.same_storage(first) || part.offset_ != end || part.dtype_ != first.dtype_ || part.shape_ != first.shape_.with(0, part.size(0))) return {};
+    end += part.bytes();
+    rows += part.size(0);
+  }
+  return Tensor(first.storage_, first.offset_, first.shape_.with(0, rows), first.dtype_);
+}
+
 void fill_zero(Tensor& x) {
   require_defined("fill_zero", x);
   if (x.numel() > 0) runtime_of(x.device().kind).fill_zero(x.device().index, raw(x), x.bytes());

@@ -110,6 +110,7 @@ class Tensor {
   void set_history(std::shared_ptr<Node> node, int output_index);  // used by engine/autograd.cpp
 
  private:
+  friend Tensor adjacent_rows(std::span<const Tensor> parts);
   friend void* raw(const Tensor& x);  // engine/kernel_data.h
   template <class T> friend T* data(Tensor& x);
   template <class T> friend const T* data(const Tensor& x);
@@ -141,6 +142,10 @@ template <class T> Tensor from_values(const Shape& shape, std::span<const T> val
 template <class T> Tensor from_values(const Shape& shape, const std::vector<T>& values, Device device = {}) {
   return from_values<T>(shape, std::span<const T>(values), device);
 }
+
+// One view of tensors that follow each other in one storage, with their rows along the first axis: slices of a tensor, put together
+// again. Without history. Undefined when they do not follow each other or differ in dtype or in another size.
+Tensor adjacent_rows(std::span<const Tensor> parts);
 
 void fill_zero(Tensor& x);
 void copy_into(Tensor& to, const Tensor& from);  // same shape, dtype and device

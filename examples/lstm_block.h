@@ -31,7 +31,7 @@ class LstmBlock final : public StageBlock {
   }
 
   Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {
-    const std::unique_ptr<State> fresh = state == nullptr ? start(x.size(0), x.size(1)) : nullptr;
+    const std::unique_ptr<State> fresh = state == nullptr ? start(x.size(0)) : nullptr;
     State& memory = state == nullptr ? *fresh : *state;
     Tensor y = x;
     for (std::size_t l = 0; l < layers_.size(); ++l) {
@@ -43,9 +43,9 @@ class LstmBlock final : public StageBlock {
   }
 
   // State for generation: h and c of each layer (B, D). Optional: without it, generation recomputes the stage for each byte.
-  std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
+  std::unique_ptr<State> start(std::int64_t batch) const override {
     const Tensor& like = layers_.front().input.weight->tensor();
-    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
+    auto state = std::make_unique<State>(batch);
     for (std::size_t i = 0; i < 2 * layers_.size(); ++i) state->tensors.push_back(zeros(Shape{batch, width_}, like.dtype(), like.device()));
     return state;
   }

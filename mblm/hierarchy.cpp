@@ -60,7 +60,6 @@ void Hierarchy::declare_embedding(const Scope& root, int n) {
   embedding.norm_out_bias = &scope.add("_post.3.bias", Shape{width}, Init::constant(0));
 }
 
-// ids (rows, T * patch bytes) -> (rows, T, D)
 Tensor Hierarchy::embed(int n, const Tensor& ids) const {
   const Stage& stage = stages_[static_cast<std::size_t>(n)];
   const TokenEmbedding& embedding = stage.embedding;
@@ -140,17 +139,39 @@ Tensor Hierarchy::run_stages(std::int64_t batch, std::int64_t length, const Stag
     const std::int64_t used = n == last ? tokens : tokens - start_tokens_;
     if (above.defined()) above = slice_sequence(above, 0, used);
     Tensor x = embedded(n, rows, tokens, used);
-    if (config_.blocks[static_cast<std::size_t>(n)]->pos_emb_type == PositionKind::Rope) x = rotary(std::move(x), stage.frequencies->tensor(), RotaryPairs::Interleaved, 1);
-    x = stage_input(start_of(stage), x, stage.positions == nullptr ? Tensor{} : stage.positions->tensor(), above);
+    x = stage_input(start_of(stage), rotated(n, std::move(x), {}), positions_of(stage), above);
     ForwardContext here = of_patches(context, patches, 0);
     here.token_mask = token_masks.empty() ? Tensor{} : token_masks[static_cast<std::size_t>(n)];
     const Tensor attended = run_stage(n, x, here);  // (rows, start + used, D)
     if (n == last) return attended.reshape(Shape{batch, patches, start_tokens_ + tokens, attended.size(2)});
-    const auto next = static_cast<std::size_t>(n + 1);
-    above = stage.to_next(attended, stage.to_next.weight->activation_dtype()).reshape(Shape{rows * tokens, config_.seq_lens[next], config_.hidden_dims[next]});
+    above = to_next(n, attended.reshape(Shape{rows * tokens, attended.size(2)}));
     patches *= tokens;
   }
   return {};
+}
+
+Tensor Hierarchy::rotated(int n, Tensor x, const Tensor& positions) const {
+  const Stage& stage = stages_[static_cast<std::size_t>(n)];
+  return stage.frequencies == nullptr ? x : rotary(std::move(x), stage.frequencies->tensor(), RotaryPairs::Interleaved, 1, positions);
+}
+
+Tensor Hierarchy::to_next(int n, const Tensor& outputs) const {
+  const LinearParameters& projection = stages_[static_cast<std::size_t>(n)].to_next;
+  const auto next = static_cast<std::size_t>(n + 1);
+  return projection(outputs, projection.weight->activation_dtype()).reshape(Shape{outputs.size(0), config_.seq_lens[next], config_.hidden_dims[next]});
+}
+
+Tensor Hierarchy::next_input(int n, const Tensor& x, const Tensor& above, std::span<const std::int64_t> lengths) const {
+  const Stage& stage = stages_[static_cast<std::size_t>(n)];
+  if (lengths.front() == 0) return stage_input(start_of(stage), rotated(n, x, {}), positions_of(stage), above);
+  const Shape batch{std::ssize(lengths)};
+  Tensor first;  // index of the first token, without the start token
+  if (stage.frequencies != nullptr) {
+    std::vector<std::int64_t> before(lengths.begin(), lengths.end());
+    for (std::int64_t& length : before) --length;
+    first = from_values<std::int64_t>(batch, before, x.device());
+  }
+  return stage_input_at(start_of(stage), rotated(n, x, first), positions_of(stage), above, from_values<std::int64_t>(batch, lengths, x.device()));
 }
 
 int stage_of_parameter(const std::string& name, int stages) {

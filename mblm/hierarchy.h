@@ -40,6 +40,16 @@ class Hierarchy {
 
   const StageBlock& block(int stage) const { return *stages_[static_cast<std::size_t>(stage)].block; }
 
+  // The parts of `forward`, for inference: the generator advances each stage when the bytes of its next token are known.
+  // The embeddings of whole tokens of a stage: ids (B, T * patch bytes) -> (B, T, D), without positional embeddings.
+  Tensor embed(int stage, const Tensor& ids) const;
+  // The input of the stage's block for the next T tokens of B sequences. x (B, T, D): their embeddings; above (B, T, D): the output of
+  // the stage above for them, undefined in stage 0. lengths: tokens of each sequence that the block has processed, with the start
+  // token; either all are 0 or none. Returns (B, T, D), or (B, 1 + T, D) for sequences that begin here: the start token comes first.
+  Tensor next_input(int stage, const Tensor& x, const Tensor& above, std::span<const std::int64_t> lengths) const;
+  // Outputs of a stage (R, D) -> the input `above` of the stage below for the patches that follow (R, P_{n+1}, D_{n+1}).
+  Tensor to_next(int stage, const Tensor& outputs) const;
+
  private:
   struct Stage {
     TokenEmbedding embedding;
@@ -51,7 +61,6 @@ class Hierarchy {
   };
 
   void declare_embedding(const Scope& scope, int stage);
-  Tensor embed(int stage, const Tensor& ids) const;
   // Returns the embeddings (rows, used, D) of the first `used` of `tokens` tokens in each of `rows` sequences of a stage.
   using StageTokens = std::function<Tensor(int stage, std::int64_t rows, std::int64_t tokens, std::int64_t used)>;
   Tensor run_stages(std::int64_t batch, std::int64_t length, const StageTokens& embedded, std::span<const Tensor> token_masks,
@@ -59,6 +68,9 @@ class Hierarchy {
   Tensor run_stage(int stage, const Tensor& tokens, const ForwardContext& context) const;
 
   Tensor start_of(const Stage& stage) const { return stage.start == nullptr ? Tensor{} : stage.start->tensor(); }
+  Tensor positions_of(const Stage& stage) const { return stage.positions == nullptr ? Tensor{} : stage.positions->tensor(); }
+  // Rotary embedding of the tokens x (B, T, D) of a stage, if it has one. positions (B): index of the first token; undefined for 0.
+  Tensor rotated(int stage, Tensor x, const Tensor& positions) const;
 
   const ModelConfig config_;
   const std::int64_t start_tokens_;  // number of start tokens before each sequence of a stage: 1, or 0 for masked models

@@ -50,8 +50,8 @@ class Mamba1 final : public StageBlock {
   }
 
   // Per layer: the last inputs of the convolution (B, W - 1, C), in the dtype of activations, and the state of the scan (B, C, S).
-  std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
-    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
+  std::unique_ptr<State> start(std::int64_t batch) const override {
+    auto state = std::make_unique<State>(batch);
     for (const Layer& layer : layers_) {
       const Tensor &window = layer.norm->factor(), &scan = layer.norm->tensor();
       state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, inner_}, window.dtype(), window.device()));

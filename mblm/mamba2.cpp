@@ -49,8 +49,8 @@ class Mamba2 final : public StageBlock {
   }
 
   // Per layer: the last inputs of the convolution (B, W - 1, C), in the dtype of activations, and the state of the scan (B, H, p, S).
-  std::unique_ptr<State> start(std::int64_t batch, std::int64_t) const override {
-    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
+  std::unique_ptr<State> start(std::int64_t batch) const override {
+    auto state = std::make_unique<State>(batch);
     const Tensor &window = norm_->factor(), &scan = norm_->tensor();
     for (std::size_t l = 0; l < layers_.size(); ++l) {
       state->tensors.push_back(zeros(Shape{batch, config_.d_conv - 1, conv_width_}, window.dtype(), window.device()));

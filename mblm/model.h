@@ -65,6 +65,9 @@ class Model {
   // like any other) or no_label. Elements without a label or outside context.token_mask are zero. Throws ValueError for a label
   // outside [0, V), and for a model that is not masked.
   Loss masked_loss(const Tensor& input_ids, const Tensor& labels, const Tensor& loss_mask = {}, const ForwardContext& context = {}) const;
+  // Logits (R, V) of rows of the local stage's output (R, D), in the dtype of the parameters.
+  Tensor to_logits(const Tensor& rows) const;
+
   // Loss of either kind of model. Throws ValueError for a masked language model without labels.
   Loss loss(const ModelInput& input, const ForwardContext& context = {}) const;
 
@@ -74,7 +77,6 @@ class Model {
   // Rows of the local stage's output in input order, (B, L, D): the rows at the bytes, or the rows that predict them.
   enum class Rows { AtBytes, Predictors };
   Tensor local_rows(const Tensor& local, Rows rows, std::int64_t length) const;
-  Tensor to_logits(const Tensor& rows) const;  // in the dtype of the parameters
   void check_embeddings(std::span<const Tensor> embeddings) const;
 
   const ModelConfig config_;

@@ -27,19 +27,31 @@ struct ForwardContext {
   RandomStream random(std::uint32_t site) const { return {seed, site, step_scalars}; }
 };
 
-// The state of a block after a number of tokens. The batch is the leading axis of all tensors, so that adding, removing, copying and
-// saving sequences are gathers of rows. The block decides which tensors it stores.
+// The state of a block after some tokens of a batch of sequences. The block decides what it stores.
 struct State {
+  // Values that a block replaces as a whole, with the batch as leading axis: (B, ...). A block never writes into these tensors, so
+  // copies of a state share them.
   std::vector<Tensor> tensors;
-  std::vector<std::int64_t> lengths;  // number of tokens that each row has processed
+  // Lists that grow by one row per token, such as keys and values: for each list one tensor (capacity, D) per sequence. A block writes
+  // the rows of new tokens, from lengths[b] on, after reserve() has made room for them.
+  std::vector<std::vector<Tensor>> lists;
+  std::vector<std::int64_t> lengths;  // number of tokens that each sequence has processed
+
+  State() = default;
+  explicit State(std::int64_t batch) : lengths(static_cast<std::size_t>(batch), 0) {}
+  // Adds a list of empty tensors (0, width), one per sequence.
+  void add_list(std::int64_t width, DType dtype, Device device);
 
   std::int64_t batch() const { return std::ssize(lengths); }
-  std::int64_t longest() const;           // largest length; 0 without rows
   Tensor positions(Device device) const;  // the lengths as a tensor (B) int64
-  void advance(std::int64_t tokens);      // adds `tokens` to each length
-  // Repeats a state of one row `batch` times. The state after a stage's start token is the same for every sequence: a stage
-  // computes it once, for one row, and starts each patch with a copy. Throws ShapeError if this state does not have one row.
-  State repeated(std::int64_t batch) const;
+  // Makes room in each list for `tokens` more rows per sequence. A list that is full doubles its capacity.
+  void reserve(std::int64_t tokens);
+  void advance(std::int64_t tokens);  // adds `tokens` to each length
+
+  State copy() const;  // copies the rows of the lists
+  // One state of all sequences, and the reverse: a state of one sequence each.
+  static State joined(std::vector<State> states);
+  static std::vector<State> split(State state);
 };
 
 // Dropout of a layer of a block, active in training only. `site` identifies the layer (Scope::site). The dropped elements of a
@@ -52,15 +64,15 @@ class StageBlock {
 
   // x (B, T, D) -> (B, T, D). Output t depends on tokens 0 .. t only; for an encoder (BlockConfig::is_encoder) on all tokens in
   // context.token_mask. Without a state, x is the whole sequence. With a state, x contains the tokens that follow the ones already
-  // processed; the state is updated, and the operations are not recorded for a backward pass.
+  // processed, T of each sequence; the state is updated, and the operations are not recorded for a backward pass.
   // On a GPU, a training step is captured as a graph and replayed without running this function (train.cuda_graphs): its work must not
   // depend on host values that change between calls. A function that reads tensors on the host cannot be captured and runs each time.
   // x is the residual stream in the dtype of the parameters: float32 also in a bfloat16 model, whose blocks may return either dtype.
   virtual Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const = 0;
 
-  // Returns the state before the first token, for `batch` sequences of at most `capacity` tokens. Returns null if the block has no
-  // state; its stage is then recomputed from the start for each new token.
-  virtual std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const;
+  // Returns the state before the first token of `batch` sequences. Returns null if the block has no state; generation then keeps the
+  // inputs of its stage and recomputes the stage for each new token.
+  virtual std::unique_ptr<State> start(std::int64_t batch) const;
 };
 
 // Declares parameters under a common prefix: Scope(store, "stage_models.0").child("layers.1").add("norm.weight", ...).

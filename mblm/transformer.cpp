@@ -42,6 +42,7 @@ class Transformer final : public StageBlock {
 
   Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {
     require<ValueError>(state == nullptr || is_decoder_, "transformerEncoder: expected the whole sequence at once, got a state");
+    if (state != nullptr) state->reserve(x.size(1));
     const Tensor positions = state == nullptr ? Tensor{} : state->positions(x.device());
     Tensor hidden = x;
     for (std::size_t l = 0; l < layers_.size(); ++l) hidden = forward_layer(l, hidden, state, positions, context);
@@ -49,16 +50,15 @@ class Transformer final : public StageBlock {
     return norm(hidden, *gain_);
   }
 
-  // Per layer: the last shifted halves of the two token shifts, (B, D / 2) each, in the dtype of the residual stream, then keys and
-  // values, (B, capacity, H d) each, in the dtype of activations.
-  std::unique_ptr<State> start(std::int64_t batch, std::int64_t capacity) const override {
+  // Per layer: the last shifted halves of the two token shifts, (B, D / 2) each, in the dtype of the residual stream, and a list of keys
+  // and one of values, H d wide, in the dtype of activations.
+  std::unique_ptr<State> start(std::int64_t batch) const override {
     if (!is_decoder_) return nullptr;
-    auto state = std::make_unique<State>(State{{}, std::vector<std::int64_t>(static_cast<std::size_t>(batch))});
+    auto state = std::make_unique<State>(batch);
     const Tensor &residual = gain_->tensor(), &activation = gain_->factor();
-    const std::int64_t inner = config_.attn_num_heads * config_.attn_head_dims;
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      for (int shift = 0; shift < 2; ++shift) state->tensors.push_back(zeros(Shape{batch, width_ / 2}, residual.dtype(), residual.device()));
-      for (int cache = 0; cache < 2; ++cache) state->tensors.push_back(empty(Shape{batch, capacity, inner}, activation.dtype(), activation.device()));
+    for (std::size_t i = 0; i < 2 * layers_.size(); ++i) {
+      state->tensors.push_back(zeros(Shape{batch, width_ / 2}, residual.dtype(), residual.device()));
+      state->add_list(config_.attn_num_heads * config_.attn_head_dims, activation.dtype(), activation.device());
     }
     return state;
   }
@@ -79,8 +79,8 @@ class Transformer final : public StageBlock {
   }
 
   Tensor forward_layer(std::size_t l, const Tensor& x, State* state, const Tensor& positions, const ForwardContext& context) const {
-    Tensor* kept = state == nullptr ? nullptr : &state->tensors[4 * l];
-    const Tensor attended = add(attend(layers_[l], shift(x, kept), kept, state, positions, context), x);
+    Tensor* kept = state == nullptr ? nullptr : &state->tensors[2 * l];
+    const Tensor attended = add(attend(l, shift(x, kept), state, positions, context), x);
     return add(feed_forward(layers_[l], shift(attended, kept == nullptr ? nullptr : kept + 1), context), attended);
   }
 
@@ -93,7 +93,8 @@ class Transformer final : public StageBlock {
     return y;
   }
 
-  Tensor attend(const Layer& layer, const Tensor& x, Tensor* kept, State* state, const Tensor& positions, const ForwardContext& context) const {
+  Tensor attend(std::size_t l, const Tensor& x, State* state, const Tensor& positions, const ForwardContext& context) const {
+    const Layer& layer = layers_[l];
     Tensor qkv = layer.qkv(norm(x, *layer.attention_gain));
     if (frequencies_ != nullptr) qkv = rotary(std::move(qkv), frequencies_->tensor(), RotaryPairs::HalfSplit, 2 * config_.attn_num_heads, positions);
     AttentionOptions options;
@@ -106,7 +107,7 @@ class Transformer final : public StageBlock {
       options.random = context.random(layer.attention_dropout_site);
     }
     if (state == nullptr) return layer.out(attention(qkv, options));
-    return layer.out(attention_cached(qkv, options, {kept[2], kept[3], positions, state->longest()}));
+    return layer.out(attention_cached(qkv, options, {state->lists[2 * l], state->lists[2 * l + 1], state->lengths, positions}));
   }
 
   Tensor feed_forward(const Layer& layer, const Tensor& x, const ForwardContext& context) const {

@@ -165,7 +165,7 @@ TEST_CASE("bfloat16: keys, values and windows of a state are bfloat16; shifted h
   const auto dtypes = [](const std::string& block) {
     std::vector<DType> all;
     const auto model = bfloat16_model(block, block);
-    const std::unique_ptr<State> state = model->hierarchy().block(0).start(2, 5);
+    const std::unique_ptr<State> state = model->hierarchy().block(0).start(2);
     for (const Tensor& x : state->tensors) all.push_back(x.dtype());
     return all;
   };
@@ -185,7 +185,7 @@ TEST_CASE("bfloat16: a block gives the same rows in one pass and token by token 
     for (double& v : values.v) v = std::normal_distribution<float>()(random);
     const Tensor x = from_host(values, f32);
     const HostArray whole = to_host(block.forward(x, nullptr, {}));
-    const std::unique_ptr<State> state = block.start(2, 5);
+    const std::unique_ptr<State> state = block.start(2);
     for (std::int64_t t = 0; t < 5; ++t) {
       HostArray token(Shape{2, 1, 8}), expected(Shape{2, 1, 8});
       for (std::size_t b = 0; b < 2; ++b) {

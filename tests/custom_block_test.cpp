@@ -145,7 +145,7 @@ TEST_CASE("a custom block continues from its state with the same numbers as in o
                                std::vector<double>(device_inputs({.inputs = {{.shape = Shape{2, 5, 12}}}}, DType::Float64)[0].to_vector<double>()));
   const NoGradScope no_grad;
   const Tensor whole = block.forward(x, nullptr, {});
-  const std::unique_ptr<State> state = block.start(2, 5);
+  const std::unique_ptr<State> state = block.start(2);
   const std::vector<Tensor> parts{block.forward(slice_sequence(x, 0, 2), state.get(), {}), block.forward(slice_sequence(x, 2, 5), state.get(), {})};
   CHECK(state->lengths == std::vector<std::int64_t>{5, 5});
   CHECK(relative_error(to_host(parts[0]), to_host(slice_sequence(whole, 0, 2))) < 1e-14);

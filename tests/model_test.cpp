@@ -173,7 +173,7 @@ TEST_CASE("a stage that continues from its state gives the same results as in on
     std::normal_distribution<double> normal;
     for (std::int64_t i = 0; i < x.numel(); ++i) x.host_data<double>()[i] = normal(random);
     const HostArray whole = to_host(stage.forward(x, nullptr, {}));
-    const auto state = stage.start(3, 64);
+    const auto state = stage.start(3);
     REQUIRE(state != nullptr);
     std::int64_t begin = 0;
     for (const std::int64_t length : {1, 1, 5, 20, 1, 12}) {
