@@ -21,16 +21,18 @@ struct Generator::Work {
   std::vector<std::int64_t> bytes;  // those of the open token of stage 0, then the new ones
   std::size_t next = 0;             // in `bytes`: the first token of the current stage that has not been processed
   std::int64_t tokens = 0;          // of the current stage to process
+
+  // Tokens of a stage that have been processed, without the start token.
+  std::int64_t done(int stage) const { return row->stages[static_cast<std::size_t>(stage)].lengths.front() - 1; }
 };
 
 Generator::Generator(const Model& model) : stages_(model) {}
 
 Generator::Row Generator::join() {
   SequenceState empty;
-  for (int n = 0; n <= stages_.last(); ++n) {
-    empty.stages.push_back(stages_.after_start(n));
-    empty.above.push_back(n == 0 ? Tensor{} : stages_.start_above(n));
-  }
+  empty.stages.resize(static_cast<std::size_t>(stages_.last() + 1));
+  empty.above.resize(empty.stages.size());
+  begin_patch(empty, 0, {});
   const InferenceScope inference;
   empty.logits = stages_.model().to_logits(stages_.start_output(stages_.last())).to_vector_as<float>();
   const auto free = std::find(rows_.begin(), rows_.end(), nullptr);
@@ -108,6 +110,8 @@ void Generator::advance_stage(int n, std::span<Work> work) {
   constexpr std::int64_t most_tokens = 512, most_bytes = 1 << 14;  // of a chunk: bounds the memory of a long prompt
   const std::int64_t patch = stages_.config().patch_bytes(n), chunk = std::clamp<std::int64_t>(most_bytes / patch, 1, most_tokens);
   for (Work& one : work) {
+    // Stage 0 begins at its open token. The sequence of another stage begins there in the stage above.
+    if (n > 0) one.next += static_cast<std::size_t>(one.done(n) * patch);
     const std::int64_t bytes = std::ssize(one.bytes) - static_cast<std::int64_t>(one.next);
     one.tokens = n == stages_.last() ? bytes : (bytes - 1) / patch;
   }
@@ -124,9 +128,17 @@ void Generator::advance_stage(int n, std::span<Work> work) {
   }
 }
 
+// Begins a new sequence of a stage, whose input from the stage above is `above`, and with it of all stages below.
+void Generator::begin_patch(SequenceState& row, int stage, Tensor above) {
+  for (int n = stage; n <= stages_.last(); ++n) {
+    row.stages[static_cast<std::size_t>(n)] = stages_.after_start(n);
+    row.above[static_cast<std::size_t>(n)] = n == stage ? std::move(above) : stages_.start_above(n);
+  }
+}
+
 // Processes the next tokens of a stage, as many of each row.
 void Generator::advance_tokens(int n, std::span<Work* const> work, std::int64_t tokens) {
-  const auto stage = static_cast<std::size_t>(n), below = stage + 1;
+  const auto stage = static_cast<std::size_t>(n);
   const std::int64_t bytes = tokens * stages_.config().patch_bytes(n), batch = std::ssize(work);
   std::vector<std::int64_t> ids;
   std::vector<Tensor> above;
@@ -134,10 +146,8 @@ void Generator::advance_tokens(int n, std::span<Work* const> work, std::int64_t 
   for (Work* one : work) {
     const auto first = one->bytes.begin() + static_cast<std::ptrdiff_t>(one->next);
     ids.insert(ids.end(), first, first + static_cast<std::ptrdiff_t>(bytes));
-    State& state = one->row->stages[stage];
-    const std::int64_t done = state.lengths.front() - 1;  // without the start token
-    if (n > 0) above.push_back(one->row->above[stage].slice(done, done + tokens));
-    states.push_back(std::move(state));
+    if (n > 0) above.push_back(one->row->above[stage].slice(one->done(n), one->done(n) + tokens));
+    states.push_back(std::move(one->row->stages[stage]));
   }
   State state = State::joined(std::move(states));
   Tensor above_rows;
@@ -164,8 +174,7 @@ void Generator::advance_tokens(int n, std::span<Work* const> work, std::int64_t 
   const Tensor next = stages_.model().hierarchy().to_next(n, last);
   for (std::size_t b = 0; b < work.size(); ++b) {
     const auto at = static_cast<std::int64_t>(b);
-    work[b]->row->above[below] = next.slice(at, at + 1).reshape(next.shape().without_first());
-    work[b]->row->stages[below] = stages_.after_start(n + 1);
+    begin_patch(*work[b]->row, n + 1, next.slice(at, at + 1).reshape(next.shape().without_first()));
   }
 }
 

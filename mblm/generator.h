@@ -58,6 +58,7 @@ class Generator {
   struct Work;
   SequenceState& at(Row row) const;
   void check(Row row, std::span<const std::int64_t> ids) const;
+  void begin_patch(SequenceState& row, int stage, Tensor above);
   void run(std::span<Work> work);
   void advance_stage(int stage, std::span<Work> work);
   void advance_tokens(int stage, std::span<Work* const> work, std::int64_t tokens);
