@@ -7,6 +7,10 @@
 #include <cstring>
 #include <utility>
 
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
 #include "engine/dtype.h"
 
 namespace mblm {
@@ -47,6 +51,27 @@ inline Lanes<T> load_first(const T* from, std::int64_t count) {
 template <class T>
 inline void store_first(T* to, Lanes<T> x, std::int64_t count) {
   std::memcpy(to, &x, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+// a b + c with one rounding where the processor has the instruction. Kernels of inference use it, because the compiler decides loop by
+// loop whether it fuses a product and a sum.
+inline Lanes<float> multiply_add(Lanes<float> a, Lanes<float> b, Lanes<float> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+inline Lanes<double> multiply_add(Lanes<double> a, Lanes<double> b, Lanes<double> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
 }
 
 // The same for bfloat16 elements, whose numbers are float32. Stores round to nearest even and keep NaN.

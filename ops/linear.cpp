@@ -1,11 +1,14 @@
 #include "ops/linear.h"
 
+#include "engine/inference.h"
 #include "ops/bias_gradient.h"
 #include "ops/cast.h"
 #include "ops/check.h"
 #include "ops/matmul.h"
 
 namespace mblm {
+
+constinit Kernel<void(const Tensor&, const Tensor&, const Tensor&, Tensor&)> linear_inference_forward{"linear_inference_forward"};
 
 namespace {
 
@@ -34,6 +37,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, std::op
   check(x, weight, bias);
   Tensor y = empty(x.shape().with(-1, weight.size(0)), output_dtype("linear", x, y_dtype), x.device());
   Tensor y_rows = as_rows(y);
+  if (is_inference()) {
+    linear_inference_forward(as_rows(x), weight, bias, y_rows);
+    return y;
+  }
   const Tensor factor = as_factor(x, weight);
   matmul_forward(as_rows(factor), weight, bias, y_rows, {.transpose_b = true});
   const DType x_dtype = x.dtype();
