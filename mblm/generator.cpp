@@ -75,10 +75,13 @@ void Generator::check(Row row, std::span<const std::int64_t> ids) const {
 
 void Generator::feed(Row row, std::span<const std::int64_t> ids) {
   check(row, ids);
-  if (ids.empty()) return;
-  Work work{&at(row), at(row).open};
-  work.bytes.insert(work.bytes.end(), ids.begin(), ids.end());
-  run(std::span(&work, 1));
+  constexpr std::size_t piece = 1 << 16;  // ids that are copied at a time
+  for (std::size_t begin = 0; begin < ids.size(); begin += piece) {
+    const std::span<const std::int64_t> next = ids.subspan(begin, std::min(piece, ids.size() - begin));
+    Work work{&at(row), at(row).open};
+    work.bytes.insert(work.bytes.end(), next.begin(), next.end());
+    run(std::span(&work, 1));
+  }
 }
 
 void Generator::step(std::span<const Row> rows, std::span<const std::int64_t> ids) {

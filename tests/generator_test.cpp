@@ -242,11 +242,12 @@ TEST_CASE("generator: the memory of a Mamba model does not grow with the sequenc
   const auto model = make_model(config_of("[64, 8]", "[16, 16]", "[2, 1]", "[{block_type: mamba2, d_state: 8, d_conv: 4, expand: 2, headdim: 8, pos_emb_type: null}, "
                                           "{block_type: transformer, attn_head_dims: 8, attn_num_heads: 2, attn_use_rot_embs: true, pos_emb_type: null}]"));
   const auto peak = [&](std::int64_t bytes) {
+    const Ids ids = some_ids(bytes);
     auto pool = std::make_shared<MemoryPool>(Device{});
     const PoolScope scope(pool);
     Generator generator(*model);
     const Generator::Row row = generator.join();
-    generator.feed(row, some_ids(bytes));
+    generator.feed(row, ids);
     return static_cast<double>(pool->statistics().peak_used_bytes);
   };
   CHECK(peak(1 << 17) < 1.1 * peak(1 << 14));
