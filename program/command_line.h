@@ -46,11 +46,14 @@ struct EvalCommand {
 
 struct GenerateCommand {
   ModelArgument model;
-  std::string prompt;
+  std::optional<std::string> prompt;
   std::optional<std::string> prompt_file;
-  bool prompt_from_input = false;
+  bool prompt_from_input = false;  // none of the three: lines of the terminal, or no prompt elsewhere
   std::optional<std::int64_t> tokens;
   SamplingOptions sampling{.temperature = 0.8};
+  std::vector<std::string> stop_texts;
+  bool logprobs = false;
+  std::optional<std::string> save_state, load_state;
   std::int64_t count = 1;
   std::optional<std::string> format;  // unset: text on a terminal, raw elsewhere
   bool json = false;

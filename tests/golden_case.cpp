@@ -9,6 +9,8 @@
 #include "engine/io/safetensors.h"
 #include "examples/lstm_block.h"
 #include "mblm/checkpoint.h"
+#include "mblm/generator.h"
+#include "mblm/scorer.h"
 #include "tests/op_case.h"
 
 namespace mblm::testing {
@@ -17,6 +19,8 @@ namespace {
 constexpr double logits_bound = 3e-6, loss_bound = 2e-6, gradient_bound = 3e-5, zero_gradient_bound = 1e-7;
 // In bfloat16: of all gradients together, and of each gradient whose norm is more than `large_share` of theirs.
 constexpr double bfloat16_logits_bound = 1e-2, bfloat16_loss_bound = 1e-3, bfloat16_total_bound = 2e-2, bfloat16_gradient_bound = 0.1, large_share = 1e-3;
+// Largest differences of logits between inference with caches and a forward pass.
+constexpr double generation_bound = 1e-4, bfloat16_generation_bound = 1e-2;
 
 std::string short_number(double value) {
   char text[32];
@@ -85,6 +89,48 @@ void check_gradients(const Model& model, const SafetensorsFile& expected, bool n
   result.line += ", all " + short_number(total);
 }
 
+// The logits that predict each byte of a sequence (L): all at once by the scorer, and byte by byte by the generator for the last third of
+// the sequence, after the rest as a prompt. Both have the same bits.
+HostArray cached_logits(const Model& model, const Tensor& ids, GoldenResult& result) {
+  const std::vector<std::int64_t> bytes = ids.to_vector<std::int64_t>();
+  const std::int64_t length = std::ssize(bytes), width = model.config().num_tokens;
+  HostArray all(Shape{length, width});
+  Scorer scorer(model);
+  for (std::int64_t begin = 0; begin < length; begin += scorer.chunk_bytes()) {
+    const auto chunk = std::span(bytes).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(std::min(scorer.chunk_bytes(), length - begin)));
+    const std::vector<double> logits = scorer.next(chunk).to_vector_as<double>();
+    std::copy(logits.begin(), logits.end(), all.v.begin() + begin * width);
+  }
+  Generator generator(model);
+  const Generator::Row row = generator.join();
+  const std::int64_t prompt = 2 * length / 3;
+  generator.feed(row, std::span(bytes).first(static_cast<std::size_t>(prompt)));
+  for (std::int64_t t = prompt; t < length; ++t) {
+    const auto same = [](float a, double b) { return static_cast<double>(a) == b; };
+    if (!std::equal(generator.logits(row).begin(), generator.logits(row).end(), all.v.begin() + t * width, same)) {
+      result.failures.push_back(concat_text("generator: other bits than the scorer at byte ", t));
+      break;
+    }
+    generator.step(std::span(&row, 1), std::span(&bytes[static_cast<std::size_t>(t)], 1));
+  }
+  return all;
+}
+
+// The results of inference with caches against those of a forward pass over the whole sequences.
+void check_inference(const Model& model, const Tensor& ids, bool narrow, GoldenResult& result) {
+  const NoGradScope no_grad;
+  const std::int64_t batch = ids.size(0), length = ids.numel() / batch;
+  const HostArray whole = to_host(model.loss(ids).logits);
+  double largest = 0;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const HostArray cached = cached_logits(model, ids.slice(b, b + 1).reshape(Shape{length}), result);
+    for (std::size_t i = 0; i < cached.v.size(); ++i)
+      largest = std::max(largest, std::abs(cached.v[i] - whole.v[static_cast<std::size_t>(b) * cached.v.size() + i]));
+  }
+  result.check("generation", largest, narrow ? bfloat16_generation_bound : generation_bound);
+  result.line += ", generation " + short_number(largest);
+}
+
 }  // namespace
 
 void GoldenResult::check(const std::string& what, double error, double bound) {
@@ -126,6 +172,8 @@ GoldenResult run_forward_case(const std::filesystem::path& folder, DType precisi
     backward(loss.loss);
     check_gradients(model, expected, narrow, result);
   }
+  const bool has_dropout = context.training;  // the forward pass, unlike inference
+  if (!model.config().is_masked() && !has_dropout && ids.numel() > 0) check_inference(model, ids, narrow, result);
   if (!result.failures.empty()) result.outcome = GoldenResult::Failed;
   return result;
 }

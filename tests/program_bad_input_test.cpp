@@ -187,7 +187,7 @@ TEST_CASE("ids outside the vocabulary") {
   save_tiny_model(folder / "model.safetensors", fixed_model);
   check_refused(folder, {"generate", folder / "model.safetensors", "--prompt", "caf\xC3\xA9"}, {"128", "195"});
   check_refused(folder, {"generate", folder / "model.safetensors", "--ban", "128"}, {"128"});
-  check_refused(folder, {"generate", folder / "model.safetensors", "--stop", "-1"}, {"-1"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--stop-id", "-1"}, {"-1"});
 }
 
 TEST_CASE("a prompt beyond a fixed context") {

@@ -277,7 +277,7 @@ TEST_CASE("stop and ban") {
   const SavedModel model;
   const std::string first = generated(model, {"--format", "ids", "--tokens", "1"}).out;
   const std::string id = first.substr(0, first.size() - 1);
-  CHECK(generated(model, {"--format", "ids", "--tokens", "20", "--stop", id}).out == first);
+  CHECK(generated(model, {"--format", "ids", "--tokens", "20", "--stop-id", id}).out == first);
   CHECK(generated(model, {"--format", "ids", "--tokens", "1", "--ban", id}).out != first);
 }
 
