@@ -12,131 +12,193 @@ namespace {
 // with AVX-512, 16 otherwise. A single row takes eight outputs, because a sum can take a product only every fourth cycle.
 inline constexpr int tile_rows = 4, tile_outputs = vector_bytes == 64 ? 4 : 3, row_outputs = 8;
 
-// Elements of w in one block: 64 KiB of float32 for few rows, so that a small w is shared by the threads; for many rows a share of the
-// L2 cache, from which all rows of a tile read the block. A tile of many rows has 64.
-inline constexpr std::int64_t few_rows = 8, rows_of_tile = 64, block_elements_few_rows = 16384, block_elements = 65536;
+// Elements of w in one block: 64 KiB of float32 for few rows, so that the threads share a small w; for many rows a share of the L2 cache,
+// from which all rows of a unit read the block. A unit of many rows has 64.
+inline constexpr std::int64_t few_rows = 8, unit_rows = 64, block_elements_few_rows = 16384, block_elements = 65536;
 
+// Vectors that one load of w gives. A vector of bfloat16 gives its even and its odd elements, which takes one instruction for each; x
+// then has the same order (as_factor).
+template <class W>
+inline constexpr int vectors_of = std::is_same_v<W, bfloat16> ? 2 : 1;
 template <class T, class W>
-struct Product {
-  const T* x;      // (M, K), in the type of the arithmetic, rounded to bfloat16 if w is bfloat16
-  const W* w;      // (N, K)
-  const T* bias;   // (N) or null
-  std::int64_t depth, outputs;  // K, N
+inline constexpr std::int64_t step_of = lane_count<T> * vectors_of<W>;
+
+inline void load_step(const float* w, Lanes<float>* out) { out[0] = load(w); }
+inline void load_step(const double* w, Lanes<double>* out) { out[0] = load(w); }
+inline void load_step(const bfloat16* w, Lanes<float>* out) {
+  Lanes<std::uint32_t> pairs;
+  std::memcpy(&pairs, static_cast<const void*>(w), sizeof pairs);
+  out[0] = std::bit_cast<Lanes<float>>(pairs << 16);
+  out[1] = std::bit_cast<Lanes<float>>(pairs & 0xffff0000u);
+}
+template <class T, class W>
+inline void load_last_step(const W* w, std::int64_t count, Lanes<T>* out) {
+  W padded[step_of<T, W>] = {};
+  std::copy_n(w, count, padded);
+  load_step(padded, out);
+}
+
+template <class T>
+struct Factor {
+  const T* rows;        // (M, stride), in the order of load_step
+  std::int64_t stride;  // elements between rows
 };
 
 // sums[i * columns + j] = x row i . w row j. `prefetch` loads the rows of the next tile, one cache line per row and step: they come from
-// memory when few rows of x read them, and the hardware prefetcher starts anew at each row.
+// memory when no row of x has read them yet, and the hardware prefetcher starts anew at each row.
 template <bool prefetch, int rows, int columns, class T, class W>
-inline void dot_tile(const T* x, const W* w, std::int64_t depth, T* sums) {
-  constexpr std::int64_t lanes = lane_count<T>, count = rows * columns, padded = (count + lanes - 1) / lanes * lanes;
+inline void dot_tile(Factor<T> x, const W* w, std::int64_t depth, T* sums) {
+  constexpr std::int64_t lanes = lane_count<T>, step = step_of<T, W>, padded = (rows * columns + lanes - 1) / lanes * lanes;
   Lanes<T> sum[padded] = {};
+  const auto add = [&](std::int64_t k, int j, const Lanes<T>* b, std::int64_t last) {
+#pragma GCC unroll 16
+    for (int v = 0; v < vectors_of<W>; ++v) {
+#pragma GCC unroll 16
+      for (int i = 0; i < rows; ++i) {
+        const T* a = x.rows + i * x.stride + k + v * lanes;
+        sum[i * columns + j] = multiply_add(last == 0 ? load(a) : load_first(a, last), b[v], sum[i * columns + j]);
+      }
+    }
+  };
   std::int64_t k = 0;
-  for (; k + lanes <= depth; k += lanes) {
-    Lanes<T> b[columns];
+  for (; k + step <= depth; k += step) {
 #pragma GCC unroll 16
     for (int j = 0; j < columns; ++j) {
-      b[j] = load(w + j * depth + k);
+      Lanes<T> b[vectors_of<W>];
+      load_step(w + j * depth + k, b);
       if constexpr (prefetch) __builtin_prefetch(w + (columns + j) * depth + k, 0, 2);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      const Lanes<T> a = load(x + i * depth + k);
-#pragma GCC unroll 16
-      for (int j = 0; j < columns; ++j) sum[i * columns + j] = multiply_add(a, b[j], sum[i * columns + j]);
+      add(k, j, b, 0);
     }
   }
   if (k < depth) {
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      const Lanes<T> a = load_first(x + i * depth + k, depth - k);
-#pragma GCC unroll 16
-      for (int j = 0; j < columns; ++j) sum[i * columns + j] = multiply_add(a, load_first(w + j * depth + k, depth - k), sum[i * columns + j]);
+    for (int j = 0; j < columns; ++j) {
+      Lanes<T> b[vectors_of<W>];
+      load_last_step<T>(w + j * depth + k, depth - k, b);
+      add(k, j, b, vectors_of<W> == 1 ? depth - k : 0);
     }
   }
 #pragma GCC unroll 16
   for (std::int64_t first = 0; first < padded; first += lanes) store(sums + first, sum_each<T>(sum + first));
 }
 
-// Outputs [begin, end) of `rows` rows of x.
-template <bool prefetch, int rows, int columns, class T, class W, class Y>
-void run_rows(const Product<T, W>& p, std::int64_t row, std::int64_t begin, std::int64_t end, Y* y) {
-  const T* x = p.x + row * p.depth;
-  alignas(64) T sums[(rows * columns + 15) / 16 * 16];
-  const auto finish = [&](std::int64_t first, int count) {
+// Outputs [begin, end) of a block of rows of x. w points to the row of w of output `begin`, y to that of output 0.
+template <class T, class W, class Y>
+struct Block {
+  Factor<T> x;
+  const W* w;
+  std::int64_t depth;
+  const T* bias;  // (N) or null
+  Y* y;
+  std::int64_t outputs;  // N
+
+  template <bool prefetch, int rows, int columns>
+  void run_rows(std::int64_t row, std::int64_t begin, std::int64_t end) const {
+    const Factor<T> from{x.rows + row * x.stride, x.stride};
+    std::int64_t n = begin;
+    for (; n + columns <= end; n += columns) run_tile<prefetch, rows, columns>(from, row, n, n - begin);
+    for (; n < end; ++n) run_tile<false, rows, 1>(from, row, n, n - begin);
+  }
+
+  template <bool prefetch, int rows, int columns>
+  void run_tile(Factor<T> from, std::int64_t row, std::int64_t n, std::int64_t offset) const {
+    alignas(64) T sums[(rows * columns + 15) / 16 * 16];
+    dot_tile<prefetch, rows, columns>(from, w + offset * depth, depth, sums);
     for (int i = 0; i < rows; ++i)
-      for (int j = 0; j < count; ++j) write(y[(row + i) * p.outputs + first + j], sums[i * count + j] + (p.bias == nullptr ? T(0) : p.bias[first + j]));
-  };
-  std::int64_t n = begin;
-  for (; n + columns <= end; n += columns) {
-    dot_tile<prefetch, rows, columns>(p.x + row * p.depth, p.w + n * p.depth, p.depth, sums);
-    finish(n, columns);
+      for (int j = 0; j < columns; ++j) write(y[(row + i) * outputs + n + j], sums[i * columns + j] + (bias == nullptr ? T(0) : bias[n + j]));
   }
-  for (; n < end; ++n) {
-    dot_tile<false, rows, 1>(x, p.w + n * p.depth, p.depth, sums);
-    finish(n, 1);
-  }
-}
 
-// Outputs [begin, end) of rows [first, last).
-template <class T, class W, class Y>
-void run_block(const Product<T, W>& p, std::int64_t first, std::int64_t last, std::int64_t begin, std::int64_t end, Y* y) {
-  bool fresh = true;  // no row has read these rows of w yet
-  std::int64_t row = first;
-  for (; row + tile_rows <= last; row += tile_rows, fresh = false) {
-    if (fresh)
-      run_rows<true, tile_rows, tile_outputs>(p, row, begin, end, y);
-    else
-      run_rows<false, tile_rows, tile_outputs>(p, row, begin, end, y);
-  }
-  switch (last - row) {
-    case 1: return fresh ? run_rows<true, 1, row_outputs>(p, row, begin, end, y) : run_rows<false, 1, row_outputs>(p, row, begin, end, y);
-    case 2: return fresh ? run_rows<true, 2, 4>(p, row, begin, end, y) : run_rows<false, 2, 4>(p, row, begin, end, y);
-    case 3: return fresh ? run_rows<true, 3, tile_outputs>(p, row, begin, end, y) : run_rows<false, 3, tile_outputs>(p, row, begin, end, y);
-    default: return;
-  }
-}
-
-template <class T, class W, class Y>
-void run(const Product<T, W>& p, std::int64_t rows, Y* y) {
-  const std::int64_t elements = rows <= few_rows ? block_elements_few_rows : block_elements;
-  const std::int64_t block = std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, p.depth) / 24) * 24;  // whole register tiles
-  const std::int64_t blocks = tile_count(p.outputs, block), row_tile = std::min(rows, rows_of_tile);
-  if (rows == 0) return;
-  parallel_tiles(blocks * tile_count(rows, row_tile), 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
-    const std::int64_t first = unit / blocks * row_tile, begin = unit % blocks * block;
-    run_block(p, first, std::min(rows, first + row_tile), begin, std::min(p.outputs, begin + block), y);
-  });
-}
-
-// x as the factor of a product with elements W, in the type of the arithmetic: rounded to bfloat16 for a bfloat16 w.
-template <class X, class W>
-Tensor as_factor(const Tensor& x) {
-  using T = Real<X>;
-  if constexpr (std::is_same_v<X, T> && !std::is_same_v<W, bfloat16>) {
-    return x;
-  } else {
-    Tensor factor = empty(x.shape(), dtype_of<T>);
-    const X* from = data<X>(x);
-    T* to = data<T>(factor);
-    const std::int64_t count = x.numel();
-    if constexpr (std::is_same_v<X, bfloat16>) {
-      convert_row(from, to, count);
-    } else {
-      std::int64_t i = 0;
-      for (; i + lane_count<float> <= count; i += lane_count<float>) store(to + i, widen(narrow(load(from + i))));
-      if (i < count) store_first(to + i, widen(narrow(load_first(from + i, count - i))), count - i);
+  template <bool prefetch>
+  void run_last_rows(std::int64_t row, std::int64_t rows, std::int64_t begin, std::int64_t end) const {
+    switch (rows) {
+      case 1: return run_rows<prefetch, 1, row_outputs>(row, begin, end);
+      case 2: return run_rows<prefetch, 2, 4>(row, begin, end);
+      case 3: return run_rows<prefetch, 3, tile_outputs>(row, begin, end);
+      case 4: return run_rows<prefetch, tile_rows, tile_outputs>(row, begin, end);
+      default: return;
     }
-    return factor;
   }
+
+  // Rows [first, last). The first rows load the block from memory, the others find it in a cache.
+  void run(std::int64_t first, std::int64_t last, std::int64_t begin, std::int64_t end) const {
+    const std::int64_t fresh = std::min<std::int64_t>(tile_rows, last - first);
+    run_last_rows<true>(first, fresh, begin, end);
+    std::int64_t row = first + fresh;
+    for (; row + tile_rows <= last; row += tile_rows) run_rows<false, tile_rows, tile_outputs>(row, begin, end);
+    run_last_rows<false>(row, last - row, begin, end);
+  }
+};
+
+// Rows of bfloat16 as float32 in the order of load_step, `stride` apart; zeros after the last element.
+void widen_rows(const bfloat16* from, std::int64_t rows, std::int64_t depth, float* to, std::int64_t stride) {
+  constexpr std::int64_t step = step_of<float, bfloat16>;
+  for (std::int64_t r = 0; r < rows; ++r, from += depth, to += stride) {
+    for (std::int64_t k = 0; k < depth; k += step) {
+      Lanes<float> pair[2];
+      if (k + step <= depth)
+        load_step(from + k, pair);
+      else
+        load_last_step<float>(from + k, depth - k, pair);
+      store(to + k, pair[0]);
+      store(to + k + lane_count<float>, pair[1]);
+    }
+  }
+}
+
+// x rounded to bfloat16, as the factor of a bfloat16 weight: float32 in the order of load_step.
+template <class X>
+Tensor bfloat16_factor(const Tensor& x, std::int64_t stride) {
+  const std::int64_t rows = x.size(0), depth = x.size(1);
+  Tensor factor = empty(Shape{rows, stride}, DType::Float32), rounded = empty(Shape{std::is_same_v<X, bfloat16> ? 0 : depth}, DType::BFloat16);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const X* row = data<X>(x) + r * depth;
+    float* to = data<float>(factor) + r * stride;
+    if constexpr (std::is_same_v<X, bfloat16>) {
+      widen_rows(row, 1, depth, to, stride);
+    } else {
+      convert_row(row, data<bfloat16>(rounded), depth);
+      widen_rows(data<bfloat16>(rounded), 1, depth, to, stride);
+    }
+  }
+  return factor;
+}
+
+template <class T, class W, class Y>
+void run(Factor<T> x, std::int64_t rows, const Tensor& weight, const Tensor& bias, Tensor& y) {
+  if (rows == 0) return;
+  const std::int64_t depth = weight.size(1), outputs = weight.size(0), elements = rows <= few_rows ? block_elements_few_rows : block_elements;
+  const std::int64_t block = std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, depth) / 24) * 24;  // whole register tiles
+  const std::int64_t blocks = tile_count(outputs, block), row_tile = std::min(rows, unit_rows);
+  const W* w = data<W>(weight);
+  const T* pb = data_or_null<T>(bias);
+  Y* py = data<Y>(y);
+  parallel_tiles(blocks * tile_count(rows, row_tile), 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
+    const std::int64_t first = unit / blocks * row_tile, last = std::min(rows, first + row_tile), begin = unit % blocks * block;
+    const std::int64_t end = std::min(outputs, begin + block);
+    if constexpr (std::is_same_v<W, bfloat16>) {
+      if (last - first > tile_rows) {  // the block is widened once for all rows
+        Tensor wide = empty(Shape{end - begin, x.stride}, dtype_of<T>);
+        widen_rows(w + begin * depth, end - begin, depth, data<T>(wide), x.stride);
+        return Block<T, T, Y>{x, data<T>(wide), x.stride, pb, py, outputs}.run(first, last, begin, end);
+      }
+    }
+    Block<T, W, Y>{x, w + begin * depth, depth, pb, py, outputs}.run(first, last, begin, end);
+  });
 }
 
 void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, Tensor& y) {
   for_mixed_types("linear_inference_forward", x.dtype(), weight.dtype(), [&]<class X, class W>() {
     for_mixed_types("linear_inference_forward", x.dtype(), y.dtype(), [&]<class X2, class Y>() {
       if constexpr (std::is_same_v<X, X2> && std::is_same_v<Real<Y>, Real<W>>) {
-        const Tensor factor = as_factor<X, W>(x);
-        const Product<Real<X>, W> product{data<Real<X>>(factor), data<W>(weight), data_or_null<Real<X>>(bias), weight.size(1), weight.size(0)};
-        run(product, x.size(0), data<Y>(y));
+        using T = Real<X>;
+        if constexpr (std::is_same_v<W, bfloat16>) {
+          const std::int64_t stride = tile_count(x.size(1), step_of<T, W>) * step_of<T, W>;
+          const Tensor factor = bfloat16_factor<X>(x, stride);
+          run<T, W, Y>({data<T>(factor), stride}, x.size(0), weight, bias, y);
+        } else {
+          const Tensor wide = widened(x);
+          run<T, W, Y>({data<T>(wide), x.size(1)}, x.size(0), weight, bias, y);
+        }
       }
     });
   });
