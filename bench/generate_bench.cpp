@@ -9,13 +9,12 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "bench/read_bandwidth.h"
+#include "bench/slot_times.h"
 #include "engine/device_name.h"
-#include "engine/kernel.h"
 #include "engine/parallel.h"
 #include "mblm/generate.h"
 
@@ -53,26 +52,6 @@ Options parse(int argc, char** argv) {
 }
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Adds up the time of the calls of each kernel slot.
-class SlotTimes final : public KernelObserver {
- public:
-  void before(const KernelSlot&, Device) override { start_ = Clock::now(); }
-  void after(const KernelSlot& slot, Device) override {
-    auto& [calls, seconds] = totals_[slot.name()];
-    ++calls;
-    seconds += seconds_since(start_);
-  }
-  nlohmann::json json() const {
-    nlohmann::json all;
-    for (const auto& [slot, total] : totals_) all[slot] = {{"calls", total.first}, {"ms", total.second * 1e3}};
-    return all;
-  }
-
- private:
-  Clock::time_point start_;
-  std::map<std::string, std::pair<std::int64_t, double>> totals_;
-};
 
 struct Times {
   double prefill = 0, total = 0, first = 0, last = 0;  // seconds: of the prompt, of all bytes after it, of the first and last 100 of them
@@ -166,7 +145,7 @@ int main(int argc, char** argv) {
         result["share_of_floor"] = weights / bandwidth / (median.total / static_cast<double>(tokens));
       }
       if (o.profile) {
-        SlotTimes times;
+        bench::SlotTimes times;
         const KernelObserverScope scope(times);
         run(model, batch, o.prompt, tokens);
         result["slots"] = times.json();

@@ -3,20 +3,20 @@
 //   build/bench/step_bench MODEL.yaml [--what train|forward] [--precision float32|bfloat16] [--batch 4] [--length BYTES]
 //     [--device cpu|cuda|cuda:N] [--graphs] [--repeats 7] [--threads N] [--profile]
 // --graphs replays steps as graphs of the device, as training does.
-// --profile adds the time per kernel slot in one more step, where the device finishes each kernel before the next one starts.
+// --profile adds the time and the bytes of the tensors per kernel slot in one more step, where the device finishes each kernel before the
+// next one starts.
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/slot_times.h"
 #include "engine/autograd.h"
 #include "engine/device_name.h"
-#include "engine/kernel.h"
 #include "engine/parallel.h"
 #include "engine/pool.h"
 #include "mblm/model.h"
@@ -61,34 +61,6 @@ Tensor random_ids(std::int64_t batch, std::int64_t length) {
   for (std::int64_t& id : ids) id = 1 + static_cast<std::int64_t>(random() % 254);
   return from_values<std::int64_t>(Shape{batch, length}, ids);
 }
-
-// Adds up the time of the calls of each kernel slot.
-class SlotTimes final : public KernelObserver {
- public:
-  void before(const KernelSlot&, Device device) override {
-    runtime_of(device.kind).synchronize(device.index);
-    start_ = std::chrono::steady_clock::now();
-  }
-  void after(const KernelSlot& slot, Device device) override {
-    runtime_of(device.kind).synchronize(device.index);
-    Total& total = totals_[slot.name()];
-    total.ms += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
-    ++total.calls;
-  }
-  nlohmann::json json() const {
-    nlohmann::json all;
-    for (const auto& [slot, total] : totals_) all[slot] = {{"calls", total.calls}, {"ms", total.ms}};
-    return all;
-  }
-
- private:
-  struct Total {
-    std::int64_t calls = 0;
-    double ms = 0;
-  };
-  std::chrono::steady_clock::time_point start_;
-  std::map<std::string, Total> totals_;
-};
 
 }  // namespace
 
@@ -142,7 +114,7 @@ int main(int argc, char** argv) {
                           {"peak_tensor_mib", static_cast<double>(memory.peak_used_bytes) / 1048576},  // in use on the device
                           {"peak_held_mib", static_cast<double>(memory.peak_held_bytes) / 1048576}};
     if (o.profile) {
-      SlotTimes times;
+      bench::SlotTimes times;
       const KernelObserverScope scope(times);
       step();
       result["slots"] = times.json();

@@ -47,11 +47,11 @@ class KernelSlot {
 // All slots that a backend fills, sorted by name. `mblm info kernels` prints them.
 std::vector<const KernelSlot*> kernel_slots();
 
-// Watches the kernels that a thread runs, to time or count them.
+// Watches the kernels that a thread runs, to time or count them. `arguments` are the tensors of the call, some of them undefined.
 class KernelObserver {
  public:
   virtual ~KernelObserver() = default;
-  virtual void before(const KernelSlot& slot, Device device) = 0;
+  virtual void before(const KernelSlot& slot, Device device, std::span<const Tensor> arguments) = 0;
   virtual void after(const KernelSlot& slot, Device device) = 0;
 };
 
@@ -105,7 +105,7 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     if (!has(device.kind)) throw_missing(device);
     const auto implementation = reinterpret_cast<Function>(function(device.kind));
     KernelObserver* const observer = kernel_observer();
-    if (observer != nullptr) [[unlikely]] observer->before(*this, device);
+    if (observer != nullptr) [[unlikely]] observer->before(*this, device, tensors_of(args...));
     if (device.kind == DeviceKind::Cpu) {
       implementation(args...);
     } else {
@@ -114,9 +114,7 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
         implementation(args...);
         leave(device);
       } catch (const DeviceError& error) {
-        std::vector<Tensor> tensors;
-        (collect(args, tensors), ...);
-        throw_failed(error, tensors);
+        throw_failed(error, tensors_of(args...));
       }
     }
     if (observer != nullptr) [[unlikely]] observer->after(*this, device);
@@ -134,6 +132,11 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     } else {
       static_assert(std::is_trivially_copyable_v<T>, "a struct argument that may hold tensors needs visit_tensors");
     }
+  }
+  std::vector<Tensor> tensors_of(const std::remove_reference_t<Args>&... args) const {
+    std::vector<Tensor> tensors;
+    (collect(args, tensors), ...);
+    return tensors;
   }
   template <class T> void collect(const T& argument, std::vector<Tensor>& tensors) const {
     if constexpr (std::is_same_v<T, Tensor>) {
