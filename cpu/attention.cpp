@@ -170,58 +170,7 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
   });
 }
 
-// Copies k and v of the packed rows to the caches, starting at row lengths[b] of sequence b.
-template <class T>
-void append(const Tensor& qkv, const KvCache& cache) {
-  const std::int64_t tokens = qkv.size(1), width = qkv.size(2) / 3;
-  const T* from = data<T>(qkv);
-  parallel_tiles(qkv.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const auto b = static_cast<std::size_t>(row / tokens);
-      const std::int64_t to = (cache.lengths[b] + row % tokens) * width;
-      std::copy_n(from + (3 * row + 1) * width, width, data<T>(cache.k[b]) + to);
-      std::copy_n(from + (3 * row + 2) * width, width, data<T>(cache.v[b]) + to);
-    }
-  });
-}
-
-// The number of keys of a sequence selects the short or the long kernel, so that its bits do not depend on the other sequences.
-void cached(const Tensor& qkv, const AttentionOptions& options, const KvCache& cache, Tensor& y) {
-  for_floating_type("attention_cached_forward", qkv.dtype(), [&]<class E>() {
-    using T = Real<E>;
-    append<E>(qkv, cache);
-    const std::int64_t tokens = qkv.size(1), heads = options.heads, width = y.size(2) / heads, tiles = tile_count(tokens, query_tile);
-    const E* p = data<E>(qkv);
-    E* py = data<E>(y);
-    Tensor log_sum_exp = empty(Shape{qkv.size(0), heads, tokens}, dtype_of<T>);
-    T* lse = data<T>(log_sum_exp);
-    parallel_tiles(qkv.size(0) * heads * tiles, 1, [&](std::int64_t index, std::int64_t, std::int64_t) {
-      const std::int64_t pair = index / tiles, b = pair / heads, h = pair % heads;
-      AttentionHead<T> head = head_of<T>(qkv, options, b, h);
-      const Tensor &k = cache.k[static_cast<std::size_t>(b)], &v = cache.v[static_cast<std::size_t>(b)];
-      head.offset = cache.lengths[static_cast<std::size_t>(b)];
-      head.keys = head.offset + tokens;
-      const bool is_short = head.keys <= short_keys;
-      if (is_short && index % tiles != 0) return;
-      const std::int64_t first = is_short ? 0 : index % tiles * query_tile;
-      if (!is_short) head = tile_of(head, first);
-      const std::int64_t keys = head.keys_needed(0, head.queries);
-      HeadInputs<E> inputs(head.queries, keys, width);
-      HeadBuffer<E> y_buffer(head.queries, width);
-      const HeadRows<const E> q = rows_of(p, qkv, width, b, h, 0);
-      const HeadRows<E> all_y = rows_of(py, y, width, b, h), rows{all_y[first], all_y.stride};
-      inputs.set(head, {q[first], q.stride}, HeadRows<const E>{data<E>(k) + h * width, heads * width}, HeadRows<const E>{data<E>(v) + h * width, heads * width}, keys);
-      if (is_short)
-        short_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens);
-      else
-        long_attention_forward<T>(head, y_buffer.start(rows), lse + pair * tokens + first);
-      y_buffer.finish(rows, head.queries);
-    });
-  });
-}
-
-const bool added =
-    add_cpu_floating_kernel(attention_forward, forward) && add_cpu_floating_kernel(attention_backward, backward) && add_cpu_floating_kernel(attention_cached_forward, cached);
+const bool added = add_cpu_floating_kernel(attention_forward, forward) && add_cpu_floating_kernel(attention_backward, backward);
 
 }  // namespace
 }  // namespace mblm

@@ -199,7 +199,7 @@ inline T row_max(const T* x, std::int64_t n) {
     const Lanes<T> part = load(x + i);
     largest = part > largest ? part : largest;
   }
-  for (; i < n; ++i) rest = x[i] > rest ? x[i] : rest;
+  for (i = n - n % lane_count<T>; i < n; ++i) rest = x[i] > rest ? x[i] : rest;
   const T best = detail::reduce<T>(largest, [](Lanes<T> a, Lanes<T> b) { return a > b ? a : b; })[0];
   return best > rest ? best : rest;
 }

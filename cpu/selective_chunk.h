@@ -37,19 +37,59 @@ struct Sizes {
   std::int64_t padded_tokens;  // tokens of a chunk, rounded up to whole vectors
 };
 
-// A / ln 2 = -exp(A_log) / ln 2, as (groups, S, lanes) with 0 in lanes without a channel. exp(dt A) = 2^(dt A / ln 2).
+// The states of a group of channels in a (C, S) array, one vector per state; zeros for a null array and in lanes without a channel. Squares
+// of values are transposed in registers.
+template <class T>
+void load_states(const T* from, std::int64_t states, std::int64_t width, Lanes<T>* to) {
+  if (from == nullptr) {
+    std::fill_n(to, states, Lanes<T>{});
+    return;
+  }
+  constexpr std::int64_t lanes = lane_count<T>;
+  std::int64_t s = 0;
+  for (; width == lanes && s + lanes <= states; s += lanes) {
+    for (std::int64_t i = 0; i < lanes; ++i) to[s + i] = load(from + i * states + s);
+    transpose_lanes<T>(to + s);
+  }
+  for (; s < states; ++s) {
+    to[s] = Lanes<T>{};
+    for (std::int64_t i = 0; i < width; ++i) to[s][i] = from[i * states + s];
+  }
+}
+template <class T>
+void store_states(const Lanes<T>* from, std::int64_t states, std::int64_t width, T* to) {
+  constexpr std::int64_t lanes = lane_count<T>;
+  std::int64_t s = 0;
+  for (; width == lanes && s + lanes <= states; s += lanes) {
+    Lanes<T> square[lanes];
+    std::copy_n(from + s, lanes, square);
+    transpose_lanes<T>(square);
+    for (std::int64_t i = 0; i < lanes; ++i) store(to + i * states + s, square[i]);
+  }
+  for (; s < states; ++s)
+    for (std::int64_t i = 0; i < width; ++i) to[i * states + s] = from[s][i];
+}
+
+// A / ln 2 = -exp(A_log) / ln 2, as (groups, S, lanes) with 0 in lanes without a channel. exp(dt A) = 2^(dt A / ln 2). For one token
+// this is as much work as the scan.
 template <class T>
 Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   constexpr std::int64_t lanes = lane_count<T>;
-  Tensor rates = zeros(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
-  for (std::int64_t c = 0; c < sizes.channels; ++c) {
-    const T* from = data<T>(a_log) + c * sizes.states;
-    T* to = data<T>(rates) + c / lanes * sizes.states * lanes + c % lanes;
-    T row[selective_scan_max_states];
+  Tensor rates = empty(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
+  const T* from = data<T>(a_log);
+  T* to = data<T>(rates);
+  parallel_tiles(sizes.groups, 64, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    alignas(64) T rows[lanes * selective_scan_max_states];
+    Lanes<T> vectors[selective_scan_max_states];
+    for (std::int64_t group = begin; group < end; ++group) {
+      const std::int64_t width = sizes.width(group), count = width * sizes.states;
+      const T* a = from + group * lanes * sizes.states;
 #pragma omp simd
-    for (std::int64_t s = 0; s < sizes.states; ++s) row[s] = scalar::exp(from[s]) * static_cast<T>(-1 / ln2);
-    for (std::int64_t s = 0; s < sizes.states; ++s) to[s * lanes] = row[s];
-  }
+      for (std::int64_t i = 0; i < count; ++i) rows[i] = scalar::exp(a[i]) * static_cast<T>(-1 / ln2);
+      load_states(rows, sizes.states, width, vectors);
+      for (std::int64_t s = 0; s < sizes.states; ++s) store(to + (group * sizes.states + s) * lanes, vectors[s]);
+    }
+  });
   return rates;
 }
 
@@ -85,10 +125,6 @@ Lanes<T> load_state(const T* from, std::int64_t states, std::int64_t s, std::int
   if (from == nullptr) return h;
   for (std::int64_t i = 0; i < width; ++i) h[i] = from[i * states + s];
   return h;
-}
-template <class T>
-void store_state(const Lanes<T>& h, std::int64_t states, std::int64_t s, std::int64_t width, T* to) {
-  for (std::int64_t i = 0; i < width; ++i) to[i * states + s] = h[i];
 }
 
 // The rows of a chunk on the stack. There are eight rows more than tokens, because arrays at a distance of a multiple of 4 KiB use the

@@ -49,16 +49,12 @@ class Forward {
   void run_group(std::int64_t sequence, std::int64_t group) {
     const std::int64_t width = sizes_.width(group), states = sizes_.states, offset = sizes_.state_offset(sequence, group);
     Lanes<T> h[selective_scan_max_states];
-    for (std::int64_t s = 0; s < states; ++s) h[s] = load_state(initial_ == nullptr ? nullptr : initial_ + offset, states, s, width);
+    load_states(initial_ == nullptr ? nullptr : initial_ + offset, states, width, h);
     for (std::int64_t k = 0; k < sizes_.chunks; ++k) {
-      if (k > 0 && chunk_states_ != nullptr) {
-        T* to = chunk_states_ + sizes_.chunk_state_offset(sequence, k, group);
-        for (std::int64_t s = 0; s < states; ++s) store_state(h[s], states, s, width, to);
-      }
+      if (k > 0 && chunk_states_ != nullptr) store_states(h, states, width, chunk_states_ + sizes_.chunk_state_offset(sequence, k, group));
       run_chunk(sequence, group, k, h);
     }
-    if (final_ == nullptr) return;
-    for (std::int64_t s = 0; s < states; ++s) store_state(h[s], states, s, width, final_ + offset);
+    if (final_ != nullptr) store_states(h, states, width, final_ + offset);
   }
 
   void run_chunk(std::int64_t sequence, std::int64_t group, std::int64_t k, Lanes<T>* h) const {

@@ -122,10 +122,9 @@ class Backward {
   void run_group(std::int64_t sequence, std::int64_t group, std::int64_t range, std::int64_t block) {
     const std::int64_t width = sizes_.width(group), states = sizes_.states, offset = sizes_.state_offset(sequence, group);
     Lanes<T> dh[selective_scan_max_states];
-    for (std::int64_t s = 0; s < states; ++s) dh[s] = load_state(dfinal_ == nullptr ? nullptr : dfinal_ + offset, states, s, width);
+    load_states(dfinal_ == nullptr ? nullptr : dfinal_ + offset, states, width, dh);
     for (std::int64_t k = sizes_.chunks - 1; k >= 0; --k) run_chunk(sequence, group, k, range, block, dh);
-    if (dinitial_ == nullptr) return;
-    for (std::int64_t s = 0; s < states; ++s) store_state(dh[s], states, s, width, dinitial_ + offset);
+    if (dinitial_ != nullptr) store_states(dh, states, width, dinitial_ + offset);
   }
 
   void run_chunk(std::int64_t sequence, std::int64_t group, std::int64_t k, std::int64_t range, std::int64_t block, Lanes<T>* dh) {

@@ -56,10 +56,6 @@ std::shared_ptr<Node> make_node(const char* name, std::span<const Tensor> inputs
   return node;
 }
 
-bool wanted(std::span<const Tensor> inputs) {
-  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
-}
-
 // GradSlot::done() returns an empty view of this storage for a gradient that is already in the arena.
 const std::shared_ptr<Storage>& done_storage() {
   static const auto storage = std::make_shared<Storage>(nullptr, 0, nullptr);
@@ -179,28 +175,17 @@ std::shared_ptr<Node> make_leaf(Tensor gradient_view) {
   return std::shared_ptr<Node>(new Node{"leaf", next_id(), 1, {}, nullptr, std::move(gradient_view), true}, delete_node);
 }
 
-Tensor record(const char* name, std::span<const Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor&)> backward) {
-  if (!wanted(inputs)) return output;
-  Tensor result = output.detach();
-  result.set_history(make_node(name, inputs, 1, [f = std::move(backward)](std::span<const Tensor> dys) { return f(dys[0]); }), 0);
-  return result;
-}
-
-Tensor record(const char* name, std::initializer_list<Tensor> inputs, const Tensor& output, std::function<std::vector<Tensor>(const Tensor&)> backward) {
-  return record(name, std::span<const Tensor>(inputs.begin(), inputs.size()), output, std::move(backward));
-}
-
-std::vector<Tensor> record_many(const char* name, std::initializer_list<Tensor> inputs, std::vector<Tensor> outputs, BackwardFn backward) {
-  const std::span<const Tensor> span(inputs.begin(), inputs.size());
-  if (!wanted(span)) return outputs;
-  const std::shared_ptr<Node> node = make_node(name, span, static_cast<int>(outputs.size()), std::move(backward));
+std::vector<Tensor> detail::with_history(const char* name, std::span<const Tensor> inputs, std::vector<Tensor> outputs, BackwardFn backward) {
+  const std::shared_ptr<Node> node = make_node(name, inputs, static_cast<int>(outputs.size()), std::move(backward));
   for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i].set_history(node, static_cast<int>(i));
   return outputs;
 }
 
 bool is_recording() { return recording; }
 
-bool any_wants_grad(std::initializer_list<Tensor> inputs) { return wanted({inputs.begin(), inputs.size()}); }
+bool any_wants_grad(std::span<const Tensor> inputs) {
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
+}
 
 void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs) {
   require<GradientError>(!any_wants_grad(inputs), name, ": has no gradient, but an input requires one");

@@ -68,6 +68,10 @@ Tensor selective_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, co
   if (final_state != nullptr) final_of = empty(Shape{x.size(0), x.size(2), a_log.size(1)}, wide_dtype(x), x.device());
   if (any_wants_grad({x, dt, a_log, b, c, d, initial})) chunk_states = empty_chunk_states(in);
   selective_scan_forward(x, in, y, chunk_states, final_of);
+  if (!any_wants_grad({x, dt, a_log, b, c, d, initial})) {
+    if (final_state != nullptr) *final_state = final_of;
+    return y;
+  }
   const BackwardFn backward = backward_of(in, chunk_states);
   if (final_state == nullptr) return record_many("selective_scan", {x, dt, a_log, b, c, d, initial}, {y}, backward)[0];
   const std::vector<Tensor> outputs = record_many("selective_scan", {x, dt, a_log, b, c, d, initial}, {y, final_of}, backward);

@@ -1,10 +1,12 @@
 #include "ops/ssd_scan.h"
 
+#include "engine/inference.h"
 #include "ops/check.h"
 
 namespace mblm {
 
 constinit Kernel<void(const Tensor&, const SsdScanInputs&, Tensor&, Tensor&, Tensor&)> ssd_scan_forward{"ssd_scan_forward"};
+constinit Kernel<void(const Tensor&, const SsdScanInputs&, Tensor&, Tensor&)> ssd_recurrence_forward{"ssd_recurrence_forward"};
 constinit Kernel<void(const Tensor&, const Tensor&, const SsdScanInputs&, const Tensor&, SsdScanGradients&)> ssd_scan_backward{"ssd_scan_backward"};
 
 namespace {
@@ -56,6 +58,11 @@ Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Te
     chunk_states = empty(Shape{state[0], chunks - 1, state[1], state[2], state[3]}, wide_dtype(x), x.device());
   }
   if (final_state != nullptr) last = empty(state, wide_dtype(x), x.device());
+  if (is_inference()) {
+    ssd_recurrence_forward(in.x, in, y, last);
+    if (final_state != nullptr) *final_state = last;
+    return y;
+  }
   ssd_scan_forward(in.x, in, y, chunk_states, last);
   std::vector<Tensor> outputs{y};
   if (final_state != nullptr) outputs.push_back(last);

@@ -10,7 +10,8 @@ namespace mblm {
 // x, b, c and y have one floating dtype; dt, A_log, d and h are float32 (float64 with float64). Each gradient has the dtype of its
 // input.
 // Works on chunks of tokens: matrix products within a chunk (quadratic form), the state between chunks. Keeps the inputs, and h at
-// the start of each chunk except the first: memory O(T). Throws ShapeError, DTypeError.
+// the start of each chunk except the first: memory O(T). In an InferenceScope it works token by token: the bits of a token depend on
+// its inputs and on h before it, not on how the tokens are split into calls. Throws ShapeError, DTypeError.
 // Dao and Gu, "Transformers are SSMs", 2024.
 Tensor ssd_scan(const Tensor& x, const Tensor& dt, const Tensor& a_log, const Tensor& b, const Tensor& c, const Tensor& d, const Tensor& initial = {},
                 Tensor* final_state = nullptr);
@@ -29,6 +30,8 @@ struct SsdScanGradients {
 // chunk_states (B, chunks - 1, H, p, S): h before each chunk except the first, which starts from `initial`; undefined when no
 // gradient is needed. in.initial and final_state may be undefined.
 extern Kernel<void(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& chunk_states, Tensor& final_state)> ssd_scan_forward;
+// The recurrence of inference, token by token. in.initial and final_state may be undefined.
+extern Kernel<void(const Tensor& x, const SsdScanInputs& in, Tensor& y, Tensor& final_state)> ssd_recurrence_forward;
 // dfinal and out.dinitial may be undefined.
 extern Kernel<void(const Tensor& dy, const Tensor& dfinal, const SsdScanInputs& in, const Tensor& chunk_states, SsdScanGradients& out)>
     ssd_scan_backward;

@@ -104,9 +104,11 @@ OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, st
     const std::int64_t batch = shape.batch, width = shape.heads * shape.width;
     const Device device = in[0].device();
     const AttentionOptions options = options_of(shape, device);
-    const Shape cache_shape{batch, shape.tokens + 1, width};
     Tensor y = empty(in[0].shape().with(-1, width), in[0].dtype(), device);
-    Tensor k = zeros(cache_shape, in[0].dtype(), device), v = zeros(cache_shape, in[0].dtype(), device);
+    std::vector<Tensor> k, v;
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::vector<Tensor>* rows : {&k, &v}) rows->push_back(zeros(Shape{shape.tokens + b, width}, in[0].dtype(), device));
+    }
     std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), 0);
     // Computes the next `count` tokens of sequences [first, last), starting at lengths[b].
     const auto advance = [&](std::int64_t first, std::int64_t last, std::int64_t count) {
@@ -121,8 +123,8 @@ OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, st
         copy_into(to, rows(in[0], b, begin, begin + count));
       }
       const std::vector<std::int64_t> own(lengths.begin() + first, lengths.begin() + last);
-      const KvCache cache{k.slice(first, last), v.slice(first, last), from_values<std::int64_t>(Shape{last - first}, own, device),
-                          *std::max_element(own.begin(), own.end())};
+      const auto of = [&](std::vector<Tensor>& rows) { return std::span(rows).subspan(static_cast<std::size_t>(first), own.size()); };
+      const KvCache cache{of(k), of(v), own, from_values<std::int64_t>(Shape{last - first}, own, device)};
       const Tensor part = attention_cached(x, options, cache);
       for (std::int64_t b = first; b < last; ++b) {
         std::int64_t& length = lengths[static_cast<std::size_t>(b)];
