@@ -2,8 +2,11 @@
 
 #include <omp.h>
 #include <signal.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -84,18 +87,41 @@ class Workers {
   int helpers() const { return static_cast<int>(threads_.size()); }
 
   void run(Job& job) {
+    const Clock::time_point start = Clock::now();
+    if (start < rest_until_) return job.work();
     {
       const std::lock_guard lock(mutex_);
       job_ = &job;
     }
     announce();
     job.work();
-    std::unique_lock lock(mutex_);
-    job_ = nullptr;  // no helper can join from here on
-    idle_.wait(lock, [this] { return active_ == 0; });
+    const Clock::time_point done = Clock::now();
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = nullptr;  // no helper can join from here on
+    }
+    for (int i = 0; i < 200 && active_.load(std::memory_order_acquire) != 0; ++i) pause_briefly();
+    {
+      std::unique_lock lock(mutex_);
+      idle_.wait(lock, [this] { return active_ == 0; });
+    }
+    rest_if_late(done - start, Clock::now() - done);
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  // On a busy machine the system may take the processor from a helper in the middle of a tile, for some milliseconds. Then the caller of
+  // short jobs is faster alone: it calls no helper for some time, twice as long each time that this happens again soon.
+  void rest_if_late(Clock::duration worked, Clock::duration waited) {
+    using namespace std::chrono_literals;
+    if (waited < 200us || waited < 2 * worked || !preempted_.exchange(false)) return;
+    const Clock::time_point now = Clock::now();
+    const bool soon = now - rest_until_ < rest_;
+    rest_ = std::min<Clock::duration>(std::max<Clock::duration>(8 * waited, soon ? 2 * rest_ : 0s), 1s);
+    rest_until_ = now + rest_;
+  }
+
   void announce() {
     round_.fetch_add(1, std::memory_order_release);
     round_.notify_all();
@@ -112,6 +138,7 @@ class Workers {
 
   void serve() {
     omp_set_num_threads(1);  // libraries called within tiles use this thread only
+    long switches = 0;  // involuntary context switches of this thread so far
     for (std::uint32_t seen = 0;;) {
       wait_for_round_after(seen);
       Job* job = nullptr;
@@ -123,7 +150,14 @@ class Workers {
         if (job != nullptr) ++active_;
       }
       if (job == nullptr) continue;
+      const Clock::time_point start = Clock::now();
       job->work();
+      if (Clock::now() - start > std::chrono::microseconds(200)) {
+        rusage usage{};
+        getrusage(RUSAGE_THREAD, &usage);
+        if (usage.ru_nivcsw != switches) preempted_ = true;
+        switches = usage.ru_nivcsw;
+      }
       const std::lock_guard lock(mutex_);
       if (--active_ == 0) idle_.notify_one();
     }
@@ -133,7 +167,10 @@ class Workers {
   std::mutex mutex_;
   std::condition_variable idle_;
   Job* job_ = nullptr;
-  int active_ = 0;
+  std::atomic<int> active_{0};
+  std::atomic<bool> preempted_{false};  // a helper lost its processor during a tile
+  Clock::time_point rest_until_{};      // used by the caller only
+  Clock::duration rest_{0};
   bool stop_ = false;
   std::vector<std::thread> threads_;
 };
