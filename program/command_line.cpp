@@ -7,17 +7,10 @@
 
 #include "engine/device_name.h"
 #include "engine/error.h"
+#include "program/number_option.h"
 
 namespace mblm {
 namespace {
-
-constexpr std::int64_t many = std::int64_t{1} << 62;
-
-// Checks a number's bounds without adding them to the help text.
-template <class T>
-CLI::Validator between(T low, T high) {
-  return CLI::Range(low, high).description("");
-}
 
 CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(std::move(values)).description(""); }
 
@@ -26,7 +19,7 @@ void add_compute_options(CLI::App& app, ComputeOptions& options) {
   app.add_option("--device", options.device, concat_text(device_forms, "; auto uses a GPU if there is one"))->check(device)->type_name("DEVICE");
   app.add_option("--precision", options.precision, "precision of products and activations, float32 or bfloat16; default: that of the device, float32 on a CPU")
       ->check(one_of({"float32", "bfloat16"}))->type_name("P");
-  app.add_option("--threads", options.threads, "number of CPU threads; does not change results")->check(between(1, 4096))->type_name("N");
+  add_number(app, "--threads", options.threads, "number of CPU threads; does not change results", {1, 4096})->type_name("N");
 }
 
 void add_model(CLI::App& app, ModelArgument& argument, const char* name = "MODEL") {
@@ -50,6 +43,7 @@ void add_resume(CLI::App& app, ResumeCommand& command) {
   CLI::App* resume = app.add_subcommand("resume", "Resume a stopped run from its last full state");
   resume->add_option("RUN", command.run, "the run's folder")->required();
   resume->add_option("FIELD=VALUE", command.overrides, "override a field that may change: train.save_state_every=60, train.on_nonfinite=skip");
+  resume->add_flag("--accept-changed-data", command.accept_changed_data, "resume although the training data changed since the run began");
   add_compute_options(*resume, command.compute);
   resume->footer(
       "The checkpoints and loss.csv (except its times) are the same as those of an uninterrupted run. Fields that decide what\n"
@@ -61,8 +55,9 @@ void add_resume(CLI::App& app, ResumeCommand& command) {
 void add_eval(CLI::App& app, EvalCommand& command) {
   CLI::App* eval = app.add_subcommand("eval", "Compute loss and bits per byte over a split of a data set");
   add_model(*eval, command.model);
-  eval->add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; default: the data of the run")->type_name("DIR");
-  eval->add_option("--split", command.split, "train, validation or test")->check(one_of({"train", "validation", "test"}))->type_name("SPLIT")
+  eval->add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; default: the data of the run.\n"
+      "Of a file or any other folder, test is the second to last twentieth, validation the last")->type_name("DIR");
+  eval->add_option("--split", command.split, "train, validation, test or all")->check(one_of({"train", "validation", "test", "all"}))->type_name("SPLIT")
       ->capture_default_str();
   eval->add_flag("--json", command.json, "print one JSON object instead of a table");
   add_compute_options(*eval, command.compute);
@@ -77,30 +72,25 @@ void add_prompt_options(CLI::App& app, GenerateCommand& command) {
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& sampling) {
-  app.add_option("--temperature", sampling.temperature, "below 1 favours likely bytes, above 1 unlikely ones; 0 always takes the likeliest")
-      ->check(between(0.0, 1e6))->type_name("T")->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "sample from the K likeliest bytes only; 0: all")->check(between(std::int64_t{0}, many))->type_name("K")
-      ->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "sample from the likeliest bytes that together have probability P")->check(between(1e-300, 1.0))
-      ->type_name("P")->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "sample from bytes with at least P times the probability of the likeliest")->check(between(0.0, 1.0))
-      ->type_name("P")->capture_default_str();
-  app.add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 disfavours bytes that the text already contains")
-      ->check(between(1e-6, 1e6))->type_name("R")->capture_default_str();
-  app.add_option("--ban", sampling.banned, "never generate this id; may be repeated")->type_name("ID")->take_all()->expected(1);
-  app.add_option("--stop", sampling.stop, "stop after this id; may be repeated")->type_name("ID")->take_all()->expected(1);
-  app.add_option("--seed", sampling.seed, "random seed; the same seed gives the same bytes")->type_name("S")->capture_default_str();
+  add_number(app, "--temperature", sampling.temperature, "below 1 favours likely bytes, above 1 unlikely ones; 0 always takes the likeliest", {0, 1e6})
+      ->type_name("T");
+  add_number(app, "--top-k", sampling.top_k, "sample from the K likeliest bytes only; 0: all")->type_name("K");
+  add_number(app, "--top-p", sampling.top_p, "sample from the likeliest bytes that together have probability P", {0, 1, true})->type_name("P");
+  add_number(app, "--min-p", sampling.min_p, "sample from bytes with at least P times the probability of the likeliest", {0, 1})->type_name("P");
+  add_number(app, "--repetition-penalty", sampling.repetition_penalty, "above 1 disfavours bytes that the text already contains", {1e-6, 1e6})
+      ->type_name("R");
+  add_numbers(app, "--ban", sampling.banned, "never generate this id; may be repeated")->type_name("ID");
+  add_numbers(app, "--stop", sampling.stop, "stop after this id; may be repeated")->type_name("ID");
+  add_number(app, "--seed", sampling.seed, "random seed; the same seed gives the same bytes")->type_name("S");
 }
 
 void add_generate(CLI::App& app, GenerateCommand& command) {
   CLI::App* generate = app.add_subcommand("generate", "Continue a text byte by byte");
   add_model(*generate, command.model);
   add_prompt_options(*generate, command);
-  generate->add_option("--tokens", command.tokens, "bytes to generate; default: until the model's context is full")
-      ->check(between(std::int64_t{0}, many))->type_name("N");
+  add_number(*generate, "--tokens", command.tokens, "bytes to generate; default: until the model's context is full")->type_name("N");
   add_sampling_options(*generate, command.sampling);
-  generate->add_option("--count", command.count, "number of continuations, each with its own random numbers")->check(between(1, 1 << 30))
-      ->type_name("N")->capture_default_str();
+  add_number(*generate, "--count", command.count, "number of continuations, each with its own random numbers", {1, 1 << 30})->type_name("N");
   CLI::Option* format = generate->add_option("--format", command.format, "text (UTF-8, invalid bytes shown as U+FFFD), raw (the bytes) or ids (decimal\n"
       "numbers); default: text on a terminal, raw elsewhere")->check(one_of({"text", "raw", "ids"}))->type_name("F");
   generate->add_flag("--json", command.json, "print one JSON object per continuation: prompt, ids, text")->excludes(format);

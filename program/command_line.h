@@ -33,6 +33,7 @@ struct ModelArgument {
 struct ResumeCommand {
   std::string run;                     // the run's folder
   std::vector<std::string> overrides;  // FIELD=VALUE
+  bool accept_changed_data = false;
   ComputeOptions compute;
 };
 

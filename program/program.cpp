@@ -51,6 +51,14 @@ std::string read_input(const std::optional<std::string>& file) {
 
 ModelFile open_model(const ModelArgument& argument) { return open_model(argument.model, BlockRegistry(), argument.config); }
 
+void start_computing(std::optional<int> threads) {
+  if (threads) set_thread_count(*threads);
+  const int started = start_threads();
+  if (started < thread_count())
+    write_note(concat_text("warning: the system refused some of ", thread_count(), " threads; computes with ", started,
+                           ". Use fewer (--threads, OMP_NUM_THREADS), or raise the limit on processes or memory"));
+}
+
 void note_precision(DType precision, Device device) {
   if (precision != DType::BFloat16 || runtime_of(device.kind).multiplies_bfloat16(device.index)) return;
   write_note("bfloat16 is not faster than float32 on this processor: it has no AVX-512 BF16 or AMX instructions");
@@ -58,7 +66,7 @@ void note_precision(DType precision, Device device) {
 
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {
   const ModelFile opened = open_model(argument);
-  if (options.threads) set_thread_count(*options.threads);
+  start_computing(options.threads);
   const Device device = open_device(options.device.value_or("auto"), write_note);
   const DType precision = precision_named(options.precision, device);
   note_precision(precision, device);

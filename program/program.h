@@ -34,6 +34,8 @@ std::string read_input(const std::optional<std::string>& file);
 
 // Opens the checkpoint that MODEL names, with the config of --config, else the config in the file.
 ModelFile open_model(const ModelArgument& argument);
+// Starts the threads that compute: `threads`, or the default. Writes a note if the system refuses some of them.
+void start_computing(std::optional<int> threads);
 // Writes a note if bfloat16 brings nothing on a device.
 void note_precision(DType precision, Device device);
 

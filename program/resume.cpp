@@ -20,6 +20,7 @@ int run(const ResumeCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.resume_folder = command.run;
+    options.accept_changed_data = command.accept_changed_data;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
     return run_to_end(trainer, line, workers);
   });

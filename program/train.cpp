@@ -30,11 +30,24 @@ void note_loss(ProgressLine& line, const char* what, const std::optional<double>
   if (loss) line.note(concat_text(what, ": loss ", std::setprecision(5), *loss, ", ", *loss / std::log(2.0), " bits per byte"));
 }
 
+// What a new run starts from.
+std::string start_text(const RunConfig& config) {
+  if (!config.resume || config.resume->checkpoint_file.empty()) return concat_text("starts with new parameters, seed ", config.train.seed);
+  return concat_text("starts from the parameters of ", config.resume->checkpoint_file, " at epoch ", config.resume->next_epoch_index, ", batch ",
+                     config.resume->next_batch_index, " (resume.checkpoint_file)");
+}
+
+const char* name_of_signal(int number) {
+  for (const StopSignal& signal : stop_signals)
+    if (signal.number == number) return signal.name;
+  return "a signal";
+}
+
 int stopped(const TrainingResult& result, const Workers& workers) {
   const std::vector<int> signals = workers.exchange_values(InterruptScope::signal());
   const int signal = *std::max_element(signals.begin(), signals.end());
   if (workers.is_rank0())
-    write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; resume with",
+    write_note(concat_text("stopped by ", name_of_signal(signal), " after step ", result.state.steps, "; resume with",
                            workers.is_alone() ? "" : concat_text(" ", workers.size(), " workers"), ": mblm resume ", result.folder.string()));
   return 128 + signal;
 }
@@ -49,7 +62,7 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
   const int automatic = threads_of_worker(Workers(communicator));  // all workers must call this
-  set_thread_count(compute.threads.value_or(automatic));
+  start_computing(compute.threads.value_or(automatic));
   std::function<void(const std::string&)> on_note;
   if (Workers(communicator).is_rank0()) on_note = write_note;
   const Device device = open_device(config.train.device, on_note, launched_process().local_rank);
@@ -87,6 +100,7 @@ int run(const TrainCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.job_id = environment("JOB_ID");
+    if (workers.is_rank0()) write_note(start_text(config));
     Trainer trainer(config, DatasetRegistry(), std::move(options));
     return run_to_end(trainer, line, workers);
   });

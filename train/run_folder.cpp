@@ -77,6 +77,9 @@ YamlValue summary_section(const RunSummary& summary) {
   fields.add("parameter_count", yaml_of(summary.parameter_count));
   fields.add("num_workers", yaml_of(summary.num_workers));
   fields.add("devices", std::move(devices));
+  fields.add("best_checkpoint", text_or_null(summary.best_checkpoint));
+  fields.add("next_epoch_index", yaml_of(summary.next_epoch_index));
+  fields.add("next_batch_index", yaml_of(summary.next_batch_index));
   fields.add("training_start", text_or_null(summary.training_start));
   fields.add("training_end", text_or_null(summary.training_end));
   fields.add("error", text_or_null(summary.error));
@@ -214,6 +217,17 @@ void RunFolder::log(std::string_view line) {
   if (files_) files_->log.append(concat_text(format_now(), " ", line, "\n"));
 }
 
+namespace {
+
+// Version 0.1 wrote its best checkpoint, or none, to resume.checkpoint_file, and the start of the run to resume.resumed_from.
+bool is_own_checkpoint(const std::filesystem::path& file, const std::filesystem::path& run) {
+  std::error_code error;
+  const std::filesystem::path folder = file.parent_path();
+  return file.empty() || (folder.filename() == "checkpoints" && folder.parent_path().filename() == std::filesystem::weakly_canonical(run, error).filename());
+}
+
+}  // namespace
+
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides) {
   const std::filesystem::path file = checked_folder(folder) / "config.yaml";
   const IoConfig before = read_run_config(file, registry).io;
@@ -226,9 +240,11 @@ RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockReg
   check("name_model", config.io.name_model, before.name_model);
   check("output_dir", config.io.output_dir, before.output_dir);
   check("run_id", config.io.run_id.value_or(""), before.run_id.value_or(""));
-  const std::optional<std::string> start = config.resume ? config.resume->resumed_from : std::nullopt;
-  config.resume.reset();
-  if (start) config.resume.emplace().checkpoint_file = *start;
+  if (config.resume && is_own_checkpoint(config.resume->checkpoint_file, folder)) {
+    const std::optional<std::string> start = config.resume->resumed_from;
+    config.resume.reset();
+    if (start) config.resume.emplace().checkpoint_file = *start;
+  }
   return config;
 }
 

@@ -26,6 +26,8 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 struct RunSummary {
   std::int64_t parameter_count = 0, num_workers = 1;
   std::vector<std::string> devices = {};
+  std::string best_checkpoint = {};                           // empty if there is none
+  std::int64_t next_epoch_index = 0, next_batch_index = 0;   // place of the next micro-batch
   std::string training_start = {}, training_end = {}, error = {};  // empty if not set
 };
 
@@ -121,7 +123,7 @@ class RunFolder {
   RowCounts rows_;
 };
 
-// Reads the config of a run and applies `overrides`. `resume` is set only if the run started from a checkpoint, and contains its path.
+// Reads the config of a run and applies `overrides`. `resume` is set only if the run started from a checkpoint.
 // Throws FileError, and ConfigError if an override changes a field that determines the run folder.
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides = {});
 

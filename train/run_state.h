@@ -32,6 +32,7 @@ struct RunState {
   std::int64_t sequences = 0;    // number of training sequences in epoch 0
   RowCounts rows;
   std::vector<Checkpoint> best;  // best first
+  std::string data;              // fingerprint of the training data; empty in states of format 2
   std::string config;            // result of immutable_fields (train/immutable_fields.h)
 };
 

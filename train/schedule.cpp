@@ -29,6 +29,7 @@ double Schedule::learning_rate(std::int64_t step) const {
 
 std::vector<std::int64_t> spread_points(std::int64_t amount, std::int64_t n) {
   amount = std::min(amount, n);
+  if (amount == 1) return {n - 1};
   std::vector<std::int64_t> points;
   // i (n - 1) / (amount - 1) without overflow.
   const std::int64_t gaps = std::max<std::int64_t>(1, amount - 1), whole = (n - 1) / gaps, rest = (n - 1) % gaps;

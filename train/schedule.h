@@ -31,7 +31,7 @@ class Schedule {
 };
 
 // Returns `amount` of the numbers 0 .. n-1 in ascending order, evenly spaced and rounded down, including the first and the last (only
-// the first for amount 1). Returns all numbers if amount >= n.
+// the last for amount 1). Returns all numbers if amount >= n.
 std::vector<std::int64_t> spread_points(std::int64_t amount, std::int64_t n);
 
 }  // namespace mblm

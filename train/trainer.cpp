@@ -89,7 +89,8 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
                      .num_workers = workers_.size(),
                      .devices = workers_.exchange(concat_text(options_.device, ": ", device.description))};
 
-  best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save);
+  best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save,
+                                            [this](const std::string& warning) { recorder_->warn(warning); });
   recorder_ = std::make_unique<Recorder>(config_, options_.callbacks, workers_, state_, *best_, *folder_, device, std::move(summary));
   steps_ = std::make_unique<TrainingSteps>(config_, schedule_, workers_, *model_, *runner_, *recorder_);
   checkpointer_ = std::make_unique<Checkpointer>(config_, schedule_, workers_, *data_, *model_, *steps_, *folder_, *best_, *recorder_);
@@ -134,7 +135,7 @@ void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) 
 
 // Resumes a run. Rank 0 only.
 void Trainer::resume() {
-  state_ = checkpointer_->restore();
+  state_ = checkpointer_->restore(options_.accept_changed_data);
   recorder_->write_config();
 }
 
@@ -167,9 +168,12 @@ void Trainer::loop() {
   while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
     if (sync_->save_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
-    const Tensor loss = steps_->micro_step(batches.next().value(), state_);
+    const Batch batch = batches.next().value();
+    if (!batch.has_loss) sync_->report_batch_without_loss();
+    const Tensor loss = steps_->micro_step(batch, state_);
     if (contains(logging_points_, index)) recorder_->add_training_loss(loss.item(), schedule_.learning_rate(state_.steps));
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
+    if (sync_->take_batch_without_loss()) warn_of_training_batch_without_loss();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
     if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item(), steps_->gradient_norm());
@@ -194,6 +198,11 @@ void Trainer::save_state() {
   sync_->restart_save_interval();
 }
 
+void Trainer::warn_of_training_batch_without_loss() {
+  recorder_->warn(concat_text("micro-step ", state_.micro_step + 1, workers_.is_alone() ? "" : " or before", ": a training batch has no byte that counts in the loss (",
+                              config_.model.is_masked() ? "none is masked" : "all are padding", "), its loss is 0"));
+}
+
 // Validates after the last micro-step. If the validation is stopped, the state only records that it is due.
 void Trainer::validate() {
   steps_->finish_steps(state_);
@@ -202,6 +211,10 @@ void Trainer::validate() {
   const Evaluation evaluation = evaluate_split(data_->validation(), Split::Validation);
   if (evaluation.stopped) return;
   state_.validation_due = 0;
+  if (!evaluation.has_loss()) {  // there is nothing to compare models by
+    recorder_->write_config();
+    return;
+  }
   recorder_->write_validation(evaluation);
   const double loss = evaluation.mean_batch_loss();
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
@@ -233,11 +246,16 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
     sync_->stop();
   else
     recorder_->write_evaluation_time(split, seconds);
+  if (result.empty_batches > 0 && !std::exchange(warned_of_evaluation_, true))
+    recorder_->warn(concat_text(result.empty_batches, " of ", result.batches, " ", name_of(split), " batches have no byte that counts in the loss (",
+                                config_.model.is_masked() ? "none is masked" : "all are padding", "); ",
+                                result.has_loss() ? "the mean excludes them" : concat_text("there is no ", name_of(split), " loss")));
   return result;
 }
 
-// Loads the best model and tests it.
+// Saves the last model, then loads the best model and tests it.
 void Trainer::finish(TrainingResult& result) {
+  workers_.on_rank0([this] { checkpointer_->save_last(); });
   if (!best_->list().empty()) result.validation_loss = best_->list().front().loss;
   result.validation_loss = workers_.exchange_values(result.validation_loss).front();
   if (sync_->stopped()) {
@@ -247,7 +265,7 @@ void Trainer::finish(TrainingResult& result) {
   checkpointer_->load_best();
   if (data_->test() == nullptr) return;
   const Evaluation evaluation = evaluate_split(*data_->test(), Split::Test);
-  if (evaluation.stopped) return;
+  if (evaluation.stopped || !evaluation.has_loss()) return;
   result.test_loss = evaluation.mean_batch_loss();
   recorder_->write_test(evaluation);
 }

@@ -14,6 +14,13 @@
 
 namespace mblm {
 
+// Opens a split of the data set `id`. If request.path, the io.dataset_dir of a config, does not exist, the FileError names the field, the
+// folder in which a relative path was looked for, and `way_out`.
+std::unique_ptr<Dataset> open_split(const DatasetRegistry& datasets, const std::string& id, const DatasetRequest& request, const std::string& way_out);
+
+// A warning if bytes of the data set equal the padding id, which removes them from the loss; else empty.
+std::string padding_warning(const Dataset& dataset, const std::string& path, const ModelConfig& model);
+
 // The training split contains this worker's share, the other splits are complete.
 class TrainingData {
  public:
@@ -24,7 +31,7 @@ class TrainingData {
   const Dataset& train() const { return *train_; }
   const Dataset& validation() const { return *validation_; }
   const Dataset* test() const { return test_.get(); }  // null without a test split
-  std::vector<std::string> warnings() const;           // of all splits, without duplicates
+  std::vector<std::string> warnings() const;           // of all splits, without duplicates, and of padding ids in the training split
 
   // The state of a run that starts at batch `batch` of epoch `epoch`.
   TrainingState state_at(std::int64_t epoch, std::int64_t batch) const;

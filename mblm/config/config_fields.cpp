@@ -1,6 +1,7 @@
 #include "mblm/config/config_fields.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "engine/device_name.h"
 #include "mblm/config/field_rules.h"
@@ -177,7 +178,9 @@ void check_run(const RunConfig& config, const Fields& params, const Fields& trai
   if (!parse_device(config.train.device)) train.fail("device", concat_text("expected ", device_forms, ", got ", in_quotes(config.train.device)));
   const std::string& name = config.io.name_model;
   if (name.empty()) io.fail("name_model", "expected a name, got \"\"");
-  if (name.front() == '/') io.fail("name_model", "expected a relative path below io.output_dir, got " + in_quotes(name));
+  const std::filesystem::path path(name);
+  if (name.front() == '/' || std::find(path.begin(), path.end(), "..") != path.end() || !path.has_filename())
+    io.fail("name_model", "expected a relative path below io.output_dir, got " + in_quotes(name));
   if (config.io.output_dir.empty()) io.fail("output_dir", "expected a folder, got \"\"");
 }
 

@@ -45,6 +45,32 @@ void mark(YamlValue& value) {
   for (YamlValue& item : value.items) mark(item);
 }
 
+bool is_quoted(const std::string& text) {
+  return text.size() >= 2 && (text.front() == '"' || text.front() == '\'') && text.back() == text.front();
+}
+
+YamlValue text_value(const std::string& text) {
+  YamlValue value = yaml_of(text);
+  value.literal = text;
+  return value;
+}
+
+// Reads VALUE as YAML, and keeps its text for fields that are text: whether a field is text is known when it is read. Text that is no
+// YAML, and plain YAML text, which a comment could have cut, is literal for any field.
+YamlValue parse_value(const std::string& text) {
+  YamlValue value;
+  try {
+    value = parse_yaml(text, "command line", false);
+  } catch (const ConfigError&) {
+    return text_value(text);
+  }
+  const bool is_scalar = value.kind == YamlValue::Kind::Scalar;
+  if (is_scalar && !value.plain && is_quoted(text)) return value;
+  if (is_scalar && !(value.plain && (is_integer(value) || to_number(value) || to_bool(value)))) return text_value(text);
+  value.literal = text;
+  return value;
+}
+
 YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, const std::string& before) {
   if (step.name.empty()) {
     if (value.kind != YamlValue::Kind::List) fail(path, "expected a list at " + before + ", found " + shown(value));
@@ -73,7 +99,7 @@ void apply_override(YamlValue& root, const std::string& override) {
     const std::string name = step.name.empty() ? concat_text("[", step.index, "]") : step.name;
     before = before == "the top" ? name : before + (step.name.empty() ? "" : ".") + name;
   }
-  *value = parse_yaml(override.substr(equals + 1), "command line: " + path, false);
+  *value = parse_value(override.substr(equals + 1));
   mark(*value);
 }
 

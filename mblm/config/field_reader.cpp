@@ -33,6 +33,10 @@ struct Conversion {
   void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, std::string& to) const {
+    if (value.literal) {
+      to = *value.literal;
+      return;
+    }
     if (value.kind != YamlValue::Kind::Scalar) mismatch(name, expectation_of(field, name), value);
     if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a zero byte, which would end a path", value);
     to = value.text;
@@ -56,7 +60,8 @@ struct Conversion {
   template <class T>
   void convert(const YamlValue& value, const std::string& name, std::optional<T>& to) const {
     to.reset();
-    if (value.kind != YamlValue::Kind::Null) convert(value, name, to.emplace());
+    const bool is_literal_text = std::is_same_v<T, std::string> && value.literal && *value.literal != "null";
+    if (value.kind != YamlValue::Kind::Null || is_literal_text) convert(value, name, to.emplace());
   }
 };
 

@@ -14,6 +14,8 @@ struct YamlValue {
   Kind kind = Kind::Null;
   std::string text;               // content of a scalar
   bool plain = false;             // a scalar without quotes, which may be a number or a boolean
+  // The text of a command line's VALUE, which a text field takes literally; unset for values of a file and for quoted text.
+  std::optional<std::string> literal;
   std::vector<std::string> keys;  // keys of a map, one per item, in text order
   std::vector<YamlValue> items;   // entries of a list, or values of a map
   int line = 0;                   // line of the key in a map, of the value elsewhere; 0 if unknown

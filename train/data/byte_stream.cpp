@@ -33,7 +33,7 @@ ByteStream::ByteStream(const std::filesystem::path& path) : path_(path) {
   Paths around, files;
   if (is_folder) collect_files(path, around, files);
   else files.push_back(path);
-  require<FileError>(!files.empty(), path.string(), ": expected files, the folder contains none");
+  require<FileError>(!files.empty(), path.string(), ": expected files, the folder contains none", left_out_.empty() ? "" : " that are not hidden");
   std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.native() < b.native(); });
   for (const std::filesystem::path& file : files) add(file);
 }
@@ -47,9 +47,10 @@ void ByteStream::collect_files(const std::filesystem::path& folder, Paths& aroun
   std::filesystem::directory_iterator entry(folder, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     const std::filesystem::path& path = entry->path();
-    if (!entry->is_directory(ignored)) files.push_back(path);
-    else if (path.filename().native().front() == '.') leave_out(path, "hidden folder");
-    else collect_files(path, around, files);
+    const bool is_folder = entry->is_directory(ignored), is_hidden = path.filename().native().front() == '.';
+    if (is_hidden) leave_out(path, is_folder ? "hidden folder" : "hidden file");
+    else if (is_folder) collect_files(path, around, files);
+    else files.push_back(path);
   }
   if (error) throw_file_error(folder, "cannot be read", error.value());
   around.pop_back();

@@ -214,6 +214,7 @@ void Clevr::read(std::int64_t, std::int64_t index, const Sequence& out) const {
 
 std::unique_ptr<Dataset> make_clevr(const DatasetRequest& request) {
   if (request.split == Split::Test) return nullptr;
+  require<ValueError>(request.split != Split::All, "data set clevr: expected the split train or validation, got all");
   ClevrArguments arguments = read_clevr_arguments(request);
   const std::string split = request.split == Split::Train ? "train" : "val";
   ClevrQuestions questions(request.path / "questions" / concat_text("CLEVR_", split, "_questions.json"));

@@ -18,8 +18,9 @@ ByteRange range_of(Split split, std::int64_t size) {
     case Split::Train: return {0, test};
     case Split::Test: return {test, validation};
     case Split::Validation: return {validation, size};
+    case Split::All: break;
   }
-  return {0, 0};
+  return {0, size};
 }
 
 void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
@@ -37,7 +38,7 @@ Masking required_masking(const DatasetRequest& request) {
 }  // namespace
 
 ByteSequences::ByteSequences(std::shared_ptr<const ByteStream> stream, std::int64_t begin, std::int64_t end, const DatasetRequest& request)
-    : stream_(std::move(stream)), length_(request.length) {
+    : stream_(std::move(stream)), length_(request.length), pad_token_id_(request.pad_token_id) {
   require<ValueError>(length_ >= 1, "data: expected sequences of at least one byte, got ", length_);
   const bool cut = request.split == Split::Train && request.workers > 1;
   bytes_ = cut ? (end - begin) / request.workers : end - begin;
@@ -57,6 +58,18 @@ void ByteSequences::check_bytes(std::int64_t num_tokens) const {
     if (wrong == bytes.end()) continue;
     throw ValueError(concat_text(stream_->describe(start_ + done + (wrong - bytes.begin())), ": expected bytes below num_tokens ", num_tokens, ", found ", int{*wrong}));
   }
+}
+
+const ByteScan& ByteSequences::scan() const {
+  std::call_once(scanned_, [this] { scan_ = scan_bytes(*stream_, start_, start_ + bytes_); });
+  return scan_;
+}
+
+std::string ByteSequences::fingerprint() const { return concat_text(bytes_, " bytes, checksum ", scan().checksum); }
+
+std::string ByteSequences::extent() const {
+  if (bytes_ == stream_->size()) return {};
+  return concat_text(stream_->path().string(), ": bytes ", start_, " to ", start_ + bytes_ - 1, " of ", stream_->size());
 }
 
 std::int64_t ByteSequences::size(std::int64_t epoch) const { return (bytes_ - epoch % length_) / length_; }
@@ -92,14 +105,15 @@ std::unique_ptr<Dataset> make_files(const DatasetRequest& request) {
   const bool by_folder = std::filesystem::is_directory(request.path / name_of(Split::Train));
   const std::filesystem::path folder = request.path / name_of(request.split);
   if (by_folder && request.split == Split::Test && !std::filesystem::exists(folder)) return nullptr;
-  const auto stream = std::make_shared<const ByteStream>(by_folder ? folder : request.path);
-  const ByteRange range = by_folder ? ByteRange{0, stream->size()} : range_of(request.split, stream->size());
+  const bool is_part = !by_folder || request.split == Split::All;
+  const auto stream = std::make_shared<const ByteStream>(is_part ? request.path : folder);
+  const ByteRange range = !is_part ? ByteRange{0, stream->size()} : range_of(request.split, stream->size());
   return std::make_unique<ByteSequences>(stream, range.begin, range.end, request);
 }
 
 std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request) {
   refuse_arguments("pg19", request);
-  const auto stream = std::make_shared<const ByteStream>(request.path / name_of(request.split));
+  const auto stream = std::make_shared<const ByteStream>(request.split == Split::All ? request.path : request.path / name_of(request.split));
   return std::make_unique<ByteSequences>(stream, 0, stream->size(), request);
 }
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
+#include "train/data/byte_scan.h"
 #include "train/data/byte_stream.h"
 #include "train/data/dataset.h"
 
@@ -21,13 +23,21 @@ class ByteSequences : public Dataset {
   std::int64_t length() const override { return length_; }
   void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
   std::vector<std::string> warnings() const override { return stream_->warnings(); }
+  // These scan the bytes of the share (train/data/byte_scan.h) at the first call.
+  std::string fingerprint() const override;
+  double padding_share() const override { return scan().share_of(pad_token_id_); }
+  std::string extent() const override;
 
  private:
   void check_bytes(std::int64_t num_tokens) const;
+  const ByteScan& scan() const;
 
   std::shared_ptr<const ByteStream> stream_;
   std::int64_t length_;
+  std::int64_t pad_token_id_;
   std::int64_t start_, bytes_;  // start and size of the share
+  mutable std::once_flag scanned_;
+  mutable ByteScan scan_;
 };
 
 // The sequences of another data set, in which each id is replaced by `mask_token_id` with probability `masking.probability`. The
@@ -44,6 +54,9 @@ class MaskedDataset final : public Dataset {
   SequenceParts parts() const override { return {.loss_mask = original_->parts().loss_mask, .labels = true}; }
   void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
   std::vector<std::string> warnings() const override { return original_->warnings(); }
+  std::string fingerprint() const override { return original_->fingerprint(); }
+  double padding_share() const override { return original_->padding_share(); }
+  std::string extent() const override { return original_->extent(); }
 
  private:
   const std::unique_ptr<Dataset> original_;
@@ -53,6 +66,7 @@ class MaskedDataset final : public Dataset {
 
 // Opens a file or folder. A folder with a subfolder train/ has its splits in train/, validation/ and, optionally, test/. For a file
 // or any other folder (with subfolders), the last 5 % of the bytes are the validation split and the 5 % before them the test split.
+// Split::All is all files of the folder.
 // Throws FileError, and ConfigError if io.dataset_args is set.
 std::unique_ptr<Dataset> make_files(const DatasetRequest& request);
 
