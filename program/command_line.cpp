@@ -34,7 +34,8 @@ void add_train(CLI::App& app, TrainCommand& command) {
   add_compute_options(*train, command.compute);
   train->footer(
       "Shows progress on standard error and prints the run's folder on standard output at the end. Ctrl-C finishes the current\n"
-      "step and saves the full state, from which `mblm resume` continues; a second Ctrl-C ends the program at once.\n"
+      "step and saves the full state, from which `mblm resume` continues; a second Ctrl-C ends the program at once. So do\n"
+      "SIGTERM, SIGHUP and SIGUSR1.\n"
       "Environment variables: JOB_ID names the run, MBLM_LOG=debug shows more messages, NO_COLOR turns colours off.\n\n"
       "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1\n");
 }

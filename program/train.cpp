@@ -100,8 +100,8 @@ int run(const TrainCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.job_id = environment("JOB_ID");
-    if (workers.is_rank0()) write_note(start_text(config));
     Trainer trainer(config, DatasetRegistry(), std::move(options));
+    if (workers.is_rank0()) write_note(start_text(config));
     return run_to_end(trainer, line, workers);
   });
 }

@@ -90,7 +90,7 @@ TEST_CASE("a wrong command line exits with status 2 and one line") {
   for (const Arguments& arguments : {Arguments{}, {"fly"}, {"train"}, {"train", "--fast", "x.yaml"}, {"generate"}, {"generate", "m", "--tokens", "many"},
                                      {"generate", "m", "--top-p", "1.5"}, {"generate", "m", "--format", "hex"}, {"generate", "m", "--prompt", "a", "-"},
                                      {"generate", "m", "--json", "--format", "ids"}, {"generate", "m", "--temperature", "-1"},
-                                     {"eval", "m", "--split", "all"}, {"eval", "m", "--threads", "0"}, {"eval", "m", "--device", "tpu"},
+                                     {"eval", "m", "--split", "whole"}, {"eval", "m", "--threads", "0"}, {"eval", "m", "--device", "tpu"},
                                      {"embed"}, {"embed", "m", "f", "-o", "hidden.txt"}, {"info"}, {"resume"}, {"resume", "runs/a", "--tokens", "3"}}) {
     const ProgramResult result = run_program(arguments);
     INFO(result.err);
@@ -227,6 +227,8 @@ TEST_CASE("train, eval, generate and embed in bfloat16, with checkpoints for eit
 TEST_CASE("an interrupted run finishes its step and keeps its checkpoints") {
   check_stop(SIGINT, "SIGINT");
   check_stop(SIGTERM, "SIGTERM");
+  check_stop(SIGHUP, "SIGHUP");
+  check_stop(SIGUSR1, "SIGUSR1");
 }
 
 TEST_CASE("the same seed generates the same bytes, another seed different ones") {

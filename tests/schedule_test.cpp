@@ -63,7 +63,8 @@ TEST_CASE("without warm-up the first step has the full rate, and warm-up only do
 TEST_CASE("points are evenly spaced from the first to the last") {
   using Points = std::vector<std::int64_t>;
   CHECK(spread_points(0, 10) == Points{});
-  CHECK(spread_points(1, 10) == Points{0});
+  CHECK(spread_points(1, 10) == Points{9});
+  CHECK(spread_points(1, 1) == Points{0});
   CHECK(spread_points(2, 10) == Points{0, 9});
   CHECK(spread_points(4, 11) == Points{0, 3, 6, 10});
   CHECK(spread_points(5, 10) == Points{0, 2, 4, 6, 9});

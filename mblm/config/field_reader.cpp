@@ -60,7 +60,7 @@ struct Conversion {
   template <class T>
   void convert(const YamlValue& value, const std::string& name, std::optional<T>& to) const {
     to.reset();
-    const bool is_literal_text = std::is_same_v<T, std::string> && value.literal && *value.literal != "null";
+    const bool is_literal_text = std::is_same_v<T, std::string> && value.literal && !value.literal->empty() && *value.literal != "null";
     if (value.kind != YamlValue::Kind::Null || is_literal_text) convert(value, name, to.emplace());
   }
 };
