@@ -134,6 +134,9 @@ void check_mamba(const ModelConfig& config, const CheckpointFile& file) {
   }
 }
 
+// Names that people give to files of torch.save.
+bool is_torch_name(const std::filesystem::path& path) { return path.extension() == ".pth" || path.extension() == ".pt" || path.extension() == ".ckpt"; }
+
 // Returns the file itself, or the best checkpoint of a run folder, or its last one if no validation chose a best one.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) {
@@ -142,15 +145,14 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
     throw FileError(path.string() + ": expected a run folder with a checkpoint, checkpoints/best.safetensors is missing");
   }
   require<FileError>(std::filesystem::exists(path), path.string(), ": no such file or folder");
-  require<FileError>(path.extension() == ".safetensors" || path.extension() == ".pth", path.string(),
-                     ": expected a run folder, a .safetensors or a .pth file");
+  require<FileError>(path.extension() == ".safetensors" || is_torch_name(path), path.string(), ": expected a run folder, a .safetensors or a .pth file");
   return path;
 }
 
 }  // namespace
 
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames) {
-  if (path.extension() == ".pth") return open_package(path, renames);
+  if (is_torch_name(path)) return open_package(path, renames);
   require<FileError>(path.extension() == ".safetensors", path.string(), ": expected a .safetensors or .pth checkpoint");
   return open_safetensors(path, renames);
 }

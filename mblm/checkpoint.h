@@ -35,7 +35,7 @@ struct CheckpointFile {
   std::optional<double> loss;         // finite
 };
 
-// Opens a .safetensors or .pth file. The tensors of a .pth file are those under MODEL, as the package writes them, under state_dict,
+// Opens a .safetensors or .pth (.pt, .ckpt) file. The tensors of a .pth file are those under MODEL, as the package writes them, under state_dict,
 // model_state_dict or model, or at the top. A prefix that all names share (module., _orig_mod., model.) is removed. `renames` apply before that, and before the names of the package's layout are converted. Throws FileError, naming
 // the file, for other extensions and for the errors of the readers (engine/io/safetensors.h, engine/io/torch_file.h).
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames = {});

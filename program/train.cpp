@@ -32,8 +32,8 @@ void note_loss(ProgressLine& line, const char* what, const std::optional<double>
 
 // What a new run starts from.
 std::string start_text(const RunConfig& config) {
-  if (!config.resume || config.resume->checkpoint_file.empty()) return concat_text("starts with new parameters, seed ", config.train.seed);
-  return concat_text("starts from the parameters of ", config.resume->checkpoint_file, " at epoch ", config.resume->next_epoch_index, ", batch ",
+  if (!config.resume || config.resume->checkpoint_file.empty()) return concat_text("start: new parameters, seed ", config.train.seed);
+  return concat_text("start: parameters of ", config.resume->checkpoint_file, " at epoch ", config.resume->next_epoch_index, ", batch ",
                      config.resume->next_batch_index, " (resume.checkpoint_file)");
 }
 
@@ -101,7 +101,7 @@ int run(const TrainCommand& command) {
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.job_id = environment("JOB_ID");
     Trainer trainer(config, DatasetRegistry(), std::move(options));
-    if (workers.is_rank0()) write_note(start_text(config));
+    if (workers.is_rank0()) line.note(start_text(config));
     return run_to_end(trainer, line, workers);
   });
 }

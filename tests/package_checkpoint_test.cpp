@@ -114,7 +114,7 @@ TEST_CASE("prefixes of names are replaced on request") {
   write_package_checkpoint(folder / "x.pth", tensors, 1, PackageLayout::V041);
   const std::unique_ptr<Model> other = tiny_model(9, 2);
   CHECK(error_text<FileError>([&] { load_parameters(*other, open_checkpoint(folder / "x.pth")); })
-            .find(": the file does not contain this tensor of the model, the nearest name in the file is \"head.") != std::string::npos);
+            .ends_with("the file does not contain this tensor of the model"));
   load_parameters(*other, open_checkpoint(folder / "x.pth", {{"head", "to_logits"}, {"head.w", "never"}}));
   CHECK(values_of(*other, "to_logits.weight") == values_of(*model, "to_logits.weight"));
   CHECK(error_text<FileError>([&] { open_checkpoint(folder / "x.pth", {{"head.weight", "x"}, {"head.bias", "x"}}); }) ==
@@ -171,6 +171,10 @@ TEST_CASE("checkpoints as other programs save them") {
   std::vector<NamedTensor> averaged = prefixed("module.");
   averaged.insert(averaged.begin(), {"n_averaged", from_values<std::int64_t>(Shape{}, {7})});
   check({{"state_dict", averaged}});
+  for (const char* name : {"x.pt", "x.ckpt"}) {
+    write_torch_file(folder / name, {{"state_dict", tensors}});
+    CHECK(open_checkpoint(folder / name).tensors.size() == tensors.size());
+  }
   for (const char* prefix : {"", "module."}) {
     write_safetensors(folder / "x.safetensors", prefixed(prefix));
     const std::unique_ptr<Model> other = tiny_model(9, 2);

@@ -91,11 +91,11 @@ TEST_CASE("a run with relative paths is used from another folder") {
   for (const char* command : {"eval", "resume"}) CHECK(shell(folder, concat_text("cd elsewhere && \"$MBLM\" ", command, " ../runs/tiny_1 >out 2>err")) == 0);
   // A run starts from a checkpoint with a relative path, and its config can be used elsewhere.
   CHECK(shell(folder, "\"$MBLM\" train config.yaml io.run_id=2 resume.checkpoint_file=runs/tiny_1/checkpoints/best.safetensors >out 2>err") == 0);
-  CHECK(contains(read_file(folder / "err"), "mblm: starts from the parameters of runs/tiny_1/checkpoints/best.safetensors at epoch 0, batch 0"));
+  CHECK(contains(read_file(folder / "err"), "start: parameters of runs/tiny_1/checkpoints/best.safetensors at epoch 0, batch 0"));
   CHECK(shell(folder, "cd elsewhere && \"$MBLM\" train ../runs/tiny_2/config.yaml io.run_id=3 >out 2>err") == 0);
-  CHECK(contains(read_file(folder / "elsewhere/err"), "mblm: starts from the parameters of " + (folder / "runs/tiny_1/checkpoints/").string()));
+  CHECK(contains(read_file(folder / "elsewhere/err"), "start: parameters of " + (folder / "runs/tiny_1/checkpoints/").string()));
   CHECK(shell(folder, "\"$MBLM\" train runs/tiny_1/config.yaml io.run_id=4 >out 2>err") == 0);
-  CHECK(contains(read_file(folder / "err"), "mblm: starts with new parameters, seed 0\n"));
+  CHECK(contains(read_file(folder / "err"), "start: new parameters, seed 0\n"));
   CHECK(read_file(folder / "runs/tiny_4/checkpoints/last.safetensors") == read_file(folder / "runs/tiny_1/checkpoints/last.safetensors"));
   std::filesystem::rename(folder / "text", folder / "moved");
   for (const auto& [command, way_out] : {std::pair("eval", "give the data with --data"), std::pair("resume", "io.dataset_dir=PATH")}) {

@@ -223,7 +223,7 @@ TEST_CASE("a run that started from a checkpoint can be resumed") {
   }
   CHECK(saved_micro_steps(reference.run("1")) == 0);
   reference.check_end("1", reference.resume("1"));
-  CHECK(contains(read_file(reference.run("1") / "config.yaml"), "resumed_from: " + first.run("whole").string()));
+  CHECK(contains(read_file(reference.run("1") / "config.yaml"), "checkpoint_file: " + first.run("whole").string()));
 }
 
 TEST_CASE("a file truncated during the run ends it with one line, and the run resumes once the file is restored") {
@@ -236,7 +236,7 @@ TEST_CASE("a file truncated during the run ends it with one line, and the run re
   const ProgramResult result = program.wait();
   write_file(file, text);
   CHECK(result.status == 1);
-  CHECK(result.err == concat_text("mblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n"));
+  CHECK(result.err == concat_text("start: new parameters, seed 0\nmblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n"));
   reference.check_end("shrunk", reference.resume("shrunk"));
 }
 

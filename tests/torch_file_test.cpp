@@ -231,7 +231,7 @@ TEST_CASE("entries other than the model's are skipped") {
        {std::string("\x8a\x09") + std::string(8, '\xff') + std::string(1, '\0'), global("torch", "Size", pickle_tuple("K\1K\2")), global("torch", "device", pickle_text("cuda")),
         pickle_global("torch", "float32"), pickle_global("torch", "float8_e4m3fn"), global("__builtin__", "set", "](K\1e"), global("_codecs", "encode", pickle_text("a") + pickle_text("latin1")),
         global("__builtin__", "bytearray", pickle_text("a")), global("__builtin__", "complex", "K\1K\1"), pickle_global("collections", "Counter") + "}\x85R",
-        global("torch._utils", "_rebuild_tensor_v2", other_storage + "K\0)))"), global("torch._utils", "_rebuild_sparse_tensor", "N"), global("torch._utils", "_rebuild_qtensor", "N"),
+        global("torch._utils", "_rebuild_tensor_v2", other_storage + pickle_integer(0) + "))"), global("torch._utils", "_rebuild_sparse_tensor", "N"), global("torch._utils", "_rebuild_qtensor", "N"),
         global("torch._utils", "_rebuild_tensor_v3", other_storage), pickle_global("torch", "per_tensor_affine"), global("torch.serialization", "_get_layout", pickle_text("torch.sparse_coo")),
         pickle_global("torch", "FloatTensor"), pickle_global("torch.storage", "UntypedStorage"), std::string("\x8f")}) {
     CAPTURE(shown_text(other));
@@ -311,8 +311,8 @@ TEST_CASE("malformed descriptions of tensors are rejected") {
   CHECK(message(rebuild + pickle_tuple("NNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("NQNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("(NNNNNtQNNN") + "R") == "tensor \"x\": expected a storage with a key, found something else");
-  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a parameter with a tensor, found something else");
-  CHECK(message(pickle_global("torch", "FloatStorage") + ")R") == "tensor \"x\": expected a tensor, found something else");
+  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a tensor, found something else");
+  CHECK(message(pickle_global("torch", "FloatStorage") + ")R") == "tensor \"x\": expected a tensor, found \"torch FloatStorage\"");
   const auto root = [&](const std::string& value) { return refusal(folder, torch_bytes(pickle_file(value), {})); };
   CHECK(root("N") == "expected a dict, found something else");
   CHECK(root("}") == "expected a dict of tensors under \"MODEL\", found none");

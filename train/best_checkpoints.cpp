@@ -75,6 +75,7 @@ void BestCheckpoints::link(const std::filesystem::path& file) {
   }
   if (!error) std::filesystem::rename(next, link, error);
   if (error) throw_file_error(link, "cannot be written", error.value());
+  std::filesystem::remove(next, error);  // rename leaves it if both are hard links to the same file
 }
 
 void BestCheckpoints::save_last(const std::function<void(const std::filesystem::path&)>& save) {

@@ -124,8 +124,7 @@ void Trainer::begin(const std::optional<CheckpointFile>& start) {
 }
 
 // Starts from a checkpoint as the Python package does: continues at a place in the data with the weights, which the model already
-// has. The checkpoint is the first candidate for the best model. Saves a state before config.yaml is written, because later versions
-// of config.yaml do not contain the start of the run.
+// has. The checkpoint is the first candidate for the best model. Saves a state at once: a resumed run does not read the checkpoint again.
 void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) {
   state_ = data_->state_at(config_.resume->next_epoch_index, config_.resume->next_batch_index);
   if (start) recorder_->log(concat_text("starts from ", config_.resume->checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "engine/io/checksum.h"
 #include "train/data/jpeg.h"
 #include "train/data/resize.h"
 
@@ -189,6 +190,15 @@ Clevr::Sample Clevr::sample(std::int64_t index) const {
   }
   if (arguments_.eom_token_id) sample.image.push_back(*arguments_.eom_token_id);
   return sample;
+}
+
+std::string Clevr::fingerprint() const {
+  Checksum sum;
+  for (std::int64_t i = 0; i < size_; ++i) {
+    const ClevrQuestion q = question(i);
+    for (const std::string_view text : {q.question, q.answer, q.image}) sum.add(text);
+  }
+  return concat_text(Dataset::fingerprint(), ", questions ", sum.text());
 }
 
 void Clevr::read(std::int64_t, std::int64_t index, const Sequence& out) const {
