@@ -18,9 +18,9 @@ struct StopSignal {
 // SIGUSR1: batch systems announce the end of a job with it. SIGHUP: the terminal was closed.
 inline constexpr StopSignal stop_signals[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGUSR1, "SIGUSR1"}};
 
-// While a scope exists, the first of these signals is only recorded; a further SIGINT or SIGTERM ends the program at once. SIGHUP has
-// no effect if the program was started to ignore it (nohup). The destructor restores the previous handlers. The library itself creates no scope. Create one at a time, in the thread that trains, and let
-// TrainerCallbacks::should_stop check signal().
+// While a scope exists, the first of these signals is only recorded; a further SIGINT or SIGTERM ends the program at once. SIGHUP has no
+// effect if the program was started to ignore it (nohup). The destructor restores the previous handlers. The library itself creates no
+// scope. Create one at a time, in the thread that trains, and let TrainerCallbacks::should_stop check signal().
 // A separate thread receives the signals, never the calling thread or a thread that it starts in the meantime: oneDNN's matrix
 // products (2.6.3, AVX2 and newer) keep values below the stack pointer, where the system puts a handler's frame, and write past
 // their memory when a handler interrupts them. A program with other handlers, for any signal, must keep them off computing threads
