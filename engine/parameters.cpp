@@ -16,10 +16,10 @@ Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) 
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
 }
 
-// A constant in the element type of files.
+// A constant in the element type of files; a converted one is on the CPU.
 Tensor as_stored(const Tensor& constant) {
   if (constant.dtype() != DType::Float64) return constant;
-  return from_values<float>(constant.shape(), constant.to_vector_as<float>(), constant.device());
+  return from_values<float>(constant.shape(), constant.to_vector_as<float>());
 }
 
 // values[i] = f(i), on all threads.

@@ -142,7 +142,7 @@ std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) {
     for (const char* name : {"best.safetensors", "last.safetensors"})
       if (std::filesystem::exists(path / "checkpoints" / name)) return path / "checkpoints" / name;
-    throw FileError(path.string() + ": expected a run folder with a checkpoint, checkpoints/best.safetensors is missing");
+    throw FileError(path.string() + ": expected a run folder, checkpoints/best.safetensors is missing");
   }
   require<FileError>(std::filesystem::exists(path), path.string(), ": no such file or folder");
   require<FileError>(path.extension() == ".safetensors" || is_torch_name(path), path.string(), ": expected a run folder, a .safetensors or a .pth file");

@@ -182,7 +182,7 @@ TEST_CASE("a run without validation can be used") {
   std::filesystem::remove(folder / "runs/tiny_1/checkpoints/best.safetensors");
   CHECK(run_program({"generate", run, "--tokens", "9"}).out == from_run.out);
   std::filesystem::remove(folder / "runs/tiny_1/checkpoints/last.safetensors");
-  CHECK(run_program({"generate", run, "--tokens", "9"}).err == "mblm: " + run + ": expected a run folder with a checkpoint, checkpoints/best.safetensors is missing\n");
+  CHECK(run_program({"generate", run, "--tokens", "9"}).err == "mblm: " + run + ": expected a run folder, checkpoints/best.safetensors is missing\n");
 }
 
 }  // namespace mblm::testing
