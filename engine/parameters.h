@@ -119,8 +119,7 @@ class ParameterStore {
   void values_changed();
   void values_and_copy_changed() { ++version_; }
 
-  // Views with their names in files, in order of declaration: values (with named constants, float64 ones as float32 copies on the CPU), or
-  // gradients.
+  // Views with their names in files, in order of declaration: values (with named constants, float64 ones as float32 copies), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
   const std::vector<std::unique_ptr<Constant>>& constants() const { return constants_; }
