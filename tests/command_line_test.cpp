@@ -195,8 +195,8 @@ TEST_CASE("a dry run checks everything and writes nothing") {
   INFO(result.err);
   CHECK(result.status == 0);
   CHECK(result.out.empty());
-  CHECK(contains(result.err, "steps    16 optimizer steps"));
-  CHECK(contains(result.err, "folder   " + (folder / "runs/tiny_1").string()));
+  CHECK(contains(result.err, "steps: 16 optimizer steps"));
+  CHECK(contains(result.err, "folder: " + (folder / "runs/tiny_1").string()));
   CHECK(listing(folder.path()) == before);
   CHECK(run_program({"train", config, "--dry-run", "io.output_dir=/proc/x"}).status == 1);
   CHECK(run_program({"train", config, "--dry-run", "io.dataset_dir=none"}).status == 1);

@@ -82,6 +82,8 @@ TEST_CASE("a configuration is read") {
 
 TEST_CASE("all YAML forms of values") {
   CHECK(parsed(with("1_000", "+2_000_000")).train.target_elements == 2'000'000);
+  for (const char* whole : {"2.0", "2.", "0.2e1", "20e-1", "+2.0E0"}) CHECK(parsed(with("batch_size: 2", std::string("batch_size: ") + whole)).train.batch_size == 2);
+  CHECK(parsed(with("1_000", "1.0e+9")).train.target_elements == 1'000'000'000);
   for (const char* rate : {"0.25", ".25", "25e-2", "2.5E-1", "+0.2_5"}) CHECK(parsed(with("1e-3", rate)).train.learning_rate == 0.25);
   CHECK(parsed(with("1e-3", "5")).train.learning_rate == 5.0);
   for (const char* yes : {"true", "True", "yes", "on"})
@@ -259,7 +261,8 @@ TEST_CASE("values of the wrong type") {
   CHECK(error_with("batch_size: 2", "batch_size: two") == "19: train.batch_size: expected an integer of at least 1, got \"two\"");
   CHECK(error_with("batch_size: 2", "batch_size: \"2\"") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
   CHECK(error_with("batch_size: 2", "batch_size: !!str 2") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
-  CHECK(error_with("batch_size: 2", "batch_size: 2.0") == "19: train.batch_size: expected an integer of at least 1, got 2.0");
+  CHECK(error_with("batch_size: 2", "batch_size: 2.5") == "19: train.batch_size: expected an integer of at least 1, got 2.5");
+  CHECK(error_with("batch_size: 2", "batch_size: 1e300") == "19: train.batch_size: expected an integer of at least 1, got 1e300");
   CHECK(error_with("batch_size: 2", "batch_size: true") == "19: train.batch_size: expected an integer of at least 1, got true");
   CHECK(error_with("batch_size: 2", "batch_size:") == "19: train.batch_size: expected an integer of at least 1, got null");
   CHECK(error_with("batch_size: 2", "batch_size: [2]") == "19: train.batch_size: expected an integer of at least 1, got a list of 1");

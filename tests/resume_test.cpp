@@ -236,7 +236,7 @@ TEST_CASE("a file truncated during the run ends it with one line, and the run re
   const ProgramResult result = program.wait();
   write_file(file, text);
   CHECK(result.status == 1);
-  CHECK(result.err == concat_text("start: new parameters, seed 0\nmblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n"));
+  CHECK(result.err.ends_with(concat_text("\nmblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n")));
   reference.check_end("shrunk", reference.resume("shrunk"));
 }
 

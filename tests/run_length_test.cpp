@@ -191,11 +191,11 @@ TEST_CASE("a run describes itself when it starts") {
   for (const std::string& line : trainer.describe()) text += line + "\n";
   INFO(text);
   for (const std::string& part :
-       {std::string("model    "), std::string(" k parameters, mamba2 1 x 16: "), std::string(", transformer 1 x 16: "), std::string("start    new parameters, seed 0"),
-        std::string("device   cpu ("), std::string("float32"), "data     files, " + (runs.folder / "text").string(), std::string("training: 12"),
+       {std::string("model: "), std::string(" k parameters, mamba2 1 x 16: "), std::string(", transformer 1 x 16: "), std::string("start: new parameters, seed 0"),
+        std::string("device: cpu ("), std::string("float32"), "data: files, " + (runs.folder / "text").string(), std::string("training: 12"),
         std::string("validation: "), std::string("test: "), (runs.folder / "text/train/a.txt").string(),
-        std::string("steps    16 optimizer steps of 4 x 32 bytes, 1 of them warm-up; 16 micro-steps, 0.5 epochs"), std::string("memory   about "),
-        std::string(" free"), "folder   " + runs.run("1").string()})
+        std::string("steps: 16 optimizer steps of 4 x 32 bytes, 1 of them warm-up; 16 micro-steps, 0.5 epochs"), std::string("memory: about "),
+        std::string(" free"), "folder: " + runs.run("1").string()})
     CHECK_MESSAGE(text.find(part) != std::string::npos, part);
   CHECK_FALSE(fs::exists(runs.folder / "runs"));
   CHECK(error_text<Error>([&] { trainer.run(); }) == "train: cannot run after a dry run");

@@ -26,10 +26,7 @@ std::string gigabytes(double bytes) {
 class Lines {
  public:
   void add(const std::string& topic, const std::string& text) {
-    constexpr std::size_t column = 9;
-    std::string name = topic;
-    name.resize(column, ' ');
-    lines_.push_back(name + text);
+    lines_.push_back(topic.empty() ? "  " + text : topic + ": " + text);
   }
   std::vector<std::string> take() { return std::move(lines_); }
 
@@ -73,10 +70,10 @@ void add_steps(Lines& lines, const RunHeader& h) {
   const std::int64_t epoch = h.data.train().size(0) / train.batch_size;
   if (epoch > 0) text << ", " << std::fixed << std::setprecision(1) << static_cast<double>(h.schedule.micro_steps()) / static_cast<double>(epoch) << " epochs";
   lines.add("steps", std::move(text).str());
-  if (h.state.micro_step > 0) lines.add("", concat_text("resumes after micro-step ", h.state.micro_step));
 }
 
 std::string start_text(const RunHeader& h) {
+  if (h.state.micro_step > 0) return concat_text("saved state after micro-step ", h.state.micro_step);
   if (!h.config.resume || h.config.resume->checkpoint_file.empty()) return concat_text("new parameters, seed ", h.config.train.seed);
   return concat_text("parameters of ", h.config.resume->checkpoint_file, " at epoch ", h.config.resume->next_epoch_index, ", batch ",
                      h.config.resume->next_batch_index, " (resume.checkpoint_file)");

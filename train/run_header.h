@@ -27,7 +27,7 @@ struct RunHeader {
   std::filesystem::path folder;  // of the run
 };
 
-// One line per topic, `NAME` padded to a column, then the text. Further lines of a topic start with spaces.
+// `TOPIC: text` for the model, the start, the device, the data, the steps, the memory and the folder. Further lines of a topic are indented.
 std::vector<std::string> header_lines(const RunHeader& header);
 
 // Bytes that training needs: parameters, gradients, optimizer, and activations in the run's precision.
