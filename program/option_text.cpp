@@ -50,6 +50,7 @@ std::vector<std::string> values_of(const CLI::Option& option) {
   } catch (const CLI::OptionNotFound&) {
   }
   std::vector<std::string> values;
+  if (text.find('|') == std::string::npos) return values;  // the description of another check
   std::istringstream parts(text);
   for (std::string value; std::getline(parts, value, '|');) values.push_back(value);
   return values;
