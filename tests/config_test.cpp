@@ -221,6 +221,10 @@ TEST_CASE("all missing and wrong fields are reported at once") {
   CHECK(error_of({"train.batch_size=x", "io.validate_amount=-1"}) ==
         "command line: train.batch_size: expected an integer of at least 1, got \"x\"\n"
         "command line: io.validate_amount: expected an integer of at least 0, got -1");
+  CHECK(error_of({"train", "params.block.d_state=1", "learning_rate=3"}) ==
+        "command line: expected FIELD=VALUE, got \"train\"\n"
+        "command line: params.block.d_state: expected a map at params.block, found a list of 2, did you mean params.block[0].d_state?\n"
+        "command line: learning_rate: no such field, did you mean train.learning_rate?");
 }
 
 TEST_CASE("the data and a length are all that a config needs") {

@@ -210,8 +210,7 @@ void complete(YamlValue& root) {
   else *root.find("params") = std::move(model);
 }
 
-RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry) {
-  Problems problems;
+RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry, Problems& problems) {
   FieldReader file(root, origin, "", problems);
   file.read([](Fields& f) {
     for (const char* section : {"params", "train", "io"}) f.external(section, false, "a map");
@@ -262,8 +261,7 @@ RunConfig parse_run_config(const std::string& yaml, const std::string& origin, c
   complete(root);
   Problems problems;
   for (const std::string& override : overrides) problems.attempt([&] { apply_override(root, override); });
-  problems.throw_if_any();
-  return read_run(root, origin, registry);
+  return read_run(root, origin, registry, problems);
 }
 
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides) {
