@@ -10,8 +10,6 @@
 namespace mblm {
 namespace {
 
-constexpr std::int64_t alignment = 64;  // elements; aligns each parameter for 16-byte vectors in any element type
-
 Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
 }

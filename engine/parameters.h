@@ -81,6 +81,9 @@ struct NamedTensor {
 
 class ParameterStore {
  public:
+  // Each parameter starts at a multiple of so many elements of the arenas, for 16-byte vectors in any element type.
+  static constexpr std::int64_t alignment = 64;
+
   // Declares a parameter; call before allocate(). Throws ValueError for a duplicate name.
   Parameter& add(std::string name, const Shape& shape, Init init);
   // Declares a parameter of parts stacked along the first axis; all sizes but the first must agree.

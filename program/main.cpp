@@ -45,6 +45,9 @@ int main(int count, char** arguments) {
     return std::visit([](const auto& command) { return mblm::run(command); }, std::get<mblm::Command>(parsed));
   } catch (const mblm::BrokenPipe&) {
     return 0;
+  } catch (const mblm::ConfigError& error) {  // one line per wrong field
+    mblm::write_error(error.what());
+    return 1;
   } catch (const std::bad_alloc&) {
     return failed("not enough memory");
   } catch (const std::exception& error) {

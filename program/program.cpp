@@ -41,6 +41,19 @@ void write_note(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // one write per line; a failure cannot be reported
 }
 
+void write_error(std::string_view text) {
+  while (true) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    write_note(text.substr(0, end));
+    if (end == text.size()) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+void write_message(std::string_view text) {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());  // a failure cannot be reported
+}
+
 std::string read_input(const std::optional<std::string>& file) {
   if (!file) return read_all(std::cin, "standard input");
   require<FileError>(!std::filesystem::is_directory(*file), *file, ": expected a file, found a folder");

@@ -13,6 +13,8 @@
 namespace mblm {
 
 // Runs a command. Returns the exit status, or throws.
+int run(const HelpCommand& command);
+int run(const ConfigCommand& command);
 int run(const TrainCommand& command);
 int run(const ResumeCommand& command);
 int run(const EvalCommand& command);
@@ -28,6 +30,11 @@ struct BrokenPipe {};
 void write_output(std::string_view text);
 // Writes `mblm: TEXT` to standard error, as one line even if `text` has several.
 void write_note(std::string_view text);
+
+// Writes `mblm: LINE` for each line of an error.
+void write_error(std::string_view text);
+// Writes text to standard error.
+void write_message(std::string_view text);
 
 // Reads all bytes of a file, or of standard input without a file. Throws FileError.
 std::string read_input(const std::optional<std::string>& file);

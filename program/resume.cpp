@@ -22,6 +22,7 @@ int run(const ResumeCommand& command) {
     options.resume_folder = command.run;
     options.accept_changed_data = command.accept_changed_data;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
+    show_header(trainer, workers);
     return run_to_end(trainer, line, workers);
   });
 }

@@ -30,13 +30,6 @@ void note_loss(ProgressLine& line, const char* what, const std::optional<double>
   if (loss) line.note(concat_text(what, ": loss ", std::setprecision(5), *loss, ", ", *loss / std::log(2.0), " bits per byte"));
 }
 
-// What a new run starts from.
-std::string start_text(const RunConfig& config) {
-  if (!config.resume || config.resume->checkpoint_file.empty()) return concat_text("start: new parameters, seed ", config.train.seed);
-  return concat_text("start: parameters of ", config.resume->checkpoint_file, " at epoch ", config.resume->next_epoch_index, ", batch ",
-                     config.resume->next_batch_index, " (resume.checkpoint_file)");
-}
-
 const char* name_of_signal(int number) {
   for (const StopSignal& signal : stop_signals)
     if (signal.number == number) return signal.name;
@@ -89,6 +82,13 @@ int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   return 0;
 }
 
+void show_header(const Trainer& trainer, const Workers& workers) {
+  if (!workers.is_rank0()) return;
+  std::string text;
+  for (const std::string& line : trainer.describe()) text += line + "\n";
+  write_message(text);
+}
+
 int run(const TrainCommand& command) {
   return run_with_workers([&](Communicator* communicator) {
     const Workers workers(communicator);
@@ -100,8 +100,10 @@ int run(const TrainCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.job_id = environment("JOB_ID");
+    options.dry_run = command.dry_run;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
-    if (workers.is_rank0()) line.note(start_text(config));
+    show_header(trainer, workers);
+    if (command.dry_run) return 0;
     return run_to_end(trainer, line, workers);
   });
 }

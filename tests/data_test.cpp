@@ -161,6 +161,28 @@ TEST_CASE("files: a folder with train/ has its splits in subfolders") {
   CHECK(all_of(*make("files", folder / "data", Split::Test, 5)) == "test!");
 }
 
+TEST_CASE("the validation folder may be called valid or val") {
+  for (const char* id : {"files", "pg19"}) {
+    for (const char* name : {"validation", "valid", "val"}) {
+      const TemporaryFolder folder;
+      folder.write("train/x", counting(40));
+      folder.write(std::string(name) + "/x", "validation");
+      folder.write("test/x", "test");
+      CHECK(all_of(*make(id, folder.path(), Split::Validation, 10)) == "validation");
+      CHECK(make(id, folder.path(), Split::Validation, 10)->describe() == "10 bytes: " + (folder.path() / name / "x").string());
+    }
+    const TemporaryFolder folder;
+    folder.write("train/x", counting(40));
+    CHECK_THROWS_WITH_AS(make(id, folder.path(), Split::Validation, 10), ((folder / "validation").string() + ": expected a file or a folder, there is none").c_str(),
+                         FileError);
+  }
+  const TemporaryFolder folder;
+  folder.write("a", counting(60));
+  folder.write("b", counting(40));
+  CHECK(make("files", folder.path(), Split::Train, 10)->describe() == "90 bytes: 0 to 90 of the 100 of 2 files of " + folder.path().string());
+  CHECK(make("files", folder.path(), Split::Validation, 5)->describe() == "5 bytes: 95 to 100 of the 100 of 2 files of " + folder.path().string());
+}
+
 TEST_CASE("each epoch starts a byte later, and each worker has its own part") {
   const TemporaryFolder folder;
   folder.write("train/x", counting(43));

@@ -21,7 +21,7 @@ std::string fingerprint_of(const TrainingData& data, const Workers& workers) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(const RunConfig& config, const Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
+Checkpointer::Checkpointer(const RunConfig& config, Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
                            TrainingSteps& steps, RunFolder& folder, BestCheckpoints& best, Recorder& recorder)
     : config_(config),
       schedule_(schedule),
@@ -63,7 +63,8 @@ void Checkpointer::save_state(const TrainingState& state) {
                 .rows = folder_.rows(),
                 .best = best_.list(),
                 .data = data_fingerprint_,
-                .config = immutable_fields(config_, workers_.size())},
+                .config = immutable_fields(config_, workers_.size()),
+                .warmup_steps = schedule_.warmup_steps()},
                steps_.tensors());
   recorder_.log(concat_text("saved the state after micro-step ", state.micro_step));
 }
@@ -78,20 +79,21 @@ TrainingState Checkpointer::restore(bool accept_changed_data) {
     return {};
   }
   const RunState& state = saved->state;
-  check_state(state, saved->tensors.path());
+  check_state(state);
   check_data(state, accept_changed_data);
   steps_.restore(saved->tensors);
   folder_.go_back_to(state.rows);
   best_.restore(state.best);
+  if (state.warmup_steps) schedule_.keep_warmup(*state.warmup_steps);
   recorder_.log(concat_text("resumes after micro-step ", state.training.micro_step, " of ", schedule_.micro_steps()));
   return state.training;
 }
 
-void Checkpointer::check_state(const RunState& state, const std::filesystem::path& file) const {
-  const std::string differing = differing_fields(state.config, immutable_fields(config_, workers_.size()));
+void Checkpointer::check_state(const RunState& state) const {
+  const std::string differing = changed_fields(state.config, config_, workers_.size());
   require<ConfigError>(differing.empty(), folder_.path().string(), ": cannot change fields of a run: ", differing);
-  require<FileError>(state.training.micro_step <= schedule_.micro_steps(), file.string(), ": expected at most ", schedule_.micro_steps(),
-                     " micro-steps, found ", state.training.micro_step);
+  require<ConfigError>(state.training.micro_step <= schedule_.micro_steps(), folder_.path().string(), ": expected a length (train.target_elements, ",
+                       "max_steps or epochs) of at least the ", state.training.micro_step, " micro-steps that are done, got ", schedule_.micro_steps());
 }
 
 void Checkpointer::check_data(const RunState& state, bool accept_changed_data) const {

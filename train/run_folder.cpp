@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <ctime>
 #include <optional>
 #include <type_traits>
@@ -42,6 +44,13 @@ class OutputFolder {
   int made_ = 0;
 };
 
+// Throws FileError for a run folder that exists.
+void check_is_new(const std::filesystem::path& path, bool is_new) {
+  const std::string holder = is_new ? "" : RunLock::holder(lock_file(path));
+  require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
+  require<FileError>(is_new, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
+}
+
 std::filesystem::path make_folder(const std::filesystem::path& path) {
   const OutputFolder output(path.parent_path());
   std::error_code error;
@@ -50,9 +59,7 @@ std::filesystem::path make_folder(const std::filesystem::path& path) {
     output.remove();
     throw_file_error(path, "cannot create the run folder", error.value());
   }
-  const std::string holder = made ? "" : RunLock::holder(lock_file(path));
-  require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
-  require<FileError>(made, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
+  check_is_new(path, made);
   for (const char* inner : {"checkpoints", "state"}) {
     std::filesystem::create_directory(path / inner, error);
     if (error) throw_file_error(path / inner, "cannot create the folder", error.value());
@@ -170,8 +177,23 @@ void AppendFile::keep_lines(std::int64_t lines) {
   if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be truncated");
 }
 
-RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
-    : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))), files_(path_) {
+std::filesystem::path RunFolder::path_for(const IoConfig& config, const std::string& run_id) {
+  return std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id);
+}
+
+void RunFolder::check_available(const IoConfig& config, const std::string& run_id) {
+  const std::filesystem::path path = path_for(config, run_id);
+  std::error_code error;
+  check_is_new(path, !std::filesystem::exists(path, error));
+  std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
+  while (!std::filesystem::exists(parent, error) && parent.has_relative_path()) parent = parent.parent_path();
+  require<FileError>(std::filesystem::is_directory(parent, error), parent.string(), ": cannot create the run folder: not a folder");
+  std::string trial = (parent / ".mblm_XXXXXX").string();  // permissions alone do not say it: the file system may be read-only
+  if (::mkdtemp(trial.data()) == nullptr) throw_file_error(parent, "cannot create the run folder", errno);
+  ::rmdir(trial.c_str());
+}
+
+RunFolder::RunFolder(const IoConfig& config, const std::string& run_id) : path_(make_folder(path_for(config, run_id))), files_(path_) {
   files_->loss.append(loss_header);
   files_->time_memory.append(time_memory_header);
 }

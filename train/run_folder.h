@@ -86,6 +86,11 @@ class AppendFile {
 // Locked until destruction.
 class RunFolder {
  public:
+  // `output_dir/name_model_RUNID`.
+  static std::filesystem::path path_for(const IoConfig& config, const std::string& run_id);
+  // Throws FileError if that folder exists, or if the constructor below could not create it. Creates nothing.
+  static void check_available(const IoConfig& config, const std::string& run_id);
+
   // Creates `output_dir/name_model_RUNID` with checkpoints/ and state/. Throws FileError if it exists or cannot be created.
   RunFolder(const IoConfig& config, const std::string& run_id);
   // Opens an existing run folder to resume the run. Throws FileError if it is not a run folder or if another process uses it.

@@ -12,6 +12,7 @@ namespace {
 
 using Metadata = std::map<std::string, std::string>;
 constexpr const char* checksum_key = "checksum";
+constexpr const char* warmup_key = "warmup_steps";
 constexpr const char* format_key = "mblm_state";
 constexpr const char *format = "3", *format_without_data = "2";  // versions of the names and meanings below
 
@@ -101,6 +102,7 @@ void write_run_state(const std::filesystem::path& path, const RunState& state, c
   std::sort(sorted.begin(), sorted.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
   Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}, {"data", state.data}};
   visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });
+  if (state.warmup_steps) metadata[warmup_key] = number_text(*state.warmup_steps);
   metadata[checksum_key] = checksum_of(sorted, metadata);
   write_safetensors(path, sorted, metadata);
 }
@@ -112,6 +114,10 @@ SavedState read_run_state(const std::filesystem::path& path) {
     std::string_view text = entry_of(saved.tensors, name);
     number = take_number<T>(concat_text(path.string(), ": ", name), text);
   });
+  if (saved.tensors.metadata().count(warmup_key) != 0) {
+    std::string_view text = entry_of(saved.tensors, warmup_key);
+    saved.state.warmup_steps = take_number<std::int64_t>(concat_text(path.string(), ": ", warmup_key), text);
+  }
   saved.state.best = parse_best(path.string() + ": best", entry_of(saved.tensors, "best"));
   saved.state.config = entry_of(saved.tensors, "config");
   if (entry_of(saved.tensors, format_key) != format_without_data) saved.state.data = entry_of(saved.tensors, "data");

@@ -7,6 +7,7 @@
 
 #include "train/checkpointer.h"
 #include "train/recorder.h"
+#include "train/run_header.h"
 #include "train/step_runner.h"
 #include "train/training_data.h"
 #include "train/training_steps.h"
@@ -54,6 +55,10 @@ std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<C
   return model;
 }
 
+AdamOptions adam_options(const TrainConfig& train) {
+  return {.beta1 = train.betas[0], .beta2 = train.betas[1], .eps = train.eps, .weight_decay = train.weight_decay};
+}
+
 // Rank 0 creates or opens the folder and sends its path to the other workers.
 RunFolder open_folder(const RunConfig& config, const TrainerOptions& options, const Workers& workers) {
   if (!workers.is_rank0()) return RunFolder::for_reading(workers.exchange().front());
@@ -70,19 +75,25 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       options_(std::move(options)),
       collective_(open_collective(options_.communicator, options_.device, [this](const std::string& note) { collective_note_ = note; })),
       workers_(options_.communicator, collective_.get()),
-      schedule_(config.train, config.input_seq_len, workers_.size()),
+      free_bytes_(runtime_of(options_.device.kind).memory(options_.device.index).free_bytes),
+      data_(std::make_unique<TrainingData>(config_, datasets, workers_)),
+      schedule_(config.train, config.input_seq_len, workers_.size(), data_->epoch_micro_steps()),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())) {
-  data_ = std::make_unique<TrainingData>(config_, datasets, workers_);
   const std::optional<CheckpointFile> start = open_start(config_, options_);
   model_ = make_model(config_, start, options_.device);
   runner_ = std::make_unique<StepRunner>(*model_, config_.train.gradient_accumulate_every * workers_.size(),
-                                         UpdateOptions{.gradient = {.clip = config_.train.gradient_clipping.value_or(0),
+                                         UpdateOptions{.adam = adam_options(config_.train),
+                                                       .gradient = {.clip = config_.train.gradient_clipping.value_or(0),
                                                                     .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}},
                                          config_.train.cuda_graphs);
 
   // Writes nothing before all workers have opened their data and models.
   check_consistent(workers_, config_, data_->train().size(0));
+  if (options_.dry_run) {
+    if (workers_.is_rank0()) RunFolder::check_available(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()));
+    return;
+  }
   folder_ = std::make_unique<RunFolder>(open_folder(config_, options_, workers_));
   const DeviceInfo device = info_of(options_.device);
   RunSummary summary{.parameter_count = model_->parameters().count(),
@@ -101,6 +112,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   if (!collective_note_.empty()) recorder_->log(collective_note_);
   if (!workers_.is_alone()) {
     state_ = workers_.exchange_values(state_).front();
+    schedule_.keep_warmup(workers_.exchange_values(schedule_.warmup_steps()).front());
     steps_->share_from_rank0();
   }
 } catch (const std::exception& error) {
@@ -109,14 +121,26 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
 
 Trainer::~Trainer() = default;
 
+std::vector<std::string> Trainer::describe() const {
+  return header_lines({.config = config_,
+                       .model = *model_,
+                       .data = *data_,
+                       .schedule = schedule_,
+                       .state = state_,
+                       .device = options_.device,
+                       .device_description = info_of(options_.device).description,
+                       .workers = workers_.size(),
+                       .free_bytes = free_bytes_,
+                       .folder = folder_ ? folder_->path() : RunFolder::path_for(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()))});
+}
+
 // Starts a new run. Rank 0 only.
 void Trainer::begin(const std::optional<CheckpointFile>& start) {
   try {
     if (config_.resume) start_from_checkpoint(start);
     recorder_->write_config();
     for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
-    recorder_->log(concat_text(model_->parameters().count(), " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(),
-                               " optimizer steps, ", schedule_.warmup_steps(), " of them warm-up"));
+    for (const std::string& line : describe()) recorder_->log(line);
   } catch (const std::exception& error) {
     recorder_->note_error(error.what());
     throw;
@@ -136,9 +160,11 @@ void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) 
 void Trainer::resume() {
   state_ = checkpointer_->restore(options_.accept_changed_data);
   recorder_->write_config();
+  for (const std::string& line : describe()) recorder_->log(line);
 }
 
 TrainingResult Trainer::run() {
+  require(folder_ != nullptr, "train: cannot run after a dry run");
   recorder_->begin_training();
   progress_.emplace(options_.callbacks, schedule_, state_, config_.train.batch_size * config_.input_seq_len * workers_.size());
   sync_->restart_save_interval();

@@ -31,6 +31,7 @@ class WorkerSync;
 struct TrainerOptions {
   Device device = {};
   std::string job_id = {};                   // names the run folder unless empty
+  bool dry_run = false;                      // check everything, but create no run folder; run() then throws Error
   std::filesystem::path resume_folder = {};  // folder of a run to resume, with the config of read_config_of_run; empty for a new run
   bool accept_changed_data = false;          // resumes a run although its training data changed
   Renames rename_modules = {};               // renames tensors of resume.checkpoint_file if resume.rename_modules is set
@@ -67,6 +68,9 @@ class Trainer {
 
   Model& model() { return *model_; }
 
+  // What the run does, one topic per line: model, device, data, steps, memory, folder.
+  std::vector<std::string> describe() const;
+
  private:
   void begin(const std::optional<CheckpointFile>& start);
   void start_from_checkpoint(const std::optional<CheckpointFile>& start);
@@ -85,15 +89,16 @@ class Trainer {
   std::string collective_note_;                   // why the GPUs exchange gradients through host memory; empty if they do not
   const std::unique_ptr<Collective> collective_;  // of GPUs; null on the CPU and for a single worker
   const Workers workers_;
-  const Schedule schedule_;
+  const std::size_t free_bytes_;  // of the device before the model was allocated
+  const std::unique_ptr<const TrainingData> data_;
+  Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   TrainingState state_;
 
   // In the order of construction: each refers to members above it.
-  std::unique_ptr<const TrainingData> data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StepRunner> runner_;
-  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<RunFolder> folder_;  // null in a dry run, as the members below
   std::unique_ptr<BestCheckpoints> best_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<TrainingSteps> steps_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iomanip>
+#include <limits>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -75,6 +76,14 @@ std::vector<std::string> TrainingData::warnings() const {
       if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
   }
   return lines;
+}
+
+std::optional<std::int64_t> TrainingData::epoch_micro_steps() const {
+  if (!config_.train.epochs) return {};
+  std::int64_t count = 0;
+  for (std::int64_t epoch = 0; epoch < *config_.train.epochs; ++epoch)
+    if (__builtin_add_overflow(count, batches_in_epoch(epoch), &count)) return std::numeric_limits<std::int64_t>::max();
+  return count;
 }
 
 TrainingState TrainingData::state_at(std::int64_t epoch, std::int64_t batch) const {

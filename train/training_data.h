@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ class TrainingData {
   const Dataset& validation() const { return *validation_; }
   const Dataset* test() const { return test_.get(); }  // null without a test split
   std::vector<std::string> warnings() const;           // of all splits, without duplicates, and of padding ids in the training split
+
+  // The number of batches in the first train.epochs epochs; nothing without train.epochs.
+  std::optional<std::int64_t> epoch_micro_steps() const;
 
   // The state of a run that starts at batch `batch` of epoch `epoch`.
   TrainingState state_at(std::int64_t epoch, std::int64_t batch) const;

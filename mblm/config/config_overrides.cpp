@@ -71,6 +71,14 @@ YamlValue parse_value(const std::string& text) {
   return value;
 }
 
+// `params.block[1].d_state` for a path that names the entries of the list `before` without brackets: `params.block.1.d_state`, or
+// `params.block.d_state` (the first entry).
+std::string with_brackets(const std::string& path, const std::string& before, const std::string& name) {
+  const std::string rest = path.substr(before.size() + 1);
+  const bool is_index = name.find_first_not_of("0123456789") == std::string::npos;
+  return before + (is_index ? "[" + name + "]" + rest.substr(name.size()) : "[0]." + rest);
+}
+
 YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, const std::string& before) {
   if (step.name.empty()) {
     if (value.kind != YamlValue::Kind::List) fail(path, "expected a list at " + before + ", found " + shown(value));
@@ -78,7 +86,9 @@ YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, co
     return value.items[step.index];
   }
   const bool is_map = value.kind == YamlValue::Kind::Map || value.kind == YamlValue::Kind::Null;
-  if (!is_map) fail(path, "expected a map at " + before + ", found " + shown(value));
+  const bool is_list = value.kind == YamlValue::Kind::List && !value.items.empty();
+  const std::string meant = is_list && path.starts_with(before + ".") ? ", did you mean " + with_brackets(path, before, step.name) + "?" : "";
+  if (!is_map) fail(path, "expected a map at " + before + ", found " + shown(value) + meant);
   YamlValue* found = value.find(step.name);
   if (found != nullptr) return *found;
   YamlValue& added = value.add(step.name, {});

@@ -108,6 +108,10 @@ void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<st
                               ": the file was truncated while in use"));
 }
 
+std::string ByteStream::describe_files() const {
+  return files_.size() == 1 ? files_.front().string() : concat_text(files_.size(), " files of ", path_.string());
+}
+
 std::string ByteStream::describe(std::int64_t position) const {
   const std::size_t file = file_at(position);
   return concat_text(files_[file].string(), ": offset ", position - starts_[file]);

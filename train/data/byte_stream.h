@@ -33,6 +33,9 @@ class ByteStream {
   // The file and offset of a byte of the stream, for messages: `FILE: offset N`.
   std::string describe(std::int64_t position) const;
 
+  // `FILE` for a single file, else `12 files of FOLDER`.
+  std::string describe_files() const;
+
   // One line for each kind of skipped entry: `FOLDER: 3 skipped (empty), e.g. FILE`.
   std::vector<std::string> warnings() const;
 

@@ -161,6 +161,8 @@ std::int64_t Clevr::index_of_longest() const {
   return longest;
 }
 
+std::string Clevr::describe() const { return concat_text(size_, " of ", questions_.size(), " questions of ", questions_.path().string()); }
+
 std::string Clevr::name_of_sample(std::int64_t index) const { return concat_text(questions_.path().string(), ": question ", first_ + index); }
 
 std::string Clevr::answer_text(const ClevrQuestion& question) const {

@@ -58,6 +58,8 @@ class Dataset {
   // vocabulary.
   virtual void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const = 0;
 
+  // What the data set reads, in a few words for the header of a run: `3600000 bytes of 12 files`. Empty: unknown.
+  virtual std::string describe() const { return {}; }
   // Warnings for the user, e.g. about skipped files: one line each, starting with the path.
   virtual std::vector<std::string> warnings() const { return {}; }
 
