@@ -1,5 +1,6 @@
 #include "ops/adam.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -74,20 +75,36 @@ scalar::AdamFactors<T> adam_factors(const AdamOptions& o, const StepScalars& s) 
           .beta2_rest = static_cast<T>(1 - o.beta2),
           .step_size = static_cast<T>(s.learning_rate / (1 - std::pow(o.beta1, step))),
           .root_correction2 = static_cast<T>(std::sqrt(1 - std::pow(o.beta2, step))),
-          .eps = static_cast<T>(o.eps)};
+          .eps = static_cast<T>(o.eps),
+          .decay = static_cast<T>(1 - s.learning_rate * o.weight_decay)};
 }
 
+// The end of the groups from `begin` on that `decays` treats alike, at most `end`. `begin` is the start of a group.
+std::int64_t end_of_run(const std::uint8_t* decays, std::int64_t begin, std::int64_t end) {
+  if (decays == nullptr) return end;
+  std::int64_t at = begin + decay_group;
+  while (at < end && decays[at / decay_group] == decays[begin / decay_group]) at += decay_group;
+  return std::min(at, end);
+}
+
+static_assert(elementwise_tile % decay_group == 0);
+
 // Memory bound: one pass over 28 bytes per element.
-void update(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
-            const StepScalars& scalars) {
+void update(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const Tensor& decays,
+            const AdamOptions& options, const StepScalars& scalars) {
   for_real_type("adam_step", values.dtype(), [&]<class T>() {
     const scalar::AdamFactors<T> factors = adam_factors<T>(options, scalars);
     const T* g = data<T>(gradients);
     T *w = data<T>(values), *m = data<T>(first_moment), *v = data<T>(second_moment);
     bfloat16* copy = bfloat16_copy.defined() ? data<bfloat16>(bfloat16_copy) : nullptr;
+    const std::uint8_t* groups = decays.defined() ? data<std::uint8_t>(decays) : nullptr;
     parallel_tiles(values.numel(), elementwise_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+      for (std::int64_t first = begin, last = 0; first < end; first = last) {
+        last = end_of_run(groups, first, end);
+        const T keep = groups != nullptr && groups[first / decay_group] != 0 ? factors.decay : T{1};
 #pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) scalar::adam_update(factors, g[i], w[i], m[i], v[i]);
+        for (std::int64_t i = first; i < last; ++i) scalar::adam_update(factors, keep, g[i], w[i], m[i], v[i]);
+      }
       if (copy == nullptr) return;
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) write(copy[i], w[i]);  // while the tile is in the L2 cache
@@ -95,10 +112,10 @@ void update(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tenso
   });
 }
 
-void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
-          Tensor& scalars) {
+void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const Tensor& decays,
+          const AdamOptions& options, Tensor& scalars) {
   StepScalars& s = step_scalars(scalars);
-  if (s.applies != 0) update(values, gradients, first_moment, second_moment, bfloat16_copy, options, s);
+  if (s.applies != 0) update(values, gradients, first_moment, second_moment, bfloat16_copy, decays, options, s);
   s.steps += 1;
   s.updates += s.applies;
   s.group_loss = std::exchange(s.loss_sum, 0.0);

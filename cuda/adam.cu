@@ -155,7 +155,8 @@ __global__ void __launch_bounds__(1) make_factors(AdamOptions options, StepScala
                    .beta2_rest = static_cast<float>(1 - options.beta2),
                    .step_size = static_cast<float>(s.learning_rate / (1 - pow(options.beta1, step))),
                    .root_correction2 = static_cast<float>(sqrt(1 - pow(options.beta2, step))),
-                   .eps = static_cast<float>(options.eps)};
+                   .eps = static_cast<float>(options.eps),
+                   .decay = static_cast<float>(1 - s.learning_rate * options.weight_decay)};
   factors->applies = s.applies != 0 ? 1 : 0;
   s.steps += 1;
   s.updates += s.applies;
@@ -165,16 +166,19 @@ __global__ void __launch_bounds__(1) make_factors(AdamOptions options, StepScala
   s.count = 0;
 }
 
-// A thread updates N neighbouring elements: reads 16 bytes and writes 14 per element. Memory bound.
+static_assert(decay_group % pack == 0);
+
+// A thread updates N neighbouring elements, which belong to one decay group: reads 16 bytes and writes 14 per element. Memory bound.
 template <int N>
-__global__ void __launch_bounds__(threads)
-    update(const Factors* factors, std::int64_t n, const float* gradients, float* values, float* first_moment, float* second_moment, bfloat16* copy) {
+__global__ void __launch_bounds__(threads) update(const Factors* factors, std::int64_t n, const float* gradients, float* values, float* first_moment,
+                                                  float* second_moment, bfloat16* copy, const std::uint8_t* decays) {
   const std::int64_t begin = (std::int64_t{blockIdx.x} * threads + threadIdx.x) * N;
   if (begin >= n || factors->applies == 0) return;
   const scalar::AdamFactors<float> adam = factors->adam;
+  const float keep = decays != nullptr && decays[begin / decay_group] != 0 ? adam.decay : 1.0f;
   if (begin + N > n) {
     for (std::int64_t i = begin; i < n; ++i) {
-      scalar::adam_update(adam, gradients[i], values[i], first_moment[i], second_moment[i]);
+      scalar::adam_update(adam, keep, gradients[i], values[i], first_moment[i], second_moment[i]);
       if (copy != nullptr) copy[i] = from_float<bfloat16>(values[i]);
     }
     return;
@@ -185,26 +189,27 @@ __global__ void __launch_bounds__(threads)
   read_pack<N>(m, first_moment + begin);
   read_pack<N>(v, second_moment + begin);
 #pragma unroll
-  for (int k = 0; k < N; ++k) scalar::adam_update(adam, g[k], w[k], m[k], v[k]);
+  for (int k = 0; k < N; ++k) scalar::adam_update(adam, keep, g[k], w[k], m[k], v[k]);
   write_pack<N>(values + begin, w);
   write_pack<N>(first_moment + begin, m);
   write_pack<N>(second_moment + begin, v);
   if (copy != nullptr) write_pack<N>(copy + begin, w);
 }
 
-void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const AdamOptions& options,
-          Tensor& scalars) {
+void step(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy, const Tensor& decays,
+          const AdamOptions& options, Tensor& scalars) {
   Tensor factors = empty(Shape{static_cast<std::int64_t>(sizeof(Factors))}, DType::UInt8, values.device());
   auto* made = reinterpret_cast<Factors*>(data<std::uint8_t>(factors));
   launch<make_factors>(1, 1, 0, options, step_scalars(scalars), made);
   const std::int64_t n = values.numel();
   bfloat16* copy = bfloat16_copy.defined() ? data<bfloat16>(bfloat16_copy) : nullptr;
+  const std::uint8_t* groups = decays.defined() ? data<std::uint8_t>(decays) : nullptr;
   bool aligned = is_aligned(copy, pack * sizeof(bfloat16));
   for (const Tensor* x : {&std::as_const(values), &gradients, &std::as_const(first_moment), &std::as_const(second_moment)})
     aligned = aligned && is_aligned(raw(*x), pack * sizeof(float));
   const auto sweep = [&]<int N>() {
     launch<update<N>>(blocks_for(n, std::int64_t{N} * threads), threads, 0, made, n, data<float>(gradients), data<float>(values),
-                      data<float>(first_moment), data<float>(second_moment), copy);
+                      data<float>(first_moment), data<float>(second_moment), copy, groups);
   };
   if (aligned)
     sweep.template operator()<pack>();

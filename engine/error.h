@@ -22,7 +22,7 @@ class ValueError : public Error { using Error::Error; };     // a value out of r
 class GradientError : public Error { using Error::Error; };  // a gradient that is missing or requested twice
 class MemoryError : public Error { using Error::Error; };    // out of memory on a device
 class FileError : public Error { using Error::Error; };      // a file that is missing, damaged or not writable
-class ConfigError : public Error { using Error::Error; };    // an invalid configuration
+class ConfigError : public Error { using Error::Error; };    // an invalid configuration; the message has one line per wrong field
 
 // Concatenates the parts as text.
 template <class... Parts>

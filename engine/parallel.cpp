@@ -72,18 +72,24 @@ class HandlersHeldOff {
 // on a busy machine, a barrier over all threads would wait for a thread that is not scheduled.
 class Workers {
  public:
-  explicit Workers(int helpers) {
+  // Starts fewer threads when the system refuses one, because of a limit on threads or memory. Then a half of those that started end
+  // again, since other parts of the program need threads and memory too.
+  explicit Workers(int helpers) : wanted_(helpers) {
     const HandlersHeldOff inherited;
-    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { serve(); });
-  }
-  ~Workers() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
+    threads_.reserve(static_cast<std::size_t>(helpers));
+    try {
+      for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { serve(); });
+    } catch (const std::exception&) {
+      const std::size_t kept = threads_.size() / 2;
+      end_threads();
+      try {
+        while (threads_.size() < kept) threads_.emplace_back([this] { serve(); });
+      } catch (const std::exception&) {  // others started threads meanwhile
+      }
     }
-    announce();
-    for (std::thread& thread : threads_) thread.join();
   }
+  ~Workers() { end_threads(); }
+  int wanted() const { return wanted_; }
   int helpers() const { return static_cast<int>(threads_.size()); }
 
   void run(Job& job) {
@@ -120,6 +126,17 @@ class Workers {
     const bool soon = now - rest_until_ < rest_;
     rest_ = std::min<Clock::duration>(std::max<Clock::duration>(8 * waited, soon ? 2 * rest_ : 0s), 1s);
     rest_until_ = now + rest_;
+  }
+
+  void end_threads() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    announce();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+    stop_ = false;
   }
 
   void announce() {
@@ -163,6 +180,7 @@ class Workers {
     }
   }
 
+  const int wanted_;
   std::atomic<std::uint32_t> round_{0};
   std::mutex mutex_;
   std::condition_variable idle_;
@@ -178,7 +196,7 @@ class Workers {
 // The helpers of the calling thread, recreated when their number changes.
 Workers& workers_of_this_thread(int helpers) {
   thread_local std::unique_ptr<Workers> workers;
-  if (workers == nullptr || workers->helpers() != helpers) {
+  if (workers == nullptr || workers->wanted() != helpers) {
     workers.reset();
     workers = std::make_unique<Workers>(helpers);
   }
@@ -189,6 +207,7 @@ Workers& workers_of_this_thread(int helpers) {
 
 int thread_count() { return wanted_threads > 0 ? wanted_threads : omp_get_max_threads(); }
 void set_thread_count(int threads) { wanted_threads = std::max(1, threads); }
+int start_threads() { return thread_count() == 1 ? 1 : 1 + workers_of_this_thread(thread_count() - 1).helpers(); }
 
 namespace detail {
 

@@ -13,6 +13,9 @@ namespace mblm {
 // default is OpenMP's (OMP_NUM_THREADS, else one per processor).
 int thread_count();
 void set_thread_count(int threads);  // for calls from this thread
+// Starts the threads now instead of at the first call of parallel_tiles. Returns their number, including this thread. It is smaller
+// than thread_count() if the system refuses threads (limits on processes or address space): parallel_tiles then uses those that started.
+int start_threads();
 
 namespace detail {
 using TileFn = void (*)(void* context, std::int64_t tile);

@@ -10,10 +10,14 @@
 namespace mblm {
 namespace {
 
-constexpr std::int64_t alignment = 64;  // elements; aligns each parameter for 16-byte vectors in any element type
-
 Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
+}
+
+// A constant in the element type of files; a converted one is on the CPU.
+Tensor as_stored(const Tensor& constant) {
+  if (constant.dtype() != DType::Float64) return constant;
+  return from_values<float>(constant.shape(), constant.to_vector_as<float>());
 }
 
 // values[i] = f(i), on all threads.
@@ -112,6 +116,17 @@ const Constant& ParameterStore::add_constant(std::string name, Tensor value) {
   return *constants_.back();
 }
 
+void ParameterStore::set_constant(const std::string& name, const Tensor& value) {
+  for (const auto& constant : constants_) {
+    if (constant->name() != name) continue;
+    Tensor& to = constant->tensor_;
+    require<ShapeError>(value.shape() == to.shape(), name, ": expected shape ", to.shape(), ", got ", value.shape());
+    visit_dtype(to.dtype(), [&]<class T>() { to.from_host(value.to_vector_as<T>().data()); });
+    return;
+  }
+  throw ValueError(concat_text("parameters: no constant ", name));
+}
+
 void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
   require(!values_.defined(), "parameters: allocate() was called twice");
   std::int64_t size = 0;
@@ -191,7 +206,7 @@ std::vector<NamedTensor> ParameterStore::named(const std::function<Tensor(const 
 std::vector<NamedTensor> ParameterStore::named_values() const {
   std::vector<NamedTensor> all = named([](const Parameter& parameter) { return parameter.value(); });
   for (const auto& constant : constants_)
-    if (!constant->name().empty()) all.push_back({constant->name(), constant->tensor()});
+    if (!constant->name().empty()) all.push_back({constant->name(), as_stored(constant->tensor())});
   return all;
 }
 

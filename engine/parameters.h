@@ -60,7 +60,7 @@ class Parameter {
   Tensor tensor_, gradient_, bfloat16_;
 };
 
-// A tensor that a model uses but does not train.
+// A tensor that a model uses but does not train. Files store a float64 constant as float32.
 class Constant {
  public:
   const std::string& name() const { return name_; }  // in files; empty: not stored
@@ -81,6 +81,9 @@ struct NamedTensor {
 
 class ParameterStore {
  public:
+  // Each parameter starts at a multiple of so many elements of the arenas, for 16-byte vectors in any element type.
+  static constexpr std::int64_t alignment = 64;
+
   // Declares a parameter; call before allocate(). Throws ValueError for a duplicate name.
   Parameter& add(std::string name, const Shape& shape, Init init);
   // Declares a parameter of parts stacked along the first axis; all sizes but the first must agree.
@@ -88,6 +91,8 @@ class ParameterStore {
   // Declares a constant; `value` is on the CPU. Checkpoints store it under `name` unless the name is empty. Call before
   // allocate(). Throws ValueError for a duplicate name.
   const Constant& add_constant(std::string name, Tensor value);
+  // Sets a constant to the elements of a floating tensor on the CPU. Throws ValueError for an unknown name, ShapeError.
+  void set_constant(const std::string& name, const Tensor& value);
 
   // Allocates the arenas. `dtype` is float32, or float64 for tests; `bfloat16_copy` adds the bfloat16 arena.
   // Throws MemoryError when there is not enough memory. Call once.
@@ -117,7 +122,7 @@ class ParameterStore {
   void values_changed();
   void values_and_copy_changed() { ++version_; }
 
-  // Views with their names in files, in order of declaration: values (with named constants), or gradients.
+  // Views with their names in files, in order of declaration: values (with named constants, float64 ones as float32 copies), or gradients.
   std::vector<NamedTensor> named_values() const;
   std::vector<NamedTensor> named_gradients() const;
   const std::vector<std::unique_ptr<Constant>>& constants() const { return constants_; }

@@ -30,7 +30,7 @@ class Sums final : public Dataset {
     std::size_t at = 0;
     const auto put = [&](const std::string& text, float weight) {
       for (std::size_t i = 0; i < text.size() && at < out.ids.size(); ++i, ++at) {
-        out.ids[at] = text[i];
+        out.ids[at] = static_cast<unsigned char>(text[i]);
         out.loss_mask[at] = weight;
       }
     };
@@ -115,7 +115,7 @@ int main(int count, char** arguments) {
   std::cout << result.folder.string() << ": validation loss " << *result.validation_loss << '\n';
 
   const std::string prompt = "2+2=04\n3+4=";
-  const std::vector<std::int64_t> ids(prompt.begin(), prompt.end());
+  const std::vector<std::int64_t> ids = ids_of(prompt);
   std::cout << prompt;
   for (const std::int64_t id : generate(trainer.model(), ids, 2, {})) std::cout << static_cast<char>(id);
   std::cout << '\n';

@@ -25,8 +25,8 @@ int main() {
   model.allocate();
   model.initialize(1);
 
-  const std::string text = "Hello, bytes";
-  const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
+  const std::vector<std::int64_t> ids = ids_of("Hello, bytes");
+  const Tensor x = from_values(Shape{1, std::ssize(ids)}, ids);
   const Tensor loss = model.loss(x, {}, {.training = true}).loss;  // training enables dropout
   std::cout << "loss " << loss.item() << '\n';
 

@@ -28,8 +28,8 @@ int main() {
   model.allocate();
   model.initialize(1);  // seed
 
-  const std::string text = "Hello, bytes";
-  const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
+  const std::vector<std::int64_t> ids = ids_of("Hello, bytes");
+  const Tensor x = from_values(Shape{1, std::ssize(ids)}, ids);
 
   const Tensor logits = model.logits(x);
   const Model::Loss loss = model.loss(x);

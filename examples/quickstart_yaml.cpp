@@ -30,7 +30,7 @@ int main() {
   model.allocate();
   model.initialize(1);
 
-  const std::string text = "Hello, bytes";
-  const Tensor x = from_values(Shape{1, 12}, std::vector<std::int64_t>(text.begin(), text.end()));
+  const std::vector<std::int64_t> ids = ids_of("Hello, bytes");
+  const Tensor x = from_values(Shape{1, std::ssize(ids)}, ids);
   std::cout << "loss " << model.loss(x).loss.item() << '\n';
 }

@@ -35,8 +35,10 @@ struct CheckpointFile {
   std::optional<double> loss;         // finite
 };
 
-// Opens a .safetensors or .pth file. `renames` apply before the names of the package's layout are converted. Throws FileError, naming
-// the file, for other extensions and for the errors of the readers (engine/io/safetensors.h, engine/io/torch_file.h).
+// Opens a .safetensors or .pth (.pt, .ckpt) file. The tensors of a .pth file are those under MODEL, as the package writes them, under
+// state_dict, model_state_dict or model, or at the top. A prefix that all names share (module., _orig_mod., model.) is removed. `renames` apply
+// before that, and before the names of the package's layout are converted. Throws FileError, naming the file, for other extensions and for the
+// errors of the readers (engine/io/safetensors.h, engine/io/torch_file.h).
 CheckpointFile open_checkpoint(const std::filesystem::path& path, const Renames& renames = {});
 
 // Writes a .safetensors file with the config and `metadata` in its metadata, so that the file alone is enough to use the model.
@@ -47,8 +49,8 @@ struct LoadOptions {
   // first rows; the other rows of the model keep their values.
   bool extend_embeddings = false;
 };
-// Fills the parameters of an allocated model from a file. Throws FileError, naming the tensor, if a tensor is missing, unknown, or
-// has a wrong shape or element type. The model is then unchanged.
+// Fills the parameters of an allocated model from a file, and the stored constants that the file contains. Throws FileError, naming the tensor,
+// if a tensor is missing, unknown, or has a wrong shape or element type. The model is then unchanged.
 void load_parameters(Model& model, const CheckpointFile& file, LoadOptions options = {});
 void load_parameters(Model& model, const std::filesystem::path& path);
 

@@ -64,6 +64,13 @@ Tensor ones(const Shape& shape) { return from_values<std::uint8_t>(shape, std::v
 
 }  // namespace
 
+std::vector<std::int64_t> ids_of(std::string_view bytes) {
+  std::vector<std::int64_t> ids;
+  ids.reserve(bytes.size());
+  for (const char byte : bytes) ids.push_back(static_cast<unsigned char>(byte));
+  return ids;
+}
+
 ModelInput prepare_input(const ModelConfig& config, const Tensor& ids, const Tensor& token_mask, const Tensor& labels, const Tensor& loss_mask) {
   require<DTypeError>(ids.defined() && ids.dtype() == DType::Int64, "input_ids: expected int64, got ", ids.dtype());
   ModelInput input;

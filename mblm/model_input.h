@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -11,6 +12,9 @@ namespace mblm {
 
 // Label id that the loss ignores.
 inline constexpr std::int64_t no_label = -100;
+
+// The ids of bytes, 0 to 255. (The values of char are negative beyond ASCII on most machines.)
+std::vector<std::int64_t> ids_of(std::string_view bytes);
 
 // B sequences of L ids, in P tokens of stage 0. prepare_input creates it on the CPU, then it is moved to the model's device, so that
 // a forward pass needs no checks and reads nothing back.

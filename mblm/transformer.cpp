@@ -35,9 +35,10 @@ class Transformer final : public StageBlock {
     for (std::int64_t l = 0; l < layers; ++l) layers_.push_back(make_layer(scope.child("layers." + std::to_string(l)), inner));
     gain_ = &scope.add("norm.g", Shape{width}, Init::constant(1));
     if (!config.attn_use_rot_embs) return;
-    const Tensor frequencies = rotary_frequencies(config.attn_head_dims);
-    frequencies_ = &scope.add_unnamed_constant(frequencies);
-    scope.add_constant("rotary_emb.inv_freq", from_values<float>(frequencies.shape(), frequencies.to_vector_as<float>()));
+    // Rounded as in files, so that a saved model computes the same bits. A file may hold other values, of a model that was cast to float16.
+    const Tensor exact = rotary_frequencies(config.attn_head_dims);
+    const std::vector<float> rounded = exact.to_vector_as<float>();
+    frequencies_ = &scope.add_constant("rotary_emb.inv_freq", from_values<double>(exact.shape(), {rounded.begin(), rounded.end()}));
   }
 
   Tensor forward(const Tensor& x, State* state, const ForwardContext& context) const override {

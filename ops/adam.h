@@ -17,16 +17,22 @@ extern Kernel<void(const Tensor& x, const Tensor& segments, const GradientNormOp
 
 struct AdamOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
+  double weight_decay = 0;
 };
 
-// One step of Adam: g = clip_factor gradient; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
-// value -= learning_rate (m / (1 - beta1^s)) / (sqrt(v / (1 - beta2^s)) + eps), with s = updates + 1. Kingma and Ba, 2015.
+// Elements per entry of adam_step's `decays`.
+inline constexpr std::int64_t decay_group = 64;
+
+// One step of AdamW: g = clip_factor gradient; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+// value = (1 - learning_rate weight_decay) value - learning_rate (m / (1 - beta1^s)) / (sqrt(v / (1 - beta2^s)) + eps), with
+// s = updates + 1. Kingma and Ba, 2015; Loshchilov and Hutter, 2019.
 // values, gradients and moments: flat arenas (N) of one dtype, float32 or float64; bfloat16_copy (N) bfloat16 or undefined.
+// decays (ceil(N / decay_group)) uint8: 1 for each group of elements that weight decay applies to, else 0; undefined: no element.
 // clip_factor, learning_rate and updates come from `scalars`. Writes the rounded values to bfloat16_copy when it is defined.
 // Values and moments do not change when `applies` is 0 (gradient_norm). In both cases the step then closes the group: it counts
 // the step and the applied update, and moves loss_sum and count to group_loss and group_count.
 extern Kernel<void(Tensor& values, const Tensor& gradients, Tensor& first_moment, Tensor& second_moment, Tensor& bfloat16_copy,
-                   const AdamOptions& options, Tensor& scalars)>
+                   const Tensor& decays, const AdamOptions& options, Tensor& scalars)>
     adam_step;
 
 // out[s] = mean of x[begin_s .. end_s), 0 for an empty segment; sums in float64.

@@ -146,8 +146,8 @@ MBLM_HOST_DEVICE inline T silu_slope(T x, T s) {
   return s * (1 + x * (1 - s));
 }
 
-// One step of Adam for one element: g = clip gradient; m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2;
-// value -= step_size m / (sqrt(v) / root_correction2 + eps).
+// One step of AdamW for one element: g = clip gradient; m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g^2;
+// value = keep value - step_size m / (sqrt(v) / root_correction2 + eps). `keep` is 1, or `AdamFactors::decay` with weight decay.
 template <class T>
 struct AdamFactors {
   T clip;               // factor of the gradient
@@ -156,15 +156,16 @@ struct AdamFactors {
   T step_size;          // learning rate / (1 - beta1^step)
   T root_correction2;   // sqrt(1 - beta2^step)
   T eps;
+  T decay;              // 1 - learning rate weight_decay
 };
 template <class T>
-MBLM_HOST_DEVICE inline void adam_update(const AdamFactors<T>& f, T gradient, T& value, T& first_moment, T& second_moment) {
+MBLM_HOST_DEVICE inline void adam_update(const AdamFactors<T>& f, T keep, T gradient, T& value, T& first_moment, T& second_moment) {
   const T g = gradient * f.clip;
   const T m = first_moment + f.beta1_rest * (g - first_moment);
   const T v = f.beta2 * second_moment + f.beta2_rest * g * g;
   first_moment = m;
   second_moment = v;
-  value -= f.step_size * m / (std::sqrt(v) / f.root_correction2 + f.eps);
+  value = keep * value - f.step_size * m / (std::sqrt(v) / f.root_correction2 + f.eps);
 }
 
 // (rotated_a, rotated_b) = the pair (a, b) rotated by the angle with that cosine and sine.

@@ -1,32 +1,31 @@
 #include "program/command_line.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <iostream>
 #include <utility>
 
 #include "engine/device_name.h"
 #include "engine/error.h"
+#include "program/command_table.h"
+#include "program/number_option.h"
 
 namespace mblm {
 namespace {
 
-constexpr std::int64_t many = std::int64_t{1} << 62;
-
-// Checks a number's bounds without adding them to the help text.
-template <class T>
-CLI::Validator between(T low, T high) {
-  return CLI::Range(low, high).description("");
+std::string alternatives(const std::vector<std::string>& values) {
+  std::string text;
+  for (const std::string& value : values) text += (text.empty() ? "" : "|") + value;
+  return text;
 }
 
-CLI::Validator one_of(std::vector<std::string> values) { return CLI::IsMember(std::move(values)).description(""); }
+// The values of an option, which help and completion also read (program/option_text.h).
+CLI::Validator one_of(const std::vector<std::string>& values) { return CLI::IsMember(values).description(alternatives(values)); }
 
 void add_compute_options(CLI::App& app, ComputeOptions& options) {
   const auto device = [](const std::string& name) { return parse_device(name) ? std::string() : concat_text("expected ", device_forms, ", got ", name); };
-  app.add_option("--device", options.device, concat_text(device_forms, "; auto uses a GPU if there is one"))->check(device)->type_name("DEVICE");
+  app.add_option("--device", options.device, concat_text(device_forms, "; auto uses a GPU if there is one"))->check(CLI::Validator(device, "auto|cpu|cuda"))->type_name("DEVICE");
   app.add_option("--precision", options.precision, "precision of products and activations, float32 or bfloat16; default: that of the device, float32 on a CPU")
       ->check(one_of({"float32", "bfloat16"}))->type_name("P");
-  app.add_option("--threads", options.threads, "number of CPU threads; does not change results")->check(between(1, 4096))->type_name("N");
+  add_number(app, "--threads", options.threads, "number of CPU threads; does not change results", {1, 4096})->type_name("N");
 }
 
 void add_model(CLI::App& app, ModelArgument& argument, const char* name = "MODEL") {
@@ -34,39 +33,42 @@ void add_model(CLI::App& app, ModelArgument& argument, const char* name = "MODEL
   app.add_option("--config", argument.config, "configuration of the model (YAML), for a file that contains none")->type_name("CONFIG");
 }
 
-void add_train(CLI::App& app, TrainCommand& command) {
-  CLI::App* train = app.add_subcommand("train", "Train a model from a configuration file");
-  train->add_option("CONFIG", command.config, "configuration file (YAML)")->required();
-  train->add_option("FIELD=VALUE", command.overrides, "override a field: train.batch_size=8, io.output_dir=runs, params.num_layers=[2,4]");
-  add_compute_options(*train, command.compute);
-  train->footer(
+void add_train(CLI::App& train, TrainCommand& command) {
+  train.add_option("CONFIG", command.config, "configuration file (YAML)")->required();
+  train.add_option("FIELD=VALUE", command.overrides, "override a field: train.batch_size=8, io.output_dir=runs, params.num_layers=[2,4]");
+  train.add_flag("--dry-run", command.dry_run, "check the config, the data and the memory, print what the run would do, and write nothing");
+  add_compute_options(train, command.compute);
+  train.footer(
       "Shows progress on standard error and prints the run's folder on standard output at the end. Ctrl-C finishes the current\n"
-      "step and saves the full state, from which `mblm resume` continues; a second Ctrl-C ends the program at once.\n"
+      "step and saves the full state, from which `mblm resume` continues; a second Ctrl-C ends the program at once. So do\n"
+      "SIGTERM, SIGHUP and SIGUSR1.\n"
       "Environment variables: JOB_ID names the run, MBLM_LOG=debug shows more messages, NO_COLOR turns colours off.\n\n"
       "  mblm train configs/quickstart.yaml io.dataset_dir=my_text train.seed=1\n");
 }
 
-void add_resume(CLI::App& app, ResumeCommand& command) {
-  CLI::App* resume = app.add_subcommand("resume", "Resume a stopped run from its last full state");
-  resume->add_option("RUN", command.run, "the run's folder")->required();
-  resume->add_option("FIELD=VALUE", command.overrides, "override a field that may change: train.save_state_every=60, train.on_nonfinite=skip");
-  add_compute_options(*resume, command.compute);
-  resume->footer(
+void add_resume(CLI::App& resume, ResumeCommand& command) {
+  resume.add_option("RUN", command.run, "the run's folder")->required();
+  resume.add_option("FIELD=VALUE", command.overrides, "set a field that may change: train.target_elements=12_000_000, train.save_state_every=60");
+  resume.add_flag("--accept-changed-data", command.accept_changed_data, "resume although the training data changed since the run began");
+  add_compute_options(resume, command.compute);
+  resume.footer(
       "The checkpoints and loss.csv (except its times) are the same as those of an uninterrupted run. Fields that decide what\n"
-      "is computed keep their values. These may change: train.device, save_state_every, on_nonfinite and cuda_graphs;\n"
-      "io.dataset_dir, log_train_loss_amount, enabled_loss_log_for_gpus, description and tensorboard.\n\n"
-      "  mblm resume runs/quickstart_1\n");
+      "is computed keep their values. These may change: train.target_elements, max_steps and epochs; train.device, save_state_every,\n"
+      "on_nonfinite and cuda_graphs; io.dataset_dir, log_train_loss_amount, enabled_loss_log_for_gpus, description and tensorboard.\n\n"
+      "A greater length extends the run, also a finished one: from its last state on, the learning rate is that of a run with the new\n"
+      "length, with the warm-up steps that the run had.\n\n"
+      "  mblm resume runs/quickstart_1\n  mblm resume runs/quickstart_1 train.target_elements=12_000_000\n");
 }
 
-void add_eval(CLI::App& app, EvalCommand& command) {
-  CLI::App* eval = app.add_subcommand("eval", "Compute loss and bits per byte over a split of a data set");
-  add_model(*eval, command.model);
-  eval->add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; default: the data of the run")->type_name("DIR");
-  eval->add_option("--split", command.split, "train, validation or test")->check(one_of({"train", "validation", "test"}))->type_name("SPLIT")
+void add_eval(CLI::App& eval, EvalCommand& command) {
+  add_model(eval, command.model);
+  eval.add_option("--data", command.data, "a file, or a folder with train/, validation/ and test/; default: the data of the run.\n"
+      "Of a file or any other folder, test is the second to last twentieth, validation the last")->type_name("DIR");
+  eval.add_option("--split", command.split, "train, validation, test or all")->check(one_of({"train", "validation", "test", "all"}))->type_name("SPLIT")
       ->capture_default_str();
-  eval->add_flag("--json", command.json, "print one JSON object instead of a table");
-  add_compute_options(*eval, command.compute);
-  eval->footer("  mblm eval runs/quickstart_1 --split validation\n  mblm eval model.safetensors --data my_text --json\n");
+  eval.add_flag("--json", command.json, "print one JSON object instead of a table");
+  add_compute_options(eval, command.compute);
+  eval.footer("  mblm eval runs/quickstart_1 --split validation\n  mblm eval model.safetensors --data my_text --json\n");
 }
 
 void add_prompt_options(CLI::App& app, GenerateCommand& command) {
@@ -77,39 +79,33 @@ void add_prompt_options(CLI::App& app, GenerateCommand& command) {
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& sampling) {
-  app.add_option("--temperature", sampling.temperature, "below 1 favours likely bytes, above 1 unlikely ones; 0 always takes the likeliest")
-      ->check(between(0.0, 1e6))->type_name("T")->capture_default_str();
-  app.add_option("--top-k", sampling.top_k, "sample from the K likeliest bytes only; 0: all")->check(between(std::int64_t{0}, many))->type_name("K")
-      ->capture_default_str();
-  app.add_option("--top-p", sampling.top_p, "sample from the likeliest bytes that together have probability P")->check(between(1e-300, 1.0))
-      ->type_name("P")->capture_default_str();
-  app.add_option("--min-p", sampling.min_p, "sample from bytes with at least P times the probability of the likeliest")->check(between(0.0, 1.0))
-      ->type_name("P")->capture_default_str();
-  app.add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 disfavours bytes that the text already contains")
-      ->check(between(1e-6, 1e6))->type_name("R")->capture_default_str();
-  app.add_option("--ban", sampling.banned, "never generate this id; may be repeated")->type_name("ID")->take_all()->expected(1);
-  app.add_option("--stop-id", sampling.stop, "stop after this id; may be repeated")->type_name("ID")->take_all()->expected(1);
-  app.add_option("--seed", sampling.seed, "random seed; the same seed gives the same bytes")->type_name("S")->capture_default_str();
+  add_number(app, "--temperature", sampling.temperature, "below 1 favours likely bytes, above 1 unlikely ones; 0 always takes the likeliest", {0, 1e6})
+      ->type_name("T");
+  add_number(app, "--top-k", sampling.top_k, "sample from the K likeliest bytes only; 0: all")->type_name("K");
+  add_number(app, "--top-p", sampling.top_p, "sample from the likeliest bytes that together have probability P", {0, 1, true})->type_name("P");
+  add_number(app, "--min-p", sampling.min_p, "sample from bytes with at least P times the probability of the likeliest", {0, 1})->type_name("P");
+  add_number(app, "--repetition-penalty", sampling.repetition_penalty, "above 1 disfavours bytes that the text already contains", {1e-6, 1e6})
+      ->type_name("R");
+  add_numbers(app, "--ban", sampling.banned, "never generate this id; may be repeated")->type_name("ID");
+  add_numbers(app, "--stop-id", sampling.stop, "stop after this id; may be repeated")->type_name("ID");
+  add_number(app, "--seed", sampling.seed, "random seed; the same seed gives the same bytes")->type_name("S");
 }
 
-void add_generate(CLI::App& app, GenerateCommand& command) {
-  CLI::App* generate = app.add_subcommand("generate", "Continue a text byte by byte");
-  add_model(*generate, command.model);
-  add_prompt_options(*generate, command);
-  generate->add_option("--tokens", command.tokens, "bytes to generate; default: until the model's context is full")
-      ->check(between(std::int64_t{0}, many))->type_name("N");
-  add_sampling_options(*generate, command.sampling);
-  generate->add_option("--stop", command.stop_texts, "stop before this text, which is not written; may be repeated")->type_name("TEXT")->take_all()->expected(1);
-  generate->add_option("--count", command.count, "number of continuations, each with its own random numbers")->check(between(1, 1 << 30))
-      ->type_name("N")->capture_default_str();
-  CLI::Option* format = generate->add_option("--format", command.format, "text (UTF-8, invalid bytes shown as U+FFFD), raw (the bytes) or ids (decimal\n"
+void add_generate(CLI::App& generate, GenerateCommand& command) {
+  add_model(generate, command.model);
+  add_prompt_options(generate, command);
+  add_number(generate, "--tokens", command.tokens, "bytes to generate; default: until the model's context is full")->type_name("N");
+  add_sampling_options(generate, command.sampling);
+  generate.add_option("--stop", command.stop_texts, "stop before this text, which is not written; may be repeated")->type_name("TEXT")->take_all()->expected(1);
+  add_number(generate, "--count", command.count, "number of continuations, each with its own random numbers", {1, 1 << 30})->type_name("N");
+  CLI::Option* format = generate.add_option("--format", command.format, "text (UTF-8, invalid bytes shown as U+FFFD), raw (the bytes) or ids (decimal\n"
       "numbers); default: text on a terminal, raw elsewhere")->check(one_of({"text", "raw", "ids"}))->type_name("F");
-  CLI::Option* json = generate->add_flag("--json", command.json, "print one JSON object per continuation: prompt, ids, text, timings")->excludes(format);
-  generate->add_flag("--logprobs", command.logprobs, "with --json: the log-probability of each id, in nats, without sampling options")->needs(json);
-  generate->add_option("--save-state", command.save_state, "save the state after the prompt, for --load-state")->type_name("F");
-  generate->add_option("--load-state", command.load_state, "continue from a saved state; the prompt follows it")->type_name("F");
-  add_compute_options(*generate, command.compute);
-  generate->footer(
+  CLI::Option* json = generate.add_flag("--json", command.json, "print one JSON object per continuation: prompt, ids, text, timings")->excludes(format);
+  generate.add_flag("--logprobs", command.logprobs, "with --json: the log-probability of each id, in nats, without sampling options")->needs(json);
+  generate.add_option("--save-state", command.save_state, "save the state after the prompt, for --load-state")->type_name("F");
+  generate.add_option("--load-state", command.load_state, "continue from a saved state; the prompt follows it")->type_name("F");
+  add_compute_options(generate, command.compute);
+  generate.footer(
       "Writes the generated bytes as they come, without the prompt. The formats text and ids end each continuation with a\n"
       "line feed. On a terminal without a prompt, each line that is typed is a prompt of its own; an empty line continues\n"
       "nothing, and Ctrl-D ends.\n\n"
@@ -117,90 +113,81 @@ void add_generate(CLI::App& app, GenerateCommand& command) {
       "  mblm generate model.safetensors - --temperature 0 < prompt.txt > continued.bin\n");
 }
 
-void add_embed(CLI::App& app, EmbedCommand& command) {
+void add_embed(CLI::App& embed, EmbedCommand& command) {
   const auto output = [](const std::string& name) {
     return name.ends_with(".safetensors") || name.ends_with(".npy") ? std::string{} : "expected a name that ends in .safetensors or .npy, got " + name;
   };
-  CLI::App* embed = app.add_subcommand("embed", "Compute the hidden states of bytes, one vector per byte");
-  add_model(*embed, command.model);
-  embed->add_option("FILE", command.file, "file to read, all of its bytes; default: standard input");
-  embed->add_option("-o,--output", command.output, ".safetensors file (tensor `hidden_states`) or .npy file; default: .npy on standard output")
+  add_model(embed, command.model);
+  embed.add_option("FILE", command.file, "file to read, all of its bytes; default: standard input");
+  embed.add_option("-o,--output", command.output, ".safetensors file (tensor `hidden_states`) or .npy file; default: .npy on standard output")
       ->check(output)
       ->type_name("F");
-  add_compute_options(*embed, command.compute);
-  embed->footer(
+  add_compute_options(embed, command.compute);
+  embed.footer(
       "Writes float32 vectors, bytes x width: the input of the logits. Vector t depends on bytes 0 to t.\n\n"
       "  mblm embed runs/quickstart_1 text.txt -o text.npy\n"
       "  echo 'In the beginning' | mblm embed model.safetensors > hidden.npy\n");
 }
 
-void add_info(CLI::App& app, InfoCommand& command) {
-  CLI::App* info = app.add_subcommand("info", "Describe a configuration, a model or this machine");
-  info->add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")
+void add_info(CLI::App& info, InfoCommand& command) {
+  info.add_option("WHAT", command.subject.model, "a configuration (.yaml), a run's folder, a .safetensors or .pth file, `devices` or `kernels`")
       ->required();
-  info->add_option("FIELD=VALUE", command.overrides, "override a field of a configuration: params.num_layers=[2,4]");
-  info->add_option("--config", command.subject.config, "configuration of the model (YAML), for a file that contains none")->type_name("CONFIG");
-  info->footer("  mblm info configs/quickstart.yaml params.num_layers=[2,4]\n  mblm info devices\n");
+  info.add_option("FIELD=VALUE", command.overrides, "override a field of a configuration: params.num_layers=[2,4]");
+  info.add_flag("--json", command.json, "print one JSON object instead of text");
+  info.add_option("--config", command.subject.config, "configuration of the model (YAML), for a file that contains none")->type_name("CONFIG");
+  info.footer("  mblm info configs/quickstart.yaml params.num_layers=[2,4]\n  mblm info devices\n");
 }
 
-void add_convert(CLI::App& app, ConvertCommand& command) {
-  CLI::App* convert = app.add_subcommand("convert", "Convert a checkpoint; the file extensions give the formats");
-  add_model(*convert, command.from, "FROM");
+void add_convert(CLI::App& convert, ConvertCommand& command) {
+  add_model(convert, command.from, "FROM");
   const auto has_ending = [](const std::string& name) {
     return name.ends_with(".safetensors") || name.ends_with(".pth") ? std::string() : "expected a .safetensors or .pth file, got " + name;
   };
-  convert->add_option("TO", command.to, "a .safetensors file, or a .pth file for the Python package")->required()->check(has_ending)->type_name("");
-  convert->add_option("--layout", command.layout,
+  convert.add_option("TO", command.to, "a .safetensors file, or a .pth file for the Python package")->required()->check(has_ending)->type_name("");
+  convert.add_option("--layout", command.layout,
       "package version that the .pth file is for: 0.4.2 (default, newest), or 0.4.1 for older versions")
-      ->check(CLI::IsMember({"0.4.1", "0.4.2"}))->type_name("VERSION");
-  convert->footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
+      ->check(one_of({"0.4.1", "0.4.2"}))->type_name("VERSION");
+  convert.footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
 }
 
-// Joins the lines of CLI11's message.
-std::string one_line(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
+void add_help(CLI::App& help, HelpCommand& command) {
+  help.add_option("COMMAND", command.command, "the command to explain; default: all commands");
+  CLI::Option* completion = help.add_flag("--bash-completion", command.bash_completion, "print the completion script for bash");
+  help.add_flag("--man", command.man_page, "print the man page")->excludes(completion);
+  help.footer("  mblm help train\n  source <(mblm help --bash-completion)\n  mblm help --man | man -l -\n");
+}
+
+void add_config(CLI::App& config, ConfigCommand& command) {
+  config.add_option("FIELD=VALUE", command.overrides, "set a field: train.epochs=5");
+  config.add_option("--size", command.size, "small (2 million parameters), medium (21) or large (360); default: by the device and the amount of data")
+      ->check(one_of({"small", "medium", "large"}))->type_name("SIZE");
+  config.add_option("--data", command.data, "the data to fit the config to: a file, or a folder")->type_name("DIR");
+  config.add_flag("--fields", command.fields, "print a page about all fields instead");
+  config.footer(
+      "Prints a complete config with a comment on every field. Length, batch size and model fit this machine's memory and the data.\n\n"
+      "  mblm config --data my_text > config.yaml\n  mblm train config.yaml\n");
+}
+
+template <class C>
+CommandEntry entry(const char* name, const char* summary, void (*declare)(CLI::App&, C&)) {
+  return {name, summary, [declare](CLI::App& app, Command& command) { declare(app, command.emplace<C>()); }};
 }
 
 }  // namespace
 
-std::variant<Command, int> parse_command_line(int count, const char* const* arguments) {
-  TrainCommand train;
-  ResumeCommand resume;
-  EvalCommand eval;
-  GenerateCommand generate;
-  EmbedCommand embed;
-  InfoCommand info;
-  ConvertCommand convert;
-  CLI::App app("Multiscale byte language models: train, evaluate, generate.", "mblm");
-  app.set_version_flag("--version", "mblm " MBLM_VERSION);
-  app.require_subcommand(1);
-  add_train(app, train);
-  add_resume(app, resume);
-  add_eval(app, eval);
-  add_generate(app, generate);
-  add_embed(app, embed);
-  add_info(app, info);
-  add_convert(app, convert);
-  app.footer("Run `mblm COMMAND --help` for the options of a command.\n");
-  try {
-    app.parse(count, arguments);
-  } catch (const CLI::Success& done) {  // --help, --version
-    return app.exit(done, std::cout, std::cerr);
-  } catch (const CLI::ParseError& wrong) {
-    const auto used = app.get_subcommands();
-    std::cerr << "mblm: " << one_line(wrong.what()) << " (see mblm " << (used.empty() ? "" : used.front()->get_name() + " ") << "--help)\n";
-    return 2;
-  }
-  const std::string& name = app.get_subcommands().front()->get_name();
-  if (name == "train") return Command(train);
-  if (name == "resume") return Command(resume);
-  if (name == "eval") return Command(eval);
-  if (name == "generate") return Command(generate);
-  if (name == "embed") return Command(embed);
-  if (name == "convert") return Command(convert);
-  return Command(info);
+const std::vector<CommandEntry>& command_table() {
+  static const std::vector<CommandEntry> table{
+      entry("config", "Print a complete config to start from", add_config),
+      entry("train", "Train a model from a configuration file", add_train),
+      entry("resume", "Resume a stopped run, or train a finished one longer", add_resume),
+      entry("eval", "Compute loss and bits per byte over a split of a data set", add_eval),
+      entry("generate", "Continue a text byte by byte", add_generate),
+      entry("embed", "Compute the hidden states of bytes, one vector per byte", add_embed),
+      entry("info", "Describe a configuration, a model or this machine", add_info),
+      entry("convert", "Convert a checkpoint; the file extensions give the formats", add_convert),
+      entry("help", "Explain the commands", add_help),
+  };
+  return table;
 }
 
 }  // namespace mblm

@@ -18,9 +18,24 @@ struct ComputeOptions {
   std::optional<int> threads;
 };
 
+// Prints help, the bash completion or the man page.
+struct HelpCommand {
+  std::string command;  // empty: all commands
+  bool bash_completion = false, man_page = false;
+};
+
+// Prints a config to start from.
+struct ConfigCommand {
+  std::optional<std::string> size;  // small, medium or large; unset: by device and data
+  std::optional<std::string> data;
+  std::vector<std::string> overrides;  // FIELD=VALUE
+  bool fields = false;                 // print the page about all fields instead
+};
+
 struct TrainCommand {
   std::string config;
   std::vector<std::string> overrides;  // FIELD=VALUE
+  bool dry_run = false;                // check everything, write nothing
   ComputeOptions compute;
 };
 
@@ -33,6 +48,7 @@ struct ModelArgument {
 struct ResumeCommand {
   std::string run;                     // the run's folder
   std::vector<std::string> overrides;  // FIELD=VALUE
+  bool accept_changed_data = false;
   ComputeOptions compute;
 };
 
@@ -70,6 +86,7 @@ struct EmbedCommand {
 struct InfoCommand {
   ModelArgument subject;               // a model, a configuration file, `devices` or `kernels`
   std::vector<std::string> overrides;  // FIELD=VALUE, for a configuration file only
+  bool json = false;
 };
 
 struct ConvertCommand {
@@ -78,7 +95,7 @@ struct ConvertCommand {
   std::optional<std::string> layout;  // package version whose parameter names a .pth file has: 0.4.1 or 0.4.2 (default)
 };
 
-using Command = std::variant<TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
+using Command = std::variant<HelpCommand, ConfigCommand, TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
 // Returns the command to run, or an exit status if there is nothing to run: 0 after --help and --version, whose text goes to
 // standard output; 2 after a wrong command line, which one line on standard error reports.

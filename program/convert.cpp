@@ -1,5 +1,6 @@
 // mblm convert: converts checkpoints between .safetensors and the Python package's .pth.
 #include "engine/error.h"
+#include "engine/parallel.h"
 #include "mblm/package_checkpoint.h"
 #include "program/program.h"
 #include "train/run_folder.h"
@@ -22,6 +23,7 @@ void write_safetensors(const ConvertCommand& command, const Model& model, std::o
 }  // namespace
 
 int run(const ConvertCommand& command) {
+  set_thread_count(1);  // copies only
   const ModelFile from = open_model(command.from);
   const std::unique_ptr<Model> model = load_model(from);  // also checks the parameters
   const bool for_package = std::filesystem::path(command.to).extension() == ".pth";

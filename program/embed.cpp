@@ -11,8 +11,7 @@ namespace {
 
 // (L) bytes -> (L, D)
 Tensor hidden_states_of(const Model& model, const std::string& bytes) {
-  std::vector<std::int64_t> ids;
-  for (const char c : bytes) ids.push_back(static_cast<unsigned char>(c));
+  const std::vector<std::int64_t> ids = ids_of(bytes);
   const NoGradScope no_grad;
   const Tensor hidden = model.hidden_states(from_values(Shape{1, static_cast<std::int64_t>(ids.size())}, ids));
   return hidden.reshape(hidden.shape().without_first());

@@ -13,6 +13,7 @@
 #include "train/data/dataset.h"
 #include "train/data/text_datasets.h"
 #include "train/evaluate.h"
+#include "train/training_data.h"
 
 namespace mblm {
 namespace {
@@ -20,7 +21,9 @@ namespace {
 constexpr std::int64_t bytes_per_batch = 16384;  // enough to keep the threads busy
 
 Split split_named(const std::string& name) {
-  return name == "train" ? Split::Train : name == "validation" ? Split::Validation : Split::Test;
+  for (const Split split : {Split::Train, Split::Validation, Split::All})
+    if (name == name_of(split)) return split;
+  return Split::Test;
 }
 
 // Returns the data set itself if it has masks, else masks its sequences as in the run's training.
@@ -54,7 +57,7 @@ std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig
     }
   }
   if (command.data) request.path = *command.data;
-  std::unique_ptr<Dataset> dataset = DatasetRegistry().make(id, request);
+  std::unique_ptr<Dataset> dataset = command.data ? DatasetRegistry().make(id, request) : open_split(DatasetRegistry(), id, request, "give the data with --data");
   require<FileError>(dataset != nullptr, request.path.string(), ": expected a ", command.split, " split, there is none; give another --split");
   return model.is_masked() ? with_masks(std::move(dataset), request, command.model.model) : std::move(dataset);
 }
@@ -133,6 +136,10 @@ int run(const EvalCommand& command) {
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   const std::unique_ptr<Dataset> dataset = open_data(command, model->config());
   for (const std::string& warning : dataset->warnings()) write_note("warning: " + warning);
+  const std::string padding = padding_warning(*dataset, command.data.value_or("the data"), model->config());
+  if (!padding.empty()) write_note("warning: " + padding);
+  if (const std::string extent = dataset->extent(); !extent.empty())
+    write_note(concat_text(extent, ", the ", command.split, " split; --split all reads all bytes"));
   const Evaluation result = run_evaluation(*model, *dataset);
   const bool is_masked = model->config().is_masked();
   require<ValueError>(result.bytes > 0, command.model.model, ": the ", command.split, " split has no bytes to evaluate, all are padding",

@@ -4,6 +4,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <system_error>
+
+#include "engine/error.h"
 
 namespace mblm {
 namespace {
@@ -11,8 +14,15 @@ namespace {
 std::atomic<int> noted = 0;
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler must not block");
 
+// A closing terminal sends SIGHUP more than once, and a batch system may repeat SIGUSR1: only the other two are commands to end at once.
 extern "C" void note_signal(int signal) {
-  if (noted.exchange(signal) != 0) _exit(128 + signal);
+  const bool is_first = noted.exchange(signal) == 0;
+  if (!is_first && (signal == SIGINT || signal == SIGTERM)) _exit(128 + signal);
+}
+
+bool is_ignored(int signal) {
+  struct sigaction current {};
+  return sigaction(signal, nullptr, &current) == 0 && current.sa_handler == SIG_IGN;
 }
 
 }  // namespace
@@ -22,24 +32,35 @@ InterruptScope::InterruptScope() {
   struct sigaction action {};
   action.sa_handler = note_signal;
   action.sa_flags = SA_RESTART;  // an interrupted write continues
-  sigaction(SIGINT, &action, &interrupt_before_);
-  sigaction(SIGTERM, &action, &terminate_before_);
   sigset_t signals;
   sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
+  for (const StopSignal& stop : stop_signals) {
+    struct sigaction before {};
+    if (stop.number == SIGHUP && is_ignored(SIGHUP)) continue;  // nohup
+    sigaction(stop.number, &action, &before);
+    before_.emplace_back(stop.number, before);
+    sigaddset(&signals, stop.number);
+  }
   pthread_sigmask(SIG_BLOCK, &signals, &blocked_before_);
-  listener_ = std::thread([this, signals] {
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [this] { return is_over_; });
-  });
+  try {
+    listener_ = std::thread([this, signals] {
+      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+      std::unique_lock lock(mutex_);
+      ended_.wait(lock, [this] { return is_over_; });
+    });
+  } catch (const std::system_error& error) {
+    restore();
+    throw Error(concat_text("cannot start a thread: ", error.code().message(), "; raise the limit on processes or memory, or lower --threads"));
+  }
+}
+
+void InterruptScope::restore() {
+  for (const auto& [number, before] : before_) sigaction(number, &before, nullptr);
+  pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
 }
 
 InterruptScope::~InterruptScope() {
-  sigaction(SIGINT, &interrupt_before_, nullptr);
-  sigaction(SIGTERM, &terminate_before_, nullptr);
-  pthread_sigmask(SIG_SETMASK, &blocked_before_, nullptr);
+  restore();
   {
     const std::lock_guard lock(mutex_);
     is_over_ = true;

@@ -1,4 +1,6 @@
 // The program mblm: parses the command line, runs the command and reports an error in one line.
+#include <fcntl.h>
+#include <unistd.h>
 #include <xmmintrin.h>
 
 #include <csignal>
@@ -17,6 +19,14 @@ void flush_tiny_numbers_to_zero() {
   _mm_setcsr(_mm_getcsr() | flush_results | zero_inputs);
 }
 
+// Opens /dev/null for closed standard streams. Otherwise the first files that the program opens, such as a run's tables, would get
+// their numbers and receive what is meant for the streams.
+bool open_standard_streams() {
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream)
+    if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != stream) return false;  // open returns the lowest free number
+  return true;
+}
+
 int failed(std::string_view message) {
   mblm::write_note(message);
   return 1;
@@ -25,6 +35,7 @@ int failed(std::string_view message) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  if (!open_standard_streams()) return 1;  // there is no stream for a message
   flush_tiny_numbers_to_zero();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the file size limit then fails with an error
@@ -34,6 +45,9 @@ int main(int count, char** arguments) {
     return std::visit([](const auto& command) { return mblm::run(command); }, std::get<mblm::Command>(parsed));
   } catch (const mblm::BrokenPipe&) {
     return 0;
+  } catch (const mblm::ConfigError& error) {  // one line per wrong field
+    mblm::write_error(error.what());
+    return 1;
   } catch (const std::bad_alloc&) {
     return failed("not enough memory");
   } catch (const std::exception& error) {

@@ -41,6 +41,19 @@ void write_note(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());  // one write per line; a failure cannot be reported
 }
 
+void write_error(std::string_view text) {
+  while (true) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    write_note(text.substr(0, end));
+    if (end == text.size()) return;
+    text.remove_prefix(end + 1);
+  }
+}
+
+void write_message(std::string_view text) {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());  // a failure cannot be reported
+}
+
 std::string read_input(const std::optional<std::string>& file) {
   if (!file) return read_all(std::cin, "standard input");
   require<FileError>(!std::filesystem::is_directory(*file), *file, ": expected a file, found a folder");
@@ -51,6 +64,14 @@ std::string read_input(const std::optional<std::string>& file) {
 
 ModelFile open_model(const ModelArgument& argument) { return open_model(argument.model, BlockRegistry(), argument.config); }
 
+void start_computing(std::optional<int> threads) {
+  if (threads) set_thread_count(*threads);
+  const int started = start_threads();
+  if (started < thread_count())
+    write_note(concat_text("warning: the system refused some of ", thread_count(), " threads; computes with ", started,
+                           ". Use fewer (--threads, OMP_NUM_THREADS), or raise the limit on processes or memory"));
+}
+
 void note_precision(DType precision, Device device) {
   if (precision != DType::BFloat16 || runtime_of(device.kind).multiplies_bfloat16(device.index)) return;
   write_note("bfloat16 is not faster than float32 on this processor: it has no AVX-512 BF16 or AMX instructions");
@@ -58,7 +79,7 @@ void note_precision(DType precision, Device device) {
 
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {
   const ModelFile opened = open_model(argument);
-  if (options.threads) set_thread_count(*options.threads);
+  start_computing(options.threads);
   const Device device = open_device(options.device.value_or("auto"), write_note);
   const DType precision = precision_named(options.precision, device);
   note_precision(precision, device);

@@ -13,6 +13,8 @@
 namespace mblm {
 
 // Runs a command. Returns the exit status, or throws.
+int run(const HelpCommand& command);
+int run(const ConfigCommand& command);
 int run(const TrainCommand& command);
 int run(const ResumeCommand& command);
 int run(const EvalCommand& command);
@@ -29,11 +31,18 @@ void write_output(std::string_view text);
 // Writes `mblm: TEXT` to standard error, as one line even if `text` has several.
 void write_note(std::string_view text);
 
+// Writes `mblm: LINE` for each line of an error.
+void write_error(std::string_view text);
+// Writes text to standard error.
+void write_message(std::string_view text);
+
 // Reads all bytes of a file, or of standard input without a file. Throws FileError.
 std::string read_input(const std::optional<std::string>& file);
 
 // Opens the checkpoint that MODEL names, with the config of --config, else the config in the file.
 ModelFile open_model(const ModelArgument& argument);
+// Starts the threads that compute: `threads`, or the default. Writes a note if the system refuses some of them.
+void start_computing(std::optional<int> threads);
 // Writes a note if bfloat16 brings nothing on a device.
 void note_precision(DType precision, Device device);
 

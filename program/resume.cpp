@@ -20,7 +20,9 @@ int run(const ResumeCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.resume_folder = command.run;
+    options.accept_changed_data = command.accept_changed_data;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
+    show_header(trainer, workers);
     return run_to_end(trainer, line, workers);
   });
 }

@@ -30,11 +30,17 @@ void note_loss(ProgressLine& line, const char* what, const std::optional<double>
   if (loss) line.note(concat_text(what, ": loss ", std::setprecision(5), *loss, ", ", *loss / std::log(2.0), " bits per byte"));
 }
 
+const char* name_of_signal(int number) {
+  for (const StopSignal& signal : stop_signals)
+    if (signal.number == number) return signal.name;
+  return "a signal";
+}
+
 int stopped(const TrainingResult& result, const Workers& workers) {
   const std::vector<int> signals = workers.exchange_values(InterruptScope::signal());
   const int signal = *std::max_element(signals.begin(), signals.end());
   if (workers.is_rank0())
-    write_note(concat_text("stopped by ", signal == SIGTERM ? "SIGTERM" : "SIGINT", " after step ", result.state.steps, "; resume with",
+    write_note(concat_text("stopped by ", name_of_signal(signal), " after step ", result.state.steps, "; resume with",
                            workers.is_alone() ? "" : concat_text(" ", workers.size(), " workers"), ": mblm resume ", result.folder.string()));
   return 128 + signal;
 }
@@ -49,7 +55,7 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator) {
   const int automatic = threads_of_worker(Workers(communicator));  // all workers must call this
-  set_thread_count(compute.threads.value_or(automatic));
+  start_computing(compute.threads.value_or(automatic));
   std::function<void(const std::string&)> on_note;
   if (Workers(communicator).is_rank0()) on_note = write_note;
   const Device device = open_device(config.train.device, on_note, launched_process().local_rank);
@@ -76,6 +82,13 @@ int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   return 0;
 }
 
+void show_header(const Trainer& trainer, const Workers& workers) {
+  if (!workers.is_rank0()) return;
+  std::string text;
+  for (const std::string& line : trainer.describe()) text += line + "\n";
+  write_message(text);
+}
+
 int run(const TrainCommand& command) {
   return run_with_workers([&](Communicator* communicator) {
     const Workers workers(communicator);
@@ -87,7 +100,10 @@ int run(const TrainCommand& command) {
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });
     options.job_id = environment("JOB_ID");
+    options.dry_run = command.dry_run;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
+    show_header(trainer, workers);
+    if (command.dry_run) return 0;
     return run_to_end(trainer, line, workers);
   });
 }

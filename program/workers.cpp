@@ -57,7 +57,7 @@ int run_with_workers(const std::function<int(Communicator*)>& work) {
   try {
     return work(communicator.get());
   } catch (const WorkerError& error) {  // report before the communicator closes: the launcher may then kill the others
-    if (Workers(communicator.get()).is_rank0()) write_note(error.what());
+    if (Workers(communicator.get()).is_rank0()) write_error(error.what());
     return 1;
   }
 }

@@ -43,7 +43,7 @@ struct StepOptions {
 
 // The flat arenas of one optimizer.
 struct Arenas {
-  Tensor values, first, second, copy, segments, scalars = make_step_scalars(kernel_device());
+  Tensor values, first, second, copy, decays, segments, scalars = make_step_scalars(kernel_device());
   explicit Arenas(const HostArray& x, DType dtype = DType::Float32)
       : values(on_device(x, dtype)), first(zeros_like(values)), second(zeros_like(values)) {
     copy = zeros(x.shape, DType::BFloat16, kernel_device());
@@ -53,7 +53,7 @@ struct Arenas {
   void step(const Tensor& gradients, const StepOptions& o) {
     write_step_scalar(scalars, &StepScalars::learning_rate, o.learning_rate);
     gradient_norm(gradients, segments, {.clip = o.clip, .stop_after_nonfinite = o.stop}, scalars);
-    adam_step(values, gradients, first, second, copy, o.adam, scalars);
+    adam_step(values, gradients, first, second, copy, decays, o.adam, scalars);
   }
   StepScalars read() const { return read_step_scalars(scalars); }
 };
@@ -61,6 +61,7 @@ struct Arenas {
 // The formula in float64, with the bias corrections of Kingma and Ba.
 struct Reference {
   std::vector<double> values, first, second;
+  std::vector<std::uint8_t> decays = {};  // per group of decay_group elements; empty: no element decays
   explicit Reference(const HostArray& x) : values(x.v), first(x.v.size(), 0.0), second(x.v.size(), 0.0) {}
   void step(const HostArray& gradients, const StepOptions& o) {
     double square = 0;
@@ -72,6 +73,8 @@ struct Reference {
       second[i] = o.adam.beta2 * second[i] + (1 - o.adam.beta2) * g * g;
       const double m = first[i] / (1 - std::pow(o.adam.beta1, static_cast<double>(o.step)));
       const double v = second[i] / (1 - std::pow(o.adam.beta2, static_cast<double>(o.step)));
+      const bool decayed = !decays.empty() && decays[i / decay_group] != 0;
+      values[i] -= o.learning_rate * (decayed ? o.adam.weight_decay * values[i] : 0);
       values[i] -= o.learning_rate * m / (std::sqrt(v) + o.adam.eps);
     }
   }
@@ -102,6 +105,35 @@ TEST_CASE("adam_step: matches the formula, with and without clipping") {
   for (const std::int64_t n : {1, 31, 1025, 40000})
     for (const double clip : {0.0, 0.5, 1e6})
       for (const DType dtype : dtypes()) check_against_reference(n, clip, dtype);
+}
+
+TEST_CASE("adam_step: weight decay, betas and eps, for groups of elements in any pattern") {
+  const AdamOptions adam{.beta1 = 0.8, .beta2 = 0.99, .eps = 1e-3, .weight_decay = 0.3};
+  for (const std::int64_t n : {1, 63, 64, 65, 1025, 40000}) {
+    for (const DType dtype : dtypes()) {
+      CAPTURE(n);
+      const HostArray start = random_values(n, 1);
+      Arenas ours(start, dtype), plain(start, dtype);
+      Reference reference(start);
+      std::mt19937_64 random(7);
+      for (std::int64_t i = 0; i < (n + decay_group - 1) / decay_group; ++i) reference.decays.push_back(static_cast<std::uint8_t>(i == 0 || random() % 3 != 0));
+      ours.decays = on_device<std::uint8_t>(Shape{static_cast<std::int64_t>(reference.decays.size())}, reference.decays);
+      for (int step = 1; step <= 4; ++step) {
+        const HostArray gradients = random_values(n, 10 + static_cast<std::uint64_t>(step), 0.1);
+        const StepOptions options{.learning_rate = 0.05, .step = step, .adam = adam};
+        ours.step(on_device(gradients, dtype), options);
+        plain.step(on_device(gradients, dtype), options);
+        reference.step(gradients, options);
+      }
+      HostArray expected(start.shape);
+      expected.v = reference.values;
+      CHECK(relative_error(to_host(ours.values), expected) < (dtype == DType::Float64 ? 1e-14 : 1e-6));
+      CHECK(relative_error(to_host(plain.values), expected) > 1e-3);  // without groups nothing decays
+      const HostArray with = to_host(ours.values), without = to_host(plain.values);
+      for (std::size_t i = 0; i < with.v.size(); ++i)
+        if (reference.decays[i / decay_group] == 0) REQUIRE(with.v[i] == without.v[i]);
+    }
+  }
 }
 
 TEST_CASE("adam_step: works without a bfloat16 copy and with empty arenas") {

@@ -69,7 +69,9 @@ std::vector<int> reds_of(const Image& image) {
 }  // namespace
 
 TEST_CASE("clevr: invalid arguments are reported") {
-  CHECK(arguments_error("") == "data set clevr: io.dataset_args.target_mode: expected qiqa or a, the field is missing");
+  CHECK(arguments_error("") ==
+        "data set clevr: io.dataset_args.target_mode: expected qiqa or a, the field is missing\n"
+        "data set clevr: io.dataset_args.qiqa_loss_mask: expected a list of numbers of at least 0, the field is missing");
   CHECK(arguments_error("target_mode: b\nqiqa_loss_mask: [1, 1, 1, 1]") == "data set clevr: io.dataset_args.target_mode: expected qiqa or a, got \"b\"");
   CHECK(arguments_error("target_mode: a\nqiqa_loss_mask: [1, 1, 1]") == "data set clevr: io.dataset_args.qiqa_loss_mask: expected 4 weights, got 3");
   CHECK(arguments_error(plain + "resize_to_x: 3").find("io.dataset_args.resize_to_x: no such field") != std::string::npos);

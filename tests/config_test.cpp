@@ -82,6 +82,8 @@ TEST_CASE("a configuration is read") {
 
 TEST_CASE("all YAML forms of values") {
   CHECK(parsed(with("1_000", "+2_000_000")).train.target_elements == 2'000'000);
+  for (const char* whole : {"2.0", "2.", "0.2e1", "20e-1", "+2.0E0"}) CHECK(parsed(with("batch_size: 2", std::string("batch_size: ") + whole)).train.batch_size == 2);
+  CHECK(parsed(with("1_000", "1.0e+9")).train.target_elements == 1'000'000'000);
   for (const char* rate : {"0.25", ".25", "25e-2", "2.5E-1", "+0.2_5"}) CHECK(parsed(with("1e-3", rate)).train.learning_rate == 0.25);
   CHECK(parsed(with("1e-3", "5")).train.learning_rate == 5.0);
   for (const char* yes : {"true", "True", "yes", "on"})
@@ -113,9 +115,13 @@ TEST_CASE("dataset_args is kept as YAML text") {
   CHECK(mode == "a");
   CHECK(weights == std::vector<double>{0, 1.5});
   CHECK_FALSE(crop.has_value());
-  CHECK_THROWS_WITH_AS(read_fields("mode: c", "c.yaml", "io.dataset_args", declare), "c.yaml: io.dataset_args.mode: expected a or b, got \"c\"",
+  CHECK_THROWS_WITH_AS(read_fields("mode: c", "c.yaml", "io.dataset_args", declare), 
+                       "c.yaml: io.dataset_args.mode: expected a or b, got \"c\"\n"
+                       "c.yaml: io.dataset_args.weights: expected a list of numbers of at least 0, the field is missing",
                        ConfigError);
-  CHECK_THROWS_WITH_AS(read_fields("", "c.yaml", "io.dataset_args", declare), "c.yaml: io.dataset_args.mode: expected a or b, the field is missing",
+  CHECK_THROWS_WITH_AS(read_fields("", "c.yaml", "io.dataset_args", declare), 
+                       "c.yaml: io.dataset_args.mode: expected a or b, the field is missing\n"
+                       "c.yaml: io.dataset_args.weights: expected a list of numbers of at least 0, the field is missing",
                        ConfigError);
   CHECK_THROWS_WITH_AS(read_fields("{mode: a, weights: [0, -1]}", "c.yaml", "io.dataset_args", declare),
                        "c.yaml: io.dataset_args.weights[1]: expected a number of at least 0, got -1", ConfigError);
@@ -129,7 +135,10 @@ TEST_CASE("text that is not a configuration") {
   CHECK(error_with("batch_size: 2", "batch_size: &a [*a]") == "19: not YAML: an alias refers to the value that contains it");
   CHECK(error_with("params:", "---\na: 1\n---\nparams:") == " expected one YAML document, got several");
   for (const char* text : {"", "# nothing\n", "~"})
-    CHECK(error_text<ConfigError>([&] { parsed(text); }) == "c.yaml:1: params: expected a map, the field is missing");
+    CHECK(error_text<ConfigError>([&] { parsed(text); }) ==
+          "c.yaml:1: train.target_elements: expected a length of the run (target_elements, max_steps or epochs), the field is missing\n"
+          "c.yaml:1: io.dataset_id: expected text, the field is missing\n"
+          "c.yaml:1: io.dataset_dir: expected text, the field is missing");
   CHECK(error_text<ConfigError>([] { parsed("[1, 2]"); }) == "c.yaml:1: expected a map, got a list of 2");
   CHECK(error_text<ConfigError>([] { parsed("hello"); }) == "c.yaml:1: expected a map, got \"hello\"");
   std::string bomb = "a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n";
@@ -142,14 +151,9 @@ TEST_CASE("text that is not a configuration") {
 }
 
 TEST_CASE("unknown and missing fields and sections") {
-  CHECK(error_with("  batch_size: 2\n", "") == "16: train.batch_size: expected an integer of at least 1, the field is missing");
   CHECK(error_with("  dataset_id: files\n", "") == "22: io.dataset_id: expected text, the field is missing");
   CHECK(error_with("  hidden_dims: [16, 24]\n", "") == "1: params.hidden_dims: expected a list of integers of at least 1, the field is missing");
-  CHECK(error_with("  target_elements_strategy: sequence\n", "") ==
-        "16: train.target_elements_strategy: expected batch or sequence, the field is missing");
-  for (const char* name :
-       {"input_seq_len", "num_tokens", "pad_token_id", "seq_lens", "num_layers", "target_elements", "learning_rate", "gradient_accumulate_every",
-        "name_model", "output_dir", "dataset_dir", "num_models_to_save", "validate_amount", "log_train_loss_amount"}) {
+  for (const char* name : {"input_seq_len", "num_tokens", "pad_token_id", "seq_lens", "num_layers", "target_elements", "dataset_dir"}) {
     CAPTURE(name);
     const std::size_t begin = small_config.find(std::string("  ") + name + ":");
     const std::string line = small_config.substr(begin, small_config.find('\n', begin) + 1 - begin);
@@ -160,19 +164,109 @@ TEST_CASE("unknown and missing fields and sections") {
   CHECK(error_with("batch_size: 2", "batch_size: 2\n  \"a\\nb c\": 1") == "20: train.\"a\\nb c\": no such field");
   CHECK(error_with("train:", "trian:") == "16: trian: no such field, did you mean train?");
   CHECK(error_with("io:\n", "io: 5\nsummary:\n") == "22: io: expected a map, got 5");
+  CHECK(error_with("batch_size: 2", "batch_size: 2\n  validate_amount: 5") == "20: train.validate_amount: no such field, did you mean io.validate_amount?");
+  CHECK(error_with("batch_size: 2", "batch_size: 2\n  hiden_dims: 5") == "20: train.hiden_dims: no such field, did you mean params.hidden_dims?");
+  CHECK(error_with("io:\n", "learning_rate: 5\nio:\n") == "22: learning_rate: no such field, did you mean train.learning_rate?");
   CHECK(error_with("  block:\n    - d_state: 8\n      d_conv: 4\n      expand: 2\n      headdim: 8\n"
                    "    - attn_head_dims: 8\n      attn_num_heads: 2\n      attn_use_rot_embs: true\n",
                    "") == "1: params.block: expected a map or a list of maps, the field is missing");
-  CHECK(error_text<ConfigError>([] { parsed("train: {}\n"); }) == "c.yaml:1: params: expected a map, the field is missing");
   CHECK_NOTHROW(parsed(small_config + "summary:\n  anything: [1, 2]\n"));
   CHECK_NOTHROW(parsed(small_config + "resume: null\n"));
+}
+
+TEST_CASE("all missing and wrong fields are reported at once") {
+  const std::string text =
+      "params:\n"                                        // 1
+      "  input_seq_len: 32\n"                            // 2
+      "  num_tokens: none\n"                             // 3
+      "  hidden_dims: [16, 24]\n"                        // 4
+      "  num_layers: [1, 0]\n"                           // 5
+      "  block:\n"                                       // 6
+      "    - {d_state: 8, d_conf: 4, expand: x}\n"       // 7
+      "    - 5\n"                                        // 8
+      "    - {block_type: transformr}\n"                 // 9
+      "    - {block_type: mamba2, d_state: 0}\n"         // 10
+      "train:\n"                                         // 11
+      "  batch_sise: 2\n"                                // 12
+      "  learning_rate: fast\n"                          // 13
+      "io:\n"                                            // 14
+      "  dataset_idd: files\n"                           // 15
+      "resume: {next_epoch_index: -1}\n";                // 16
+  CHECK(error_text<ConfigError>([&] { parsed(text); }) ==
+        "c.yaml:3: params.num_tokens: expected an integer of at least 1, got \"none\"\n"
+        "c.yaml:1: params.pad_token_id: expected an integer of at least 0, the field is missing\n"
+        "c.yaml:1: params.seq_lens: expected a list of integers of at least 1, the field is missing\n"
+        "c.yaml:5: params.num_layers[1]: expected an integer in [1, 65536], got 0\n"
+        "c.yaml:8: params.block[1]: expected a map, got 5\n"
+        "c.yaml:7: params.block[0].d_conf: no such field in a mamba2, the closest block type, did you mean d_conv?\n"
+        "c.yaml:7: params.block[0].headdim: expected a value for a mamba2, the closest block type, the field is missing\n"
+        "c.yaml:7: params.block[0].expand: expected an integer of at least 1, got \"x\"\n"
+        "c.yaml:9: params.block[2].block_type: expected mamba1, mamba2 or transformer, got \"transformr\", did you mean transformer?\n"
+        "c.yaml:10: params.block[3].d_state: expected an integer of at least 1, got 0\n"
+        "c.yaml:10: params.block[3].d_conv: expected an integer of at least 1, the field is missing\n"
+        "c.yaml:10: params.block[3].expand: expected an integer of at least 1, the field is missing\n"
+        "c.yaml:10: params.block[3].headdim: expected an integer of at least 1, the field is missing\n"
+        "c.yaml:12: train.batch_sise: no such field, did you mean batch_size?\n"
+        "c.yaml:13: train.learning_rate: expected a number above 0, got \"fast\"\n"
+        "c.yaml:15: io.dataset_idd: no such field, did you mean dataset_id?\n"
+        "c.yaml:14: io.dataset_dir: expected text, the field is missing\n"
+        "c.yaml:16: resume.checkpoint_file: expected text, the field is missing\n"
+        "c.yaml:16: resume.next_epoch_index: expected an integer of at least 0, got -1");
+  // Errors that need several fields, in several sections.
+  CHECK(error_text<ConfigError>([] { parsed(with("name_model: small", "name_model: ''", with("output_dir: runs", "output_dir: ''", with("headdim: 8", "headdim: 7", with("pad_token_id: 0", "pad_token_id: 300"))))); }) ==
+        "c.yaml:4: params.pad_token_id: expected an id below num_tokens = 256, got 300\n"
+        "c.yaml:12: params.block[0].headdim: expected a divisor of expand * width = 2 * 16 = 32, got 7\n"
+        "c.yaml:23: io.name_model: expected a name, got \"\"\n"
+        "c.yaml:24: io.output_dir: expected a folder, got \"\"");
+  CHECK(error_of({"train.batch_size=x", "io.validate_amount=-1"}) ==
+        "command line: train.batch_size: expected an integer of at least 1, got \"x\"\n"
+        "command line: io.validate_amount: expected an integer of at least 0, got -1");
+  CHECK(error_of({"train", "params.block.d_state=1", "learning_rate=3"}) ==
+        "command line: expected FIELD=VALUE, got \"train\"\n"
+        "command line: params.block.d_state: expected a map at params.block, found a list of 2, did you mean params.block[0].d_state?\n"
+        "command line: learning_rate: no such field, did you mean train.learning_rate?");
+}
+
+TEST_CASE("the data and a length are all that a config needs") {
+  for (const char* length : {"target_elements: 100", "max_steps: 5", "epochs: 2"}) {
+    const RunConfig config =
+        parse_run_config(std::string("io: {dataset_id: files, dataset_dir: d}\ntrain: {") + length + "}\n", "folder/first.yaml", BlockRegistry());
+    CHECK(config.io.name_model == "first");
+    CHECK(config.io.output_dir == "runs");
+    CHECK(config.io.num_models_to_save == 1);
+    CHECK(config.io.validate_amount == 10);
+    CHECK(config.io.log_train_loss_amount == 1000);
+    CHECK(config.train.target_elements_strategy == "batch");
+    CHECK(config.train.batch_size == 1);
+    CHECK(config.train.learning_rate == 1e-3);
+    CHECK(config.train.gradient_accumulate_every == 1);
+    CHECK(config.train.schedule == "cosine");
+    CHECK(config.train.min_learning_rate == 0);
+    CHECK(config.train.weight_decay == 0);
+    CHECK(config.train.betas == std::vector<double>{0.9, 0.95});
+    CHECK(config.train.eps == 1e-8);
+    CHECK(config.model.num_tokens == 257);
+    CHECK(config.model.pad_token_id == 256);
+    CHECK(config.input_seq_len == config.model.context());
+    CHECK(to_yaml(parsed(to_yaml(config))) == to_yaml(config));
+  }
+  const RunConfig wider = parsed("io: {dataset_id: files, dataset_dir: d}\n", {"train.epochs=1", "params.hidden_dims[0]=512"});
+  CHECK(wider.model.hidden_dims == std::vector<std::int64_t>{512, 128});
+  CHECK(parse_model_config("train: {epochs: 1}\n", "c.yaml", BlockRegistry()).hidden_dims == std::vector<std::int64_t>{256, 128});
+  for (const ModelSize size : {ModelSize::Small, ModelSize::Medium, ModelSize::Large}) {
+    const ModelConfig model = parse_model_config(std::string(model_yaml(size)), "model", BlockRegistry());
+    const double expected = size == ModelSize::Small ? 2e6 : size == ModelSize::Medium ? 21e6 : 360e6;
+    CHECK(parameter_count(model) > 0.9 * expected);
+    CHECK(parameter_count(model) < 1.1 * expected);
+  }
 }
 
 TEST_CASE("values of the wrong type") {
   CHECK(error_with("batch_size: 2", "batch_size: two") == "19: train.batch_size: expected an integer of at least 1, got \"two\"");
   CHECK(error_with("batch_size: 2", "batch_size: \"2\"") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
   CHECK(error_with("batch_size: 2", "batch_size: !!str 2") == "19: train.batch_size: expected an integer of at least 1, got \"2\"");
-  CHECK(error_with("batch_size: 2", "batch_size: 2.0") == "19: train.batch_size: expected an integer of at least 1, got 2.0");
+  CHECK(error_with("batch_size: 2", "batch_size: 2.5") == "19: train.batch_size: expected an integer of at least 1, got 2.5");
+  CHECK(error_with("batch_size: 2", "batch_size: 1e300") == "19: train.batch_size: expected an integer of at least 1, got 1e300");
   CHECK(error_with("batch_size: 2", "batch_size: true") == "19: train.batch_size: expected an integer of at least 1, got true");
   CHECK(error_with("batch_size: 2", "batch_size:") == "19: train.batch_size: expected an integer of at least 1, got null");
   CHECK(error_with("batch_size: 2", "batch_size: [2]") == "19: train.batch_size: expected an integer of at least 1, got a list of 1");
@@ -209,6 +303,14 @@ TEST_CASE("values out of range") {
         "7: params.num_layers[1]: expected an integer in [1, 65536], got 1000000000");
   CHECK(error_with("[8, 4]", "\n    - 8\n    - 0") == "8: params.seq_lens[1]: expected an integer of at least 1, got 0");
   CHECK(error_with("learning_rate: 1e-3", "learning_rate: 0") == "20: train.learning_rate: expected a number above 0, got 0");
+  CHECK(train("weight_decay: -1") == "20: train.weight_decay: expected a number of at least 0, got -1");
+  CHECK(train("betas: [0.9, 1]") == "20: train.betas[1]: expected a number in [0, 1), got 1");
+  CHECK(train("betas: [0.9]") == "20: train.betas: expected 2 entries, got 1");
+  CHECK(train("eps: 0") == "20: train.eps: expected a number above 0, got 0");
+  CHECK(train("min_learning_rate: 0.01") == "20: train.min_learning_rate: expected at most learning_rate = 0.001, got 0.01");
+  CHECK(train("schedule: step") == "20: train.schedule: expected cosine, linear or constant, got \"step\"");
+  CHECK(train("max_steps: 0") == "20: train.max_steps: expected an integer of at least 1 or null, got 0");
+  CHECK(train("epochs: 0") == "20: train.epochs: expected an integer in [1, 1000000] or null, got 0");
   CHECK(train("gradient_clipping: 0") == "20: train.gradient_clipping: expected a number above 0 or null, got 0");
   CHECK(train("warmup_steps_perc: 1.5") == "20: train.warmup_steps_perc: expected a number in [0, 1], got 1.5");
   CHECK(train("seed: -1") == "20: train.seed: expected an integer of at least 0, got -1");
@@ -272,8 +374,8 @@ TEST_CASE("sizes beyond 2^63 bytes") {
 TEST_CASE("a model that is not masked rejects the fields of masked language models") {
   for (const char* field : {"mask_token_id: 5", "mask_reduce_strat: any"}) {
     const std::string name(field, std::string_view(field).find(':'));
-    CHECK(error_with("  num_tokens: 256\n", std::string("  ") + field + "\n") ==
-          "3: params." + name + ": only for masked language models, whose model fields are under mblm_config");
+    CHECK(error_with("  num_tokens: 256\n", std::string("  num_tokens: 256\n  ") + field + "\n") ==
+          "4: params." + name + ": only for masked language models, whose model fields are under mblm_config");
   }
   CHECK(error_with("batch_size: 2", "batch_size: 2\n  masking_proba: 0.1") ==
         "20: train.masking_proba: expected no value, the model is not a masked language model (mask_token_id, mblm_config)");
@@ -356,7 +458,11 @@ TEST_CASE("choice of the block type") {
 
   CHECK(model_error("{block_type: lstm, dropout: 0}") == "m.yaml:6: block.block_type: expected mamba1, mamba2 or transformer, got \"lstm\"");
   CHECK(model_error("{block_type: 5}") == "m.yaml:6: block.block_type: expected mamba1, mamba2 or transformer, got 5");
-  CHECK(model_error("{block_type: mamba2}") == "m.yaml:6: block.d_state: expected an integer of at least 1, the field is missing");
+  CHECK(model_error("{block_type: mamba2}") == 
+        "m.yaml:6: block.d_state: expected an integer of at least 1, the field is missing\n"
+        "m.yaml:6: block.d_conv: expected an integer of at least 1, the field is missing\n"
+        "m.yaml:6: block.expand: expected an integer of at least 1, the field is missing\n"
+        "m.yaml:6: block.headdim: expected an integer of at least 1, the field is missing");
   CHECK(model_error("{block_type: mamba2, d_state: 8, d_conv: 4, expand: 2, headdim: 8, attn_dropout: 0}") ==
         "m.yaml:6: block.attn_dropout: no such field");
   CHECK(model_error("{d_state: 8, d_conv: 4, expand: 2, head_dim: 8}") ==
@@ -449,11 +555,18 @@ TEST_CASE("field overrides of the command line") {
                            "train batch", "params.block[-1]", "params.block[99999999999999999999]"})
     CHECK(error_of({std::string(path) + "=4"}) ==
           "command line: " + std::string(path) + ": expected a field such as train.batch_size or params.block[0].d_state");
-  CHECK(error_of({"params.block.d_state=4"}) == "command line: params.block.d_state: expected a map at params.block, found a list of 2");
+  CHECK(error_of({"learning_rate=3"}) == "command line: learning_rate: no such field, did you mean train.learning_rate?");
+  CHECK(error_of({"train.hidden_dims=3"}) == "command line: train.hidden_dims: no such field, did you mean params.hidden_dims?");
+  CHECK(error_of({"params.block.d_state=4"}) ==
+        "command line: params.block.d_state: expected a map at params.block, found a list of 2, did you mean params.block[0].d_state?");
+  CHECK(error_of({"params.block.1.attn_num_heads=4"}) ==
+        "command line: params.block.1.attn_num_heads: expected a map at params.block, found a list of 2, did you mean params.block[1].attn_num_heads?");
+  CHECK(error_of({"params.hidden_dims.1=4"}) ==
+        "command line: params.hidden_dims.1: expected a map at params.hidden_dims, found a list of 2, did you mean params.hidden_dims[1]?");
   CHECK(error_of({"params.block[2].d_state=4"}) == "command line: params.block[2].d_state: expected an index below 2, got 2");
   CHECK(error_of({"train.batch_size.x=4"}) == "command line: train.batch_size.x: expected a map at train.batch_size, found 2");
   CHECK(error_of({"train[0]=4"}) == "command line: train[0]: expected a list at train, found a map");
-  CHECK(error_of({"train.batch_size=[4"}).starts_with("command line: train.batch_size: not YAML: "));
+  CHECK(error_of({"train.batch_size=[4"}) == "command line: train.batch_size: expected an integer of at least 1, got \"[4\"");
 }
 
 TEST_CASE("a configuration built in C++ is checked") {

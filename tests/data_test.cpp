@@ -8,7 +8,9 @@
 #include <set>
 
 #include "engine/error.h"
+#include "tests/small_model.h"
 #include "tests/temporary_folder.h"
+#include "train/data/byte_scan.h"
 #include "train/data/byte_stream.h"
 #include "train/data/dataset.h"
 
@@ -29,6 +31,12 @@ std::string all_of(const Dataset& dataset) {
 
 std::unique_ptr<Dataset> make(const char* id, const std::filesystem::path& path, Split split, std::int64_t length) {
   return DatasetRegistry().make(id, {.path = path, .split = split, .length = length});
+}
+
+std::string words_of_text(std::size_t size) {
+  std::string text;
+  for (int i = 0; text.size() < size; ++i) text += std::to_string(i) + " words ";
+  return text.substr(0, size);
 }
 
 std::string counting(std::size_t size) {
@@ -79,12 +87,17 @@ TEST_CASE("a stream includes subfolders and reports skipped files") {
   const ByteStream stream(folder.path());
   std::string text(static_cast<std::size_t>(stream.size()), ' ');
   stream.read(0, std::span(reinterpret_cast<std::uint8_t*>(text.data()), text.size()));
-  CHECK(text == ".012345");
+  CHECK(text == "012345");
   const std::string path = folder.path().string();
   CHECK(stream.warnings() == std::vector<std::string>{path + ": 2 skipped (empty), e.g. " + path + "/a/none",
+                                                      path + ": 1 skipped (hidden file), e.g. " + path + "/a/.hidden",
                                                       path + ": 1 skipped (hidden folder), e.g. " + path + "/.git",
                                                       path + ": 1 skipped (not a regular file), e.g. " + path + "/c/pipe"});
   CHECK(ByteStream(folder / "a/z").warnings().empty());
+  CHECK(ByteStream(folder / "a/.hidden").size() == 1);  // named itself
+  CHECK(ByteStream(folder / ".git").size() == 8);
+  folder.write("dots/.a", "1");
+  CHECK(message_of<FileError>([&] { ByteStream(folder / "dots"); }) == path + "/dots: expected files, the folder contains none that are not hidden");
 }
 
 TEST_CASE("a stream rejects cyclic links") {
@@ -146,6 +159,28 @@ TEST_CASE("files: a folder with train/ has its splits in subfolders") {
   CHECK(make("files", folder / "data", Split::Test, 5) == nullptr);
   folder.write("data/test/x", "test!");
   CHECK(all_of(*make("files", folder / "data", Split::Test, 5)) == "test!");
+}
+
+TEST_CASE("the validation folder may be called valid or val") {
+  for (const char* id : {"files", "pg19"}) {
+    for (const char* name : {"validation", "valid", "val"}) {
+      const TemporaryFolder folder;
+      folder.write("train/x", counting(40));
+      folder.write(std::string(name) + "/x", "validation");
+      folder.write("test/x", "test");
+      CHECK(all_of(*make(id, folder.path(), Split::Validation, 10)) == "validation");
+      CHECK(make(id, folder.path(), Split::Validation, 10)->describe() == "10 bytes: " + (folder.path() / name / "x").string());
+    }
+    const TemporaryFolder folder;
+    folder.write("train/x", counting(40));
+    CHECK_THROWS_WITH_AS(make(id, folder.path(), Split::Validation, 10), ((folder / "validation").string() + ": expected a file or a folder, there is none").c_str(),
+                         FileError);
+  }
+  const TemporaryFolder folder;
+  folder.write("a", counting(60));
+  folder.write("b", counting(40));
+  CHECK(make("files", folder.path(), Split::Train, 10)->describe() == "90 bytes: 0 to 90 of the 100 of 2 files of " + folder.path().string());
+  CHECK(make("files", folder.path(), Split::Validation, 5)->describe() == "5 bytes: 95 to 100 of the 100 of 2 files of " + folder.path().string());
 }
 
 TEST_CASE("each epoch starts a byte later, and each worker has its own part") {
@@ -252,6 +287,94 @@ TEST_CASE("the registry accepts custom data sets") {
   CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, pg19masked, got pg20");
   const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
   CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for data set files, got x: 1");
+}
+
+TEST_CASE("a part of a file says which part it is, and all of it can be read") {
+  const TemporaryFolder folder;
+  const std::string text = counting(200), path = folder.write("data", text).string();
+  CHECK(make("files", path, Split::Test, 2)->extent() == path + ": bytes 180 to 189 of 200");
+  CHECK(make("files", path, Split::All, 2)->extent().empty());
+  CHECK(all_of(*make("files", path, Split::All, 2)) == text);
+  for (const char* split : {"train", "validation", "test"}) folder.write(std::string("splits/") + split + "/a", split);
+  CHECK(make("files", folder / "splits", Split::Test, 2)->extent().empty());
+  for (const char* id : {"files", "pg19"}) CHECK(all_of(*make(id, folder / "splits", Split::All, 1)) == "testtrainvalidation");
+}
+
+TEST_CASE("a fingerprint changes with the bytes and their number, not with times or names of folders") {
+  const TemporaryFolder folder;
+  const auto fingerprint = [&](const char* name, const std::string& text, std::int64_t worker = 0) {
+    folder.write(concat_text(name, "/train/a"), text.substr(0, 700));
+    folder.write(concat_text(name, "/train/b"), text.substr(700));
+    DatasetRequest request{.path = folder / name, .split = Split::Train, .length = 32, .worker = worker, .workers = 2};
+    return DatasetRegistry().make("files", request)->fingerprint();
+  };
+  const std::string text = words_of_text(2000);
+  const std::string first = fingerprint("one", text);
+  CHECK(fingerprint("two", text) == first);
+  CHECK(fingerprint("two", text, 1) != first);
+  for (const std::size_t at : {0, 500, 999}) {
+    std::string other = text;
+    other[at] ^= 1;
+    CHECK(fingerprint("two", other) != first);
+  }
+  CHECK(fingerprint("two", text + "more") != first);
+  // Any other data set: samples of its sequences.
+  struct Numbers : Dataset {
+    std::int64_t offset;
+    explicit Numbers(std::int64_t first_id) : offset(first_id) {}
+    std::int64_t size(std::int64_t) const override { return 1000; }
+    std::int64_t length() const override { return 2; }
+    void read(std::int64_t, std::int64_t index, const Sequence& out) const override {
+      require<FileError>(index != 0, "unreadable");  // is no error here
+      std::fill(out.ids.begin(), out.ids.end(), index + offset);
+    }
+  };
+  CHECK(Numbers(0).fingerprint() == Numbers(0).fingerprint());
+  CHECK(Numbers(0).fingerprint() != Numbers(1).fingerprint());
+}
+
+TEST_CASE("a scan of a large text reads blocks that include its ends") {
+  const TemporaryFolder folder;
+  const std::string path = folder.write("data", "first").string();
+  std::filesystem::resize_file(path, static_cast<std::uintmax_t>(2 * longest_scan));  // zeros, without disk space
+  std::ofstream(path, std::ios::binary | std::ios::app) << "last";
+  const ByteStream stream(path);
+  const ByteScan scan = scan_bytes(stream, 0, stream.size());
+  CHECK(scan.bytes == longest_scan);
+  CHECK(scan.counts['f'] == 1);
+  CHECK(scan.counts['l'] == 1);
+  CHECK(scan.share_of(0) == doctest::Approx(1));
+  CHECK(scan.share_of(256) == 0);
+  const ByteScan small = scan_bytes(stream, 1, 5);
+  CHECK(small.bytes == 4);
+  CHECK(small.share_of('s') == 0.25);
+}
+
+TEST_CASE("a batch knows whether a byte counts in the loss") {
+  const TemporaryFolder folder;
+  const ModelConfig model = config_of("[1, 4]", "[8, 8]", "[1, 1]", "{attn_head_dims: 8, attn_num_heads: 1, attn_use_rot_embs: true}");
+  const auto has_loss = [&](std::vector<std::int64_t> ids, std::vector<float> weights) {
+    struct One : Dataset {
+      std::vector<std::int64_t> ids;
+      std::vector<float> weights;
+      std::int64_t size(std::int64_t) const override { return 1; }
+      std::int64_t length() const override { return std::ssize(ids); }
+      SequenceParts parts() const override { return {.loss_mask = !weights.empty()}; }
+      void read(std::int64_t, std::int64_t, const Sequence& out) const override {
+        std::copy(ids.begin(), ids.end(), out.ids.begin());
+        std::copy(weights.begin(), weights.end(), out.loss_mask.begin());
+      }
+    } one;
+    one.ids = std::move(ids);
+    one.weights = std::move(weights);
+    return read_batch(one, {0, 0, 1}, model).has_loss;
+  };
+  const std::int64_t pad = model.pad_token_id;
+  CHECK(has_loss({1, 2, 3}, {}));
+  CHECK(has_loss({pad, pad, 3}, {}));
+  CHECK_FALSE(has_loss({pad, pad, pad}, {}));
+  CHECK_FALSE(has_loss({1, 2, pad}, {0, 0, 1}));
+  CHECK(has_loss({1, 2, pad}, {0, 0.5, 1}));
 }
 
 }  // namespace mblm::testing

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <random>
 #include <thread>
@@ -209,7 +210,7 @@ TEST_CASE("a run of two workers that is killed at random times ends with the sam
 
 TEST_CASE("a signal to any worker stops all, and the run resumes with the same number") {
   const Reference& reference = common_reference();
-  for (const auto& [victim, signal] : {std::pair{0u, SIGTERM}, std::pair{1u, SIGTERM}, std::pair{1u, SIGINT}}) {
+  for (const auto& [victim, signal] : {std::pair{0u, SIGTERM}, std::pair{1u, SIGTERM}, std::pair{1u, SIGINT}, std::pair{1u, SIGUSR1}, std::pair{0u, SIGHUP}}) {
     const std::string id = concat_text("stopped_", victim, "_", signal);
     const fs::path run = reference.run(id);
     RunningProgram running(program(2, fields(reference.config, id, {"train.save_state_every=0.000001"})));
@@ -221,7 +222,7 @@ TEST_CASE("a signal to any worker stops all, and the run resumes with the same n
     CHECK(result.out.empty());
     const std::vector<std::string> notes = notes_in(result.err);
     REQUIRE(notes.size() == 1);
-    CHECK(contains(notes[0], concat_text("mblm: stopped by ", signal == SIGINT ? "SIGINT" : "SIGTERM", " after step ")));
+    CHECK(contains(notes[0], concat_text("mblm: stopped by SIG", sigabbrev_np(signal), " after step ")));
     CHECK(contains(notes[0], concat_text("; resume with 2 workers: mblm resume ", run.string())));
     CHECK(saved_micro_steps(run) % 3 == 0);
 

@@ -11,6 +11,7 @@
 #include "mblm/checkpoint.h"
 #include "tests/error_text.h"
 #include "tests/temporary_folder.h"
+#include "tests/torch_bytes.h"
 
 namespace mblm::testing {
 namespace {
@@ -147,6 +148,123 @@ TEST_CASE("a smaller vocabulary initializes the start of a larger one on request
 
 TEST_CASE("files with other endings are no checkpoints") {
   CHECK(error_text<FileError>([] { open_checkpoint("model.bin"); }) == "model.bin: expected a .safetensors or .pth checkpoint");
+}
+
+TEST_CASE("checkpoints as other programs save them") {
+  const TemporaryFolder folder;
+  const std::unique_ptr<Model> model = tiny_model(9, 1);
+  const std::vector<NamedTensor> tensors = model->parameters().named_values();
+  const auto check = [&](const std::vector<TorchEntry>& entries) {
+    write_torch_file(folder / "x.pth", entries);
+    const std::unique_ptr<Model> other = tiny_model(9, 2);
+    load_parameters(*other, folder / "x.pth");
+    for (const NamedTensor& named : tensors) CHECK(values_of(*other, named.name) == named.tensor.to_vector<float>());
+  };
+  const auto prefixed = [&](const std::string& prefix) {
+    std::vector<NamedTensor> all = tensors;
+    for (NamedTensor& named : all) named.name = prefix + named.name;
+    return all;
+  };
+  for (const char* key : {"MODEL", "state_dict", "model_state_dict", "model"}) check({{"epoch", 3.0}, {key, tensors}, {"loss", 1.0}});
+  check({{"state_dict", std::vector<NamedTensor>{}}, {"model_state_dict", tensors}});
+  for (const char* prefix : {"module.", "_orig_mod.", "model.", "_orig_mod.module.", "net.mblm."}) check({{"state_dict", prefixed(prefix)}});
+  std::vector<NamedTensor> averaged = prefixed("module.");
+  averaged.insert(averaged.begin(), {"n_averaged", from_values<std::int64_t>(Shape{}, {7})});
+  check({{"state_dict", averaged}});
+  for (const char* name : {"x.pt", "x.ckpt"}) {
+    write_torch_file(folder / name, {{"state_dict", tensors}});
+    CHECK(open_checkpoint(folder / name).tensors.size() == tensors.size());
+  }
+  for (const char* prefix : {"", "module."}) {
+    write_safetensors(folder / "x.safetensors", prefixed(prefix));
+    const std::unique_ptr<Model> other = tiny_model(9, 2);
+    load_parameters(*other, folder / "x.safetensors");
+    CHECK(values_of(*other, "to_logits.weight") == values_of(*model, "to_logits.weight"));
+  }
+  write_torch_file(folder / "x.pth", {{"epoch", 3.0}, {"lr", 1.0}});
+  CHECK(error_text<FileError>([&] { open_checkpoint(folder / "x.pth"); }) ==
+        (folder / "x.pth").string() + ": expected tensors at the top, or a dict of tensors under \"MODEL\", \"state_dict\", \"model_state_dict\" or \"model\", "
+                                      "found none of them, the first key is \"epoch\"");
+}
+
+TEST_CASE("the state dict itself, saved without a dict around it") {
+  const TemporaryFolder folder;
+  const TensorBytes tensor{};
+  write_file(folder / "x.pth", torch_bytes(pickle_file(pickle_global("collections", "OrderedDict") + ")R(" + pickle_text("module.a") + tensor.pickle() + pickle_text("step") + "K\5" +
+                                                       pickle_text("module.b") + tensor.pickle() + "u}" + pickle_text("_metadata") + "Nsb"), {std::string(16, '\0')}));
+  const CheckpointFile file = open_checkpoint(folder / "x.pth");
+  CHECK(file.tensors.size() == 2);
+  CHECK(file.tensors.count("a") == 1);
+  CHECK(file.tensors.at("b").shape == Shape{2, 2});
+}
+
+TEST_CASE("wrong names show the nearest ones") {
+  const TemporaryFolder folder;
+  const std::unique_ptr<Model> model = tiny_model(9, 1);
+  const auto error_with_name = [&](const std::string& name) {
+    std::vector<NamedTensor> tensors = model->parameters().named_values();
+    for (NamedTensor& named : tensors)
+      if (named.name == "to_logits.weight") named.name = name;
+    write_safetensors(folder / "x.safetensors", tensors);
+    return error_text<FileError>([&] { load_parameters(*model, folder / "x.safetensors"); });
+  };
+  const std::string start = (folder / "x.safetensors").string() + ": to_logits.weight: the file does not contain this tensor of the model";
+  CHECK(error_with_name("ema.to_logits.weight") == start + ", the nearest name in the file is \"ema.to_logits.weight\"");
+  CHECK(error_with_name("to_logit.weight") == start + ", the nearest name in the file is \"to_logit.weight\"");
+  CHECK(error_with_name("q") == start);
+  std::vector<NamedTensor> more = model->parameters().named_values();
+  more.push_back({"to_logits.weights", zeros(Shape{1}, DType::Float32)});
+  write_safetensors(folder / "x.safetensors", more);
+  CHECK(error_text<FileError>([&] { load_parameters(*model, folder / "x.safetensors"); }) ==
+        (folder / "x.safetensors").string() + ": \"to_logits.weights\": the model has no such parameter, the nearest name in the model is \"to_logits.weight\"");
+}
+
+TEST_CASE("weights of the other Mamba are recognized") {
+  const TemporaryFolder folder;
+  const auto model_of = [](const std::string& type) {
+    auto model = std::make_unique<Model>(parse_model_config(concat_text("num_tokens: 9\npad_token_id: 8\nhidden_dims: [4, 8]\nseq_lens: [2, 2]\nnum_layers: [1, 1]\n"
+        "train_checkpoint_chunks: null\nblock:\n  - {attn_head_dims: 2, attn_num_heads: 2, attn_use_rot_embs: true}\n"
+        "  - {d_state: 4, d_conv: 2, expand: 2, headdim: 4", type, "}\n"), "c", BlockRegistry()));
+    model->allocate();
+    return model;
+  };
+  const std::unique_ptr<Model> first = model_of(", block_type: mamba1"), second = model_of("");
+  write_package_checkpoint(folder / "1.pth", first->parameters().named_values());
+  write_package_checkpoint(folder / "2.pth", second->parameters().named_values());
+  CHECK(error_text<FileError>([&] { load_parameters(*second, folder / "1.pth"); }) ==
+        (folder / "1.pth").string() + ": stage 1: these are Mamba-1 weights, set block_type: mamba1 in the config's block of the stage");
+  CHECK(error_text<FileError>([&] { load_parameters(*first, folder / "2.pth"); }) ==
+        (folder / "2.pth").string() + ": stage 1: these are Mamba-2 weights, set block_type: mamba2 in the config's block of the stage");
+  load_parameters(*first, folder / "1.pth");
+  load_parameters(*second, folder / "2.pth");
+}
+
+TEST_CASE("rotary frequencies are those of the file, and are written back") {
+  const TemporaryFolder folder;
+  const std::unique_ptr<Model> model = tiny_model(9, 1), other = tiny_model(9, 2);
+  const std::string name = "stage_models.0.rotary_emb.inv_freq";
+  std::vector<NamedTensor> tensors = model->parameters().named_values();
+  const auto logits = [](const Model& m) {
+    const NoGradScope no_grad;
+    return m.logits(from_values<std::int64_t>(Shape{1, 4}, {1, 2, 3, 4})).to_vector<float>();
+  };
+  const std::vector<float> before = logits(*model);
+  write_safetensors(folder / "same.safetensors", tensors);
+  load_parameters(*other, folder / "same.safetensors");
+  CHECK(logits(*other) == before);
+  for (NamedTensor& named : tensors)
+    if (named.name == name) named.tensor = from_values<float>(Shape{1}, {0.7f});
+  write_package_checkpoint(folder / "x.pth", tensors);
+  load_parameters(*model, folder / "x.pth");
+  CHECK(values_of(*model, name) == std::vector<float>{0.7f});
+  CHECK(logits(*model) != before);
+  save_model(*model, folder / "y.safetensors");
+  load_parameters(*other, folder / "y.safetensors");
+  CHECK(logits(*other) == logits(*model));
+  for (NamedTensor& named : tensors)
+    if (named.name == name) named.tensor = from_values<float>(Shape{2}, {1, 2});
+  write_package_checkpoint(folder / "x.pth", tensors);
+  CHECK(error_text<FileError>([&] { load_parameters(*model, folder / "x.pth"); }).ends_with(name + ": expected shape (1), got (2)"));
 }
 
 }  // namespace mblm::testing

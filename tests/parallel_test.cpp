@@ -3,8 +3,11 @@
 
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -24,6 +27,12 @@ void with_each_thread_count(F check) {
     check();
   }
   set_thread_count(before);
+}
+
+std::size_t used_address_space() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  return pages * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace
@@ -108,5 +117,31 @@ TEST_CASE("helper threads run no signal handlers") {
   CHECK(open_to_faults == 1);
   set_thread_count(before);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers need address space
+TEST_CASE("threads that the system refuses are done without") {
+  const int before = thread_count();
+  rlimit unlimited{};
+  REQUIRE(getrlimit(RLIMIT_AS, &unlimited) == 0);
+  std::thread([&] {  // a thread has its own helpers
+    for (const std::size_t room : {std::size_t{100} << 20, std::size_t{2} << 20}) {  // bytes; a thread's stack has 8 MiB
+      const rlimit limit{static_cast<rlim_t>(used_address_space() + room), unlimited.rlim_max};
+      set_thread_count(room > (std::size_t{8} << 20) ? 1000 : 900);
+      setrlimit(RLIMIT_AS, &limit);
+      const int started = start_threads();
+      setrlimit(RLIMIT_AS, &unlimited);
+      CHECK(started >= 1);
+      CHECK(started < 20);
+      std::atomic<int> sum = 0;
+      parallel_tiles(1000, 1, [&](std::int64_t, std::int64_t, std::int64_t) { ++sum; });
+      CHECK(sum == 1000);
+      CHECK(start_threads() == started);  // does not try again
+    }
+    set_thread_count(3);
+    CHECK(start_threads() == 3);
+  }).join();
+  set_thread_count(before);
+}
+#endif
 
 }  // namespace mblm::testing

@@ -1,5 +1,6 @@
 // Batches read in advance by threads.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <chrono>
@@ -121,5 +122,30 @@ TEST_CASE("threads read at most two batches each in advance, and end with the pr
     CHECK(dataset.reads - before >= taken * 3);
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // sanitizers need address space
+TEST_CASE("without threads, batches are read when they are taken") {
+  Slow dataset;
+  rlimit unlimited{};
+  REQUIRE(getrlimit(RLIMIT_AS, &unlimited) == 0);
+  const rlimit none{1 << 20, unlimited.rlim_max};
+  const auto prefetcher = [&](std::int64_t count) {
+    setrlimit(RLIMIT_AS, &none);
+    auto batches = std::make_unique<Prefetcher>(dataset, model(), places(count), 2);
+    setrlimit(RLIMIT_AS, &unlimited);
+    return batches;
+  };
+  const auto batches = prefetcher(5);
+  CHECK(dataset.reads == 0);
+  const Prefetcher::NextPlace next_place = places(5);
+  while (const std::optional<BatchPlace> place = next_place()) REQUIRE(ids_of(batches->next().value()) == ids_of(read_batch(dataset, *place)));
+  CHECK_FALSE(batches->next());
+  dataset.bad_index = 4;
+  const auto failing = prefetcher(5);
+  CHECK(failing->next());
+  CHECK_THROWS_AS(failing->next(), FileError);
+  CHECK_FALSE(failing->next());
+}
+#endif
 
 }  // namespace mblm::testing

@@ -96,7 +96,11 @@ TEST_CASE("missing, empty and too short data") {
   std::filesystem::create_directories(folder / "hollow/train/deep");
   folder.write("empty", "");
   folder.write("short", "too short for a sequence");
-  for (const char* data : {"none", "bare", "hollow", "empty", "short"})
+  const std::string none = (folder / "none").string();
+  check_refused(folder, {"train", config, "io.dataset_dir=" + none},
+                {"mblm: io.dataset_dir: expected a file or a folder, " + none + " does not exist; set it on the command line: io.dataset_dir=PATH\n"});
+  check_refused(folder, {"train", config, "io.dataset_dir=no/such"}, {"no/such does not exist in " + std::filesystem::current_path().string() + "; "});
+  for (const char* data : {"bare", "hollow", "empty", "short"})
     check_refused(folder, {"train", config, "io.dataset_dir=" + (folder / data).string()}, {folder / data});
   save_tiny_model(folder / "model.safetensors", tiny_model);
   check_refused(folder, {"eval", folder / "model.safetensors", "--data", folder / "none"}, {folder / "none"});
@@ -116,7 +120,8 @@ TEST_CASE("files that a text folder leaves out are reported once") {
   CHECK(result.err.find("left out", at + warning.size()) == std::string::npos);
   const ProgramResult eval = run_program({"eval", folder / "runs/tiny_1"});
   CHECK(eval.status == 0);
-  CHECK(eval.err == warning);
+  CHECK(eval.err.starts_with(warning + "mblm: " + text + ": bytes "));
+  CHECK(std::count(eval.err.begin(), eval.err.end(), '\n') == 2);
 }
 
 TEST_CASE("a missing split") {
@@ -187,7 +192,7 @@ TEST_CASE("ids outside the vocabulary") {
   save_tiny_model(folder / "model.safetensors", fixed_model);
   check_refused(folder, {"generate", folder / "model.safetensors", "--prompt", "caf\xC3\xA9"}, {"128", "195"});
   check_refused(folder, {"generate", folder / "model.safetensors", "--ban", "128"}, {"128"});
-  check_refused(folder, {"generate", folder / "model.safetensors", "--stop-id", "-1"}, {"-1"});
+  check_refused(folder, {"generate", folder / "model.safetensors", "--stop-id", "128"}, {"128"});
 }
 
 TEST_CASE("a prompt beyond a fixed context") {

@@ -84,8 +84,8 @@ TEST_CASE("a package checkpoint is a model if its config is given") {
   CHECK(output_of({"info", files.package, "--config", files.config}) == output_of({"info", files.model}));
   files.folder.write("text", words(500));
   const std::string text = files.folder / "text";
-  const std::string expected = output_of({"eval", files.model, "--data", text, "--split", "train"});
-  CHECK(output_of({"eval", files.package, "--config", files.config, "--data", text, "--split", "train"}) == expected);
+  const std::string expected = output_of({"eval", files.model, "--data", text, "--split", "all"});
+  CHECK(output_of({"eval", files.package, "--config", files.config, "--data", text, "--split", "all"}) == expected);
 }
 
 TEST_CASE("training starts from a package checkpoint") {

@@ -50,7 +50,7 @@ struct Reference {
     INFO(result.err);
     REQUIRE(result.status == 0);
     outcome = outcome_of(run("whole"));
-    REQUIRE(outcome.size() == 7);  // two checkpoints, the link, two tables, the samples, the state
+    REQUIRE(outcome.size() == 8);  // two checkpoints, the link, the last one, two tables, the samples, the state
     REQUIRE(std::count(outcome["samples"].begin(), outcome["samples"].end(), '\n') == 6);
   }
 
@@ -165,9 +165,9 @@ TEST_CASE("a run that is killed before its first state restarts from the beginni
   reference.check_end("early", reference.resume("early"));
 }
 
-TEST_CASE("SIGINT and SIGTERM save the state and report how to resume") {
+TEST_CASE("signals save the state and report how to resume") {
   const Reference& reference = common_reference();
-  for (const int signal : {SIGINT, SIGTERM}) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) {
     const std::string id = std::to_string(signal);
     const ProgramResult result = stop_at(reference, id, 10, signal);
     INFO(result.err);
@@ -223,7 +223,7 @@ TEST_CASE("a run that started from a checkpoint can be resumed") {
   }
   CHECK(saved_micro_steps(reference.run("1")) == 0);
   reference.check_end("1", reference.resume("1"));
-  CHECK(contains(read_file(reference.run("1") / "config.yaml"), "resumed_from: " + first.run("whole").string()));
+  CHECK(contains(read_file(reference.run("1") / "config.yaml"), "checkpoint_file: " + first.run("whole").string()));
 }
 
 TEST_CASE("a file truncated during the run ends it with one line, and the run resumes once the file is restored") {
@@ -236,7 +236,7 @@ TEST_CASE("a file truncated during the run ends it with one line, and the run re
   const ProgramResult result = program.wait();
   write_file(file, text);
   CHECK(result.status == 1);
-  CHECK(result.err == concat_text("mblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n"));
+  CHECK(result.err.ends_with(concat_text("\nmblm: ", file.string(), ": expected ", text.size(), " bytes, found 10: the file was truncated while in use\n")));
   reference.check_end("shrunk", reference.resume("shrunk"));
 }
 
@@ -271,14 +271,15 @@ TEST_CASE("fields that determine what a run computes cannot change") {
     CHECK(read_file(run / "config.yaml") == config);
     CHECK(read_file(run / "loss.csv") == losses);
   };
-  refused({"train.target_elements=400", "train.seed=7", "params.block[1].ff_dropout=0.2"},
-          {"params.block[1].ff_dropout (0.1, now 0.2), train.seed (0, now 7), train.target_elements (280, now 400)"});
+  refused({"train.seed=7", "params.block[1].ff_dropout=0.2", "train.betas=[0.9, 0.9]", "train.schedule=linear"},
+          {"params.block[1].ff_dropout (0.1, now 0.2), train.betas[1] (0.95, now 0.9), train.schedule (cosine, now linear), train.seed (0, now 7)"});
+  refused({"train.target_elements=20"}, {"of at least the ", " micro-steps that are done, got 5"});
   refused({"params.num_layers=[1,2]"}, {"params.num_layers[1] (1, now 2)"});
   refused({"io.num_models_to_save=1"}, {"io.num_models_to_save (2, now 1)"});
   refused({"io.output_dir=elsewhere"}, {"io.output_dir: cannot change", "elsewhere"});
   refused({"train.speed=1"}, {"train.speed"});
   for (const char* split : {"train", "validation", "test"}) reference.folder.write(std::string("other/") + split + "/a.txt", words(2000));
-  refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"expected the training data of the run, 125 sequences, found"});
+  refused({"io.dataset_dir=" + (reference.folder / "other").string()}, {"the training data changed since the run began (125 sequences, now ", "--accept-changed-data"});
 
   fs::rename(run, reference.folder / "moved");  // a run folder can be moved
   const ProgramResult moved = run_program({"resume", reference.folder / "moved", "train.save_state_every=5", "train.on_nonfinite=skip",
@@ -336,6 +337,30 @@ TEST_CASE("a run stopped at any call of should_stop, also within a validation, h
     fs::remove_all(first.folder);
   }
   CHECK(within_validation >= 3);
+}
+
+TEST_CASE("changed training data is an error, which can be accepted") {
+  const Reference reference;  // its own data
+  CHECK(stop_at(reference, "data", 10, SIGTERM).status == 128 + SIGTERM);
+  const fs::path file = reference.folder / "text/train/a.txt", run = reference.run("data");
+  const std::string text = read_file(file), config = read_file(run / "config.yaml");
+  std::string other = text;
+  other[other.size() / 2] ^= 1;  // as many bytes
+  write_file(file, other);
+  const ProgramResult refused = run_program(reference.resume("data"));
+  CHECK(refused.status == 1);
+  CHECK(contains(refused.err, ": the training data changed since the run began ("));
+  CHECK(std::count(refused.err.begin(), refused.err.end(), '\n') == 1);
+  CHECK(read_file(run / "config.yaml") == config);
+  write_file(file, text);  // the same bytes at another time
+  fs::copy(run, reference.folder / "accepted", fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+  reference.check_end("data", reference.resume("data"));
+  write_file(file, other);
+  const ProgramResult accepted = run_program({"resume", reference.folder / "accepted", "--accept-changed-data"});
+  INFO(accepted.err);
+  CHECK(accepted.status == 0);
+  CHECK(contains(accepted.err, "mblm: warning: "));
+  CHECK(contains(read_file(reference.folder / "accepted/train.log"), "the training data changed since the run began"));
 }
 
 }  // namespace mblm::testing

@@ -1,9 +1,12 @@
 // The files of a run folder, and errors of writing them.
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "mblm/config/block_config.h"
@@ -11,6 +14,25 @@
 #include "tests/temporary_folder.h"
 #include "train/best_checkpoints.h"
 #include "train/run_folder.h"
+
+namespace {
+
+// File systems that refuse links: these functions replace those of the C library in this program.
+bool refuses_symbolic_links = false, refuses_hard_links = false;
+
+int refuse() {
+  errno = EPERM;
+  return -1;
+}
+
+}  // namespace
+
+extern "C" int symlink(const char* to, const char* path) noexcept {
+  return refuses_symbolic_links ? refuse() : static_cast<int>(syscall(SYS_symlinkat, to, AT_FDCWD, path));
+}
+extern "C" int link(const char* from, const char* to) noexcept {
+  return refuses_hard_links ? refuse() : static_cast<int>(syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0));
+}
 
 namespace mblm::testing {
 namespace {
@@ -204,11 +226,12 @@ TEST_CASE("config.yaml contains the config and a summary that is ignored when it
   config.model.blocks = {std::make_shared<TransformerConfig>()};
   config.io = io_in(folder.path());
   config.input_seq_len = 16;
-  run.write_config(config, {.parameter_count = 12, .devices = {"a \"fast\" one"}, .training_start = "2024-01-31T12:00:00.000001", .error = "a: b\n# c"});
+  run.write_config(config, {.parameter_count = 12, .devices = {"a \"fast\" one"}, .next_batch_index = 3, .training_start = "2024-01-31T12:00:00.000001", .error = "a: b\n# c"});
   const std::string text = read_file(run.path() / "config.yaml");
   CHECK(text.rfind(to_yaml(config), 0) == 0);
   CHECK(text.substr(to_yaml(config).size()) ==
         "summary:\n  parameter_count: 12\n  num_workers: 1\n  devices: [\"a \\\"fast\\\" one\"]\n"
+        "  best_checkpoint: null\n  next_epoch_index: 0\n  next_batch_index: 3\n"
         "  training_start: \"2024-01-31T12:00:00.000001\"\n  training_end: null\n  error: \"a: b\\n# c\"\n");
   const YamlValue written = parse_yaml(text, "config.yaml"), &summary = *written.find("summary");
   CHECK(to_integer(*summary.find("parameter_count")) == 12);
@@ -216,6 +239,45 @@ TEST_CASE("config.yaml contains the config and a summary that is ignored when it
   CHECK(summary.find("training_end")->kind == YamlValue::Kind::Null);
   CHECK(summary.find("error")->text == "a: b\n# c");
   CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "config.yaml", "loss.csv", "state", "timemem.csv", "train.log"});
+}
+
+TEST_CASE("on a file system without links the best checkpoint is a hard link or a copy, with one warning") {
+  for (const bool without_hard_links : {false, true}) {
+    CAPTURE(without_hard_links);
+    const TemporaryFolder folder;
+    std::vector<std::string> warnings;
+    BestCheckpoints best(folder.path(), 1, [&](const std::string& warning) { warnings.push_back(warning); });
+    const auto add = [&](double loss, std::int64_t micro_step) {
+      best.add({loss, micro_step}, [&](const std::filesystem::path& path) { folder.write(path.filename(), std::to_string(loss)); });
+      CHECK(read_file(folder / "best.safetensors") == std::to_string(loss));
+      CHECK_FALSE(std::filesystem::is_symlink(folder / "best.safetensors"));
+      CHECK(std::filesystem::hard_link_count(folder / "best.safetensors") == (without_hard_links ? 1 : 2));
+    };
+    refuses_symbolic_links = true;
+    refuses_hard_links = without_hard_links;
+    add(3, 1);
+    add(2, 5);
+    best.remove_others();
+    refuses_symbolic_links = refuses_hard_links = false;
+    CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000005.safetensors"});
+    CHECK(warnings == std::vector<std::string>{(folder / "best.safetensors").string() + ": a " + (without_hard_links ? "copy" : "hard link") +
+                                               ", since the file system has no symbolic links (Operation not permitted)"});
+  }
+}
+
+TEST_CASE("the last checkpoint is the best one if there is no other") {
+  const TemporaryFolder folder;
+  BestCheckpoints best(folder.path(), 1);
+  const auto save_last = [&](const char* content) {
+    best.save_last([&](const std::filesystem::path& path) { folder.write(path.filename(), content); });
+    CHECK(read_file(folder / "last.safetensors") == content);
+  };
+  save_last("first");
+  CHECK(std::filesystem::read_symlink(folder / "best.safetensors") == "last.safetensors");
+  best.add({2, 1}, [&](const std::filesystem::path& path) { folder.write(path.filename(), "best"); });
+  save_last("second");
+  best.remove_others();
+  CHECK(read_file(folder / "best.safetensors") == "best");
 }
 
 }  // namespace mblm::testing

@@ -207,9 +207,9 @@ TEST_CASE("malformed headers are rejected") {
 
 TEST_CASE("unsupported element types are rejected by name") {
   const TemporaryFolder folder;
-  for (const char* dtype : {"F16", "I8", "I16", "U16", "U32", "U64", "F8_E4M3", "f32", "", "F32 ", "\\n"}) {
+  for (const char* dtype : {"F8_E5M2", "I8", "I16", "U16", "U32", "U64", "F8_E4M3", "f32", "", "F32 ", "\\n"}) {
     const std::string header = concat_text(R"({"t":{"dtype":")", dtype, R"(","shape":[2],"data_offsets":[0,4]}})");
-    CHECK(refusal(folder, file_with(header, 4)) == concat_text("expected F32, F64, BF16, I32, I64, U8 or BOOL elements of tensor \"t\", found \"",
+    CHECK(refusal(folder, file_with(header, 4)) == concat_text("expected F32, F64, BF16, F16, I32, I64, U8 or BOOL elements of tensor \"t\", found \"",
                                                                std::string(dtype) == "\\n" ? "?" : dtype, '"'));
   }
 }
@@ -286,6 +286,24 @@ TEST_CASE("tensors that the format cannot store are not written") {
   CHECK(message({{"x", x}}, {{"k", "\xff"}}) == "expected names and metadata in UTF-8, found invalid bytes");
   CHECK(read_file(path) == "old");
   CHECK(folder.count() == 1);
+}
+
+TEST_CASE("float16 is read as float32, also misaligned") {
+  const TemporaryFolder folder;
+  const auto read = [&](const std::string& before, std::size_t bytes_before) {
+    const std::string header = concat_text("{", before, R"("t":{"dtype":"F16","shape":[2,2],"data_offsets":[)", bytes_before, ",", bytes_before + 8, "]}}");
+    write_file(folder / "half.safetensors", little_endian(header.size()) + header + std::string(bytes_before, '\1') +
+                                                std::string("\x00\x3c\x00\xc1\xff\x7b\x01\x00", 8));
+    const Tensor tensor = SafetensorsFile(folder / "half.safetensors").tensor("t");
+    CHECK(tensor.dtype() == DType::Float32);
+    CHECK(tensor.shape() == Shape{2, 2});
+    return tensor.to_vector<float>();
+  };
+  const std::vector<float> expected{1, -2.5f, 65504, 0x1p-24f};
+  CHECK(read("", 0) == expected);
+  CHECK(read(R"("a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)", 3) == expected);
+  const std::string wrong = R"({"t":{"dtype":"F16","shape":[2,2],"data_offsets":[0,16]}})";
+  CHECK(refusal(folder, file_with(wrong, 16)) == "expected 8 bytes for shape (2, 2) of tensor \"t\", found 16");
 }
 
 }  // namespace mblm::testing

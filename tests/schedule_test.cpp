@@ -1,6 +1,10 @@
 // The schedule of a run: length, learning rates, and points of validation and logging.
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
+#include <numbers>
+
 #include "engine/error.h"
 #include "train/schedule.h"
 
@@ -60,10 +64,60 @@ TEST_CASE("without warm-up the first step has the full rate, and warm-up only do
   CHECK(Schedule(recipe(1, 2, 0.1), 1).learning_rate(0) == 2e-3);  // zero optimizer steps
 }
 
+TEST_CASE("the shortest of the limits is the length") {
+  TrainConfig config;
+  config.gradient_accumulate_every = 4;
+  CHECK_THROWS_AS(Schedule(config, 1), ConfigError);
+  config.max_steps = 7;
+  CHECK(Schedule(config, 1).micro_steps() == 28);
+  CHECK(Schedule(config, 1).steps() == 7);
+  CHECK(Schedule(config, 1, 3).micro_steps() == 28);
+  config.target_elements = 20;
+  CHECK(Schedule(config, 1).micro_steps() == 20);
+  CHECK(Schedule(config, 1, 2).micro_steps() == 10);
+  CHECK(Schedule(config, 1, 1, 11).micro_steps() == 11);
+  CHECK(Schedule(config, 1, 1, 11).steps() == 2);
+  CHECK(Schedule(config, 1, 1, 100).micro_steps() == 20);
+  config.max_steps = std::numeric_limits<std::int64_t>::max();  // more micro-steps than a 64-bit integer counts
+  CHECK(Schedule(config, 1).micro_steps() == 20);
+}
+
+TEST_CASE("linear and constant schedules, and a minimum rate") {
+  TrainConfig config = recipe(10, 1, 0.2);
+  config.min_learning_rate = 1e-3;
+  const auto rate = [&](const char* kind, std::int64_t step) {
+    config.schedule = kind;
+    return Schedule(config, 1).learning_rate(step);
+  };
+  for (const char* kind : {"cosine", "linear", "constant"}) {
+    CHECK(rate(kind, 0) == doctest::Approx(0.1 * 2e-3));
+    CHECK(rate(kind, 1) == doctest::Approx(0.55 * 2e-3));
+    CHECK(rate(kind, 2) == 2e-3);
+  }
+  CHECK(rate("cosine", 4) == doctest::Approx(1e-3 + 1e-3 * (1 + std::cos(std::numbers::pi / 4)) / 2));
+  CHECK(rate("cosine", 10) == doctest::Approx(1e-3));
+  CHECK(rate("linear", 4) == doctest::Approx(1.75e-3));
+  CHECK(rate("linear", 10) == doctest::Approx(1e-3));
+  CHECK(rate("constant", 9) == 2e-3);
+  config.min_learning_rate = 0;
+  CHECK(rate("linear", 10) == 0);
+}
+
+TEST_CASE("a run that gets another length keeps its warm-up steps") {
+  Schedule schedule(recipe(100, 1, 0.1), 1);
+  CHECK(schedule.warmup_steps() == 10);
+  schedule.keep_warmup(4);
+  CHECK(schedule.learning_rate(4) == 2e-3);
+  CHECK(schedule.learning_rate(52) == doctest::Approx(1e-3));
+  schedule.keep_warmup(200);
+  CHECK(schedule.warmup_steps() == 100);
+}
+
 TEST_CASE("points are evenly spaced from the first to the last") {
   using Points = std::vector<std::int64_t>;
   CHECK(spread_points(0, 10) == Points{});
-  CHECK(spread_points(1, 10) == Points{0});
+  CHECK(spread_points(1, 10) == Points{9});
+  CHECK(spread_points(1, 1) == Points{0});
   CHECK(spread_points(2, 10) == Points{0, 9});
   CHECK(spread_points(4, 11) == Points{0, 3, 6, 10});
   CHECK(spread_points(5, 10) == Points{0, 2, 4, 6, 9});

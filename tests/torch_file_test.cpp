@@ -201,6 +201,48 @@ TEST_CASE("a parameter is read as its tensor") {
   CHECK(read_all(folder / "file.pth").at(0).tensor.shape() == Shape{2, 2});
 }
 
+TEST_CASE("parameters and tensors with attributes are read as their tensors") {
+  const TemporaryFolder folder;
+  const std::string tensor = TensorBytes{}.pickle(), attributes = "}" + pickle_text("_no_weight_decay") + "\x88s";
+  const std::string arguments = tensor.substr(tensor.find('('), tensor.size() - 1 - tensor.find('('));  // of _rebuild_tensor_v2
+  const std::string typed = pickle_global("torch._tensor", "_rebuild_from_type_v2") +
+                            pickle_tuple(pickle_global("torch._utils", "_rebuild_tensor_v2") + pickle_global("torch", "Tensor") + arguments + attributes) + "R";
+  const auto call = [](const char* function, const std::string& items) { return pickle_global("torch._utils", function) + pickle_tuple(items) + "R"; };
+  const std::string with_state = call("_rebuild_parameter_with_state", tensor + "\x88N" + attributes);
+  const std::string parameter = pickle_global("torch.nn.parameter", "Parameter");
+  for (const std::string& value : {typed, with_state, call("_rebuild_parameter", typed + "\x88N"), call("_rebuild_parameter_with_state", typed + "\x88N" + attributes),
+                                   call("_rebuild_device_tensor_from_cpu_tensor", tensor + "NN\x88"),
+                                   pickle_global("torch._tensor", "_rebuild_from_type_v2") +
+                                       pickle_tuple(pickle_global("torch._utils", "_rebuild_parameter") + parameter + pickle_tuple(tensor + "\x88N") + attributes) + "R"}) {
+    write_file(folder / "file.pth", torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + value + "ss"), {bytes_of<float>({1, 2, 3, 4})}));
+    CHECK(read_all(folder / "file.pth").at(0).tensor.to_vector<float>() == std::vector<float>{1, 2, 3, 4});
+  }
+  std::string deep = tensor;
+  for (int i = 0; i < 100; ++i) deep = call("_rebuild_parameter", deep + "\x88N");
+  CHECK(refusal(folder, torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + deep + "ss"), {std::string(16, '\0')}))
+            .starts_with("tensor \"x\": expected a tensor, found"));
+}
+
+TEST_CASE("entries other than the model's are skipped") {
+  const TemporaryFolder folder;
+  const auto global = [](const char* module, const char* name, const std::string& items) { return pickle_global(module, name) + pickle_tuple(items) + "R"; };
+  const std::string other_storage = pickle_tuple(pickle_text("storage") + pickle_global("torch", "ComplexFloatStorage") + pickle_text("9") + pickle_text("cpu") + "K\1") + "Q";
+  for (const std::string& other :
+       {std::string("\x8a\x09") + std::string(8, '\xff') + std::string(1, '\0'), global("torch", "Size", pickle_tuple("K\1K\2")), global("torch", "device", pickle_text("cuda")),
+        pickle_global("torch", "float32"), pickle_global("torch", "float8_e4m3fn"), global("__builtin__", "set", "](K\1e"), global("_codecs", "encode", pickle_text("a") + pickle_text("latin1")),
+        global("__builtin__", "bytearray", pickle_text("a")), global("__builtin__", "complex", "K\1K\1"), pickle_global("collections", "Counter") + "}\x85R",
+        global("torch._utils", "_rebuild_tensor_v2", other_storage + pickle_integer(0) + "))"), global("torch._utils", "_rebuild_sparse_tensor", "N"), global("torch._utils", "_rebuild_qtensor", "N"),
+        global("torch._utils", "_rebuild_tensor_v3", other_storage), pickle_global("torch", "per_tensor_affine"), global("torch.serialization", "_get_layout", pickle_text("torch.sparse_coo")),
+        pickle_global("torch", "FloatTensor"), pickle_global("torch.storage", "UntypedStorage"), std::string("\x8f")}) {
+    CAPTURE(shown_text(other));
+    write_file(folder / "file.pth", torch_bytes(pickle_file("}(" + pickle_text("A") + other + pickle_text("MODEL") + "}" + pickle_text("x") + TensorBytes{}.pickle() + "s" +
+                                                            pickle_text("B") + other + "u"), {bytes_of<float>({1, 2, 3, 4})}));
+    CHECK(read_all(folder / "file.pth").at(0).tensor.to_vector<float>() == std::vector<float>{1, 2, 3, 4});
+    // As a tensor of the model they are errors.
+    CHECK(refusal(folder, torch_bytes(pickle_file("}" + pickle_text("MODEL") + "}" + pickle_text("x") + other + "ss"), {})).starts_with("tensor \"x\": expected "));
+  }
+}
+
 TEST_CASE("truncated files of the package are rejected") {
   const TemporaryFolder folder;
   for (const std::string& name : packages) {
@@ -269,8 +311,8 @@ TEST_CASE("malformed descriptions of tensors are rejected") {
   CHECK(message(rebuild + pickle_tuple("NNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("NQNNN") + "R") == "tensor \"x\": expected a storage, found something else");
   CHECK(message(rebuild + pickle_tuple("(NNNNNtQNNN") + "R") == "tensor \"x\": expected a storage with a key, found something else");
-  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a parameter with a tensor, found something else");
-  CHECK(message(pickle_global("torch", "FloatStorage") + ")R") == "tensor \"x\": expected a tensor, found something else");
+  CHECK(message(pickle_global("torch._utils", "_rebuild_parameter") + ")R") == "tensor \"x\": expected a tensor, found something else");
+  CHECK(message(pickle_global("torch", "FloatStorage") + ")R") == "tensor \"x\": expected a tensor, found \"torch FloatStorage\"");
   const auto root = [&](const std::string& value) { return refusal(folder, torch_bytes(pickle_file(value), {})); };
   CHECK(root("N") == "expected a dict, found something else");
   CHECK(root("}") == "expected a dict of tensors under \"MODEL\", found none");

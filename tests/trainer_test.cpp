@@ -150,7 +150,7 @@ TEST_CASE("a run learns and writes its files") {
   double best = 1e9;
   for (const Row& row : valid) best = std::min(best, std::stod(row.at("loss")));
   CHECK(result.validation_loss == best);
-  CHECK(std::distance(std::filesystem::directory_iterator(run / "checkpoints"), {}) == 3);
+  CHECK(std::distance(std::filesystem::directory_iterator(run / "checkpoints"), {}) == 4);  // two, best and last
   const SafetensorsFile saved(run / "checkpoints/best.safetensors");
   CHECK(saved.metadata().at("validation_loss") == shortest_text(best));
   for (const NamedTensor& value : trainer.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
@@ -161,24 +161,92 @@ TEST_CASE("a run learns and writes its files") {
   CHECK(count_of(" s for data") == 1);
 }
 
-TEST_CASE("config.yaml of a run is a config that continues it") {
+TEST_CASE("config.yaml of a run is a config that repeats it") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   const TrainingResult first = Trainer(config, DatasetRegistry()).run();
-  const RunConfig next = read_run_config(first.folder / "config.yaml", BlockRegistry(), {"io.run_id=2"});
-  REQUIRE(next.resume);
-  CHECK(next.resume->next_epoch_index == 0);
-  CHECK(next.resume->next_batch_index == 20);
-  CHECK(next.train.target_elements == 80);
-  Trainer second(next, DatasetRegistry());
+  CHECK_FALSE(read_run_config(first.folder / "config.yaml", BlockRegistry()).resume);
+  const std::string text = read_file(first.folder / "config.yaml");
+  CHECK(text.find("best_checkpoint: " + (first.folder / "checkpoints/step_").string()) != std::string::npos);
+  CHECK(text.find("next_batch_index: 20\n") != std::string::npos);
+  const TrainingResult second = Trainer(read_run_config(first.folder / "config.yaml", BlockRegistry(), {"io.run_id=2"}), DatasetRegistry()).run();
+  CHECK(second.validation_loss == first.validation_loss);
+  CHECK(read_file(second.folder / "checkpoints/last.safetensors") == read_file(first.folder / "checkpoints/last.safetensors"));
+
+  // A run that starts from a checkpoint repeats that: its config keeps the start.
+  config.resume.emplace().checkpoint_file = (first.folder / "checkpoints/best.safetensors").string();
+  config.resume->next_batch_index = 20;
+  config.io.run_id = "3";
+  const TrainingResult third = Trainer(config, DatasetRegistry()).run();
+  CHECK(rows_of(third.folder / "loss.csv", "train").front().at("cum_batch") == "20");
+  CHECK(third.state.epoch == 1);  // 28 batches
+  CHECK(third.state.batch == 12);
+  const RunConfig again = read_run_config(third.folder / "config.yaml", BlockRegistry(), {"io.run_id=4"});
+  REQUIRE(again.resume);
+  CHECK(again.resume->checkpoint_file == config.resume->checkpoint_file);
+  CHECK(again.resume->next_batch_index == 20);
+  Trainer fourth(again, DatasetRegistry());
   const SafetensorsFile saved(first.folder / "checkpoints/best.safetensors");
-  for (const NamedTensor& value : second.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
-  const TrainingResult result = second.run();
-  CHECK(*result.validation_loss <= *first.validation_loss);
-  CHECK(rows_of(result.folder / "loss.csv", "train").front().at("cum_batch") == "20");
-  CHECK(result.state.epoch == 1);  // 28 batches
-  CHECK(result.state.batch == 12);
-  CHECK(read_file(result.folder / "config.yaml").find("best") == std::string::npos);
+  for (const NamedTensor& value : fourth.model().parameters().named_values()) CHECK(same_bits(value.tensor, saved.tensor(value.name)));
+}
+
+TEST_CASE("the last micro-step is validated, and the last model is saved") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  config.io.validate_amount = 1;
+  Trainer trainer(config, DatasetRegistry());
+  const TrainingResult result = trainer.run();
+  const std::vector<Row> valid = rows_of(result.folder / "loss.csv", "valid");
+  REQUIRE(valid.size() == 1);
+  CHECK(valid[0].at("cum_batch") == "19");
+  const SafetensorsFile best(result.folder / "checkpoints/best.safetensors"), last(result.folder / "checkpoints/last.safetensors");
+  for (const std::string& name : best.names()) CHECK(same_bits(best.tensor(name), last.tensor(name)));
+
+  config.io.validate_amount = 0;
+  config.io.run_id = "2";
+  Trainer without(config, DatasetRegistry());
+  const TrainingResult unvalidated = without.run();
+  CHECK(std::filesystem::read_symlink(unvalidated.folder / "checkpoints/best.safetensors") == "last.safetensors");
+  const SafetensorsFile saved(unvalidated.folder / "checkpoints/last.safetensors");
+  for (const NamedTensor& value : without.model().parameters().named_values()) {
+    CHECK(same_bits(value.tensor, saved.tensor(value.name)));
+    CHECK(same_bits(value.tensor, last.tensor(value.name)));
+  }
+}
+
+TEST_CASE("batches in which no byte counts are reported and left out of the mean") {
+  const TemporaryFolder folder;
+  RunConfig config = tiny_config(folder);
+  const std::string padding(32, '\0');
+  std::string text = text_of(128 * 3);  // three sequences
+  const auto run = [&](const char* id, const std::string& train, const std::string& validation) {
+    folder.write("splits/train/a", train);
+    folder.write("splits/validation/a", validation);
+    config.io.dataset_dir = folder / "splits";
+    config.io.run_id = id;
+    config.train.batch_size = 1;
+    config.train.target_elements = 4;
+    config.io.validate_amount = 2;
+    std::vector<std::string> warnings;
+    const TrainingResult result = Trainer(config, DatasetRegistry(), {.callbacks = {.on_warning = [&](const std::string& w) { warnings.push_back(w); }}}).run();
+    const std::string log = read_file(result.folder / "train.log");
+    for (const std::string& warning : warnings) CHECK(log.find(" warning: " + warning + "\n") != std::string::npos);
+    return std::pair(result, warnings);
+  };
+  const auto [plain, none] = run("a", text, text.substr(0, 64));
+  CHECK(none.empty());
+  const auto [mixed, about_validation] = run("b", text, text.substr(0, 32) + padding + padding + text.substr(32, 32));
+  CHECK(mixed.validation_loss == plain.validation_loss);
+  CHECK(about_validation == std::vector<std::string>{"2 of 4 validation batches have no byte that counts in the loss (all are padding); the mean excludes them"});
+  const auto [half, about_training] = run("c", text.substr(0, 32) + padding + padding + text, text.substr(0, 64));
+  REQUIRE(about_training.size() == 2);
+  CHECK(about_training[0].find(": 13 % of the bytes equal the padding id 0, so that the loss ignores them; use an id that no byte has") != std::string::npos);
+  CHECK(about_training[1] == "micro-step 2: a training batch has no byte that counts in the loss (all are padding), its loss is 0");
+  const auto [empty, all] = run("d", padding + padding + padding + padding, padding);
+  CHECK_FALSE(empty.validation_loss);
+  CHECK(all.size() == 3);
+  CHECK(rows_of(empty.folder / "loss.csv", "valid").empty());
+  CHECK(std::filesystem::read_symlink(empty.folder / "checkpoints/best.safetensors") == "last.safetensors");
 }
 
 TEST_CASE("a run starts from a checkpoint of the Python package, also with renamed modules and a smaller vocabulary") {
@@ -339,7 +407,7 @@ TEST_CASE("elements can be bytes, points can be none or all micro-steps, and los
   CHECK(result.state.micro_step == 5);
   CHECK_FALSE(result.validation_loss);
   CHECK(result.test_loss);  // of the last state
-  CHECK(std::filesystem::is_empty(result.folder / "checkpoints"));
+  CHECK(std::filesystem::read_symlink(result.folder / "checkpoints/best.safetensors") == "last.safetensors");
   const std::vector<Row> rows = rows_of(result.folder / "loss.csv");
   REQUIRE(rows.size() == 6);
   for (std::size_t i = 0; i < 5; ++i) CHECK(rows[i].at("elements_seen") == std::to_string((i + 1) * 128));

@@ -361,4 +361,23 @@ TEST_CASE("workers stop together at an optimizer step and resume to the same out
   CHECK(validations_stopped >= 2);
 }
 
+TEST_CASE("a batch without loss and changed data are noticed in the share of any worker") {
+  const TemporaryFolder folder;
+  const std::string file = prepare_tiny_run(folder);
+  std::string text = read_file(folder / "text/train/a.txt");
+  const std::size_t half = text.size() / 2;
+  text.replace(half, 128, std::string(128, '\0'));  // the first micro-batch of worker 1
+  folder.write("text/train/a.txt", text);
+  const RunConfig config = config_with(file, {"train.gradient_accumulate_every=2"});
+  CHECK(all_are(train(config, 2), ""));
+  const std::string log = read_file(folder / "runs/tiny_1/train.log"), warning = "a training batch has no byte that counts in the loss (all are padding)";
+  REQUIRE(contains(log, warning));
+  CHECK(log.find(warning) == log.rfind(warning));
+  text[half + 500] ^= 1;
+  folder.write("text/train/a.txt", text);
+  for (const std::string& error : train(config, 2, DatasetRegistry(), {.resume_folder = folder / "runs/tiny_1"}))
+    CHECK(contains(error, "the training data changed since the run began (2 shares, checksum "));
+  CHECK(all_are(train(config, 2, DatasetRegistry(), {.resume_folder = folder / "runs/tiny_1", .accept_changed_data = true}), ""));
+}
+
 }  // namespace mblm::testing

@@ -5,17 +5,19 @@
 #include <string>
 #include <utility>
 
+#include "engine/error.h"
 #include "engine/io/file.h"
 
 namespace mblm {
 namespace {
 
 const std::string file_prefix = "step_";
+constexpr const char *best_name = "best.safetensors", *last_name = "last.safetensors";
 
 }  // namespace
 
-BestCheckpoints::BestCheckpoints(std::filesystem::path folder, std::int64_t capacity)
-    : folder_(std::move(folder)), capacity_(static_cast<std::size_t>(std::max<std::int64_t>(0, capacity))) {}
+BestCheckpoints::BestCheckpoints(std::filesystem::path folder, std::int64_t capacity, std::function<void(const std::string&)> warn)
+    : folder_(std::move(folder)), capacity_(static_cast<std::size_t>(std::max<std::int64_t>(0, capacity))), warn_(std::move(warn)) {}
 
 std::filesystem::path BestCheckpoints::path_of(const Checkpoint& checkpoint) const {
   std::string number = std::to_string(checkpoint.micro_step);
@@ -43,7 +45,7 @@ void BestCheckpoints::restore(const std::vector<Checkpoint>& list) {
   std::copy_if(list.begin(), list.end(), std::back_inserter(best_), [&](const Checkpoint& c) { return std::filesystem::exists(path_of(c)); });
 }
 
-void BestCheckpoints::remove_others() const {
+void BestCheckpoints::remove_others() {
   std::vector<std::filesystem::path> others;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
@@ -56,13 +58,29 @@ void BestCheckpoints::remove_others() const {
   if (error) throw_file_error(folder_, "cannot remove old checkpoints", error.value());
 }
 
-void BestCheckpoints::link_best() const {
-  const std::filesystem::path link = folder_ / "best.safetensors", next = folder_ / "best.safetensors.next";
-  std::error_code error;
+void BestCheckpoints::link_best() { link(path_of(best_.front()).filename()); }
+
+void BestCheckpoints::link(const std::filesystem::path& file) {
+  const std::filesystem::path link = folder_ / best_name, next = folder_ / (std::string(best_name) + ".next");
+  std::error_code error, refused;
   std::filesystem::remove(next, error);
-  if (!error) std::filesystem::create_symlink(path_of(best_.front()).filename(), next, error);
+  if (error) throw_file_error(link, "cannot be written", error.value());
+  std::filesystem::create_symlink(file, next, refused);
+  if (refused) {
+    std::filesystem::create_hard_link(folder_ / file, next, error);
+    const bool is_copy = static_cast<bool>(error);
+    if (is_copy) std::filesystem::copy_file(folder_ / file, next, error);
+    if (!error && warn_) warn_(concat_text(link.string(), ": a ", is_copy ? "copy" : "hard link", ", since the file system has no symbolic links (", refused.message(), ")"));
+    if (!error) warn_ = nullptr;  // once
+  }
   if (!error) std::filesystem::rename(next, link, error);
   if (error) throw_file_error(link, "cannot be written", error.value());
+  std::filesystem::remove(next, error);  // rename leaves it if both are hard links to the same file
+}
+
+void BestCheckpoints::save_last(const std::function<void(const std::filesystem::path&)>& save) {
+  save(folder_ / last_name);
+  if (best_.empty()) link(last_name);
 }
 
 }  // namespace mblm

@@ -2,12 +2,26 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "engine/io/checksum.h"
 #include "train/immutable_fields.h"
 
 namespace mblm {
+namespace {
 
-Checkpointer::Checkpointer(const RunConfig& config, const Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
+// Each worker knows its share of the data only.
+std::string fingerprint_of(const TrainingData& data, const Workers& workers) {
+  const std::vector<std::string> shares = workers.exchange(data.train().fingerprint());
+  if (shares.size() == 1) return shares.front();
+  Checksum sum;
+  for (const std::string& share : shares) sum.add(share);
+  return concat_text(shares.size(), " shares, checksum ", sum.text());
+}
+
+}  // namespace
+
+Checkpointer::Checkpointer(const RunConfig& config, Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
                            TrainingSteps& steps, RunFolder& folder, BestCheckpoints& best, Recorder& recorder)
     : config_(config),
       schedule_(schedule),
@@ -18,11 +32,16 @@ Checkpointer::Checkpointer(const RunConfig& config, const Schedule& schedule, co
       folder_(folder),
       best_(best),
       recorder_(recorder),
-      states_(folder.states()) {}
+      states_(folder.states()),
+      data_fingerprint_(fingerprint_of(data, workers)) {}
 
 void Checkpointer::save_if_best(double validation_loss, const TrainingState& state) {
   best_.add({validation_loss, state.cumulative_batch()},
             [&](const std::filesystem::path& path) { save_model(model_, path, {{loss_metadata_key, shortest_text(validation_loss)}}); });
+}
+
+void Checkpointer::save_last() {
+  best_.save_last([this](const std::filesystem::path& path) { save_model(model_, path); });
 }
 
 void Checkpointer::load_best() {
@@ -43,13 +62,15 @@ void Checkpointer::save_state(const TrainingState& state) {
                 .sequences = data_.train().size(0),
                 .rows = folder_.rows(),
                 .best = best_.list(),
-                .config = immutable_fields(config_, workers_.size())},
+                .data = data_fingerprint_,
+                .config = immutable_fields(config_, workers_.size()),
+                .warmup_steps = schedule_.warmup_steps()},
                steps_.tensors());
   recorder_.log(concat_text("saved the state after micro-step ", state.micro_step));
 }
 
 // Checks the state before it changes the folder.
-TrainingState Checkpointer::restore() {
+TrainingState Checkpointer::restore(bool accept_changed_data) {
   const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) { recorder_.warn(warning); });
   if (!saved) {
     require<FileError>(!config_.resume, folder_.path().string(), ": expected a state in state/, since the run started from a checkpoint, there is none");
@@ -58,21 +79,32 @@ TrainingState Checkpointer::restore() {
     return {};
   }
   const RunState& state = saved->state;
-  check_state(state, saved->tensors.path());
+  check_state(state);
+  check_data(state, accept_changed_data);
   steps_.restore(saved->tensors);
   folder_.go_back_to(state.rows);
   best_.restore(state.best);
+  if (state.warmup_steps) schedule_.keep_warmup(*state.warmup_steps);
   recorder_.log(concat_text("resumes after micro-step ", state.training.micro_step, " of ", schedule_.micro_steps()));
   return state.training;
 }
 
-void Checkpointer::check_state(const RunState& state, const std::filesystem::path& file) const {
-  const std::string differing = differing_fields(state.config, immutable_fields(config_, workers_.size()));
+void Checkpointer::check_state(const RunState& state) const {
+  const std::string differing = changed_fields(state.config, config_, workers_.size());
   require<ConfigError>(differing.empty(), folder_.path().string(), ": cannot change fields of a run: ", differing);
-  require<FileError>(data_.train().size(0) == state.sequences, config_.io.dataset_dir, ": expected the training data of the run, ",
-                     state.sequences, " sequences, found ", data_.train().size(0));
-  require<FileError>(state.training.micro_step <= schedule_.micro_steps(), file.string(), ": expected at most ", schedule_.micro_steps(),
-                     " micro-steps, found ", state.training.micro_step);
+  require<ConfigError>(state.training.micro_step <= schedule_.micro_steps(), folder_.path().string(), ": expected a length (train.target_elements, ",
+                       "max_steps or epochs) of at least the ", state.training.micro_step, " micro-steps that are done, got ", schedule_.micro_steps());
+}
+
+void Checkpointer::check_data(const RunState& state, bool accept_changed_data) const {
+  const std::int64_t sequences = data_.train().size(0);
+  const bool is_same = sequences == state.sequences && (state.data.empty() || state.data == data_fingerprint_);
+  if (is_same) return;
+  const std::string change = concat_text(config_.io.dataset_dir, ": the training data changed since the run began (",
+                                         sequences == state.sequences ? concat_text(state.data, ", now ", data_fingerprint_)
+                                                                      : concat_text(state.sequences, " sequences, now ", sequences), ")");
+  require<FileError>(accept_changed_data, change, "; restore it, or resume with --accept-changed-data");
+  recorder_.warn(change);
 }
 
 }  // namespace mblm

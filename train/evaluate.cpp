@@ -75,6 +75,7 @@ BatchResult evaluate_batch(const Model& model, const Batch& batch, Answers& answ
 
 void add(Evaluation& sum, const BatchResult& batch, bool in_word) {
   ++sum.batches;
+  sum.empty_batches += batch.bytes == 0;
   sum.sequences += batch.sequences;
   sum.sum_of_batch_losses += batch.loss;
   sum.nats += batch.nats;

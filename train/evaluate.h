@@ -31,6 +31,7 @@ struct AnswerScore {
 
 struct Evaluation {
   std::int64_t batches = 0, sequences = 0;
+  std::int64_t empty_batches = 0;  // in which no byte counts: all are padding, or none is masked
   double sum_of_batch_losses = 0;
   double nats = 0;           // sum of the losses of all bytes
   std::int64_t bytes = 0;    // bytes with a nonzero loss
@@ -41,7 +42,9 @@ struct Evaluation {
   std::map<std::string, AnswerScore> answers = {};
   bool stopped = false;
 
-  double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches); }  // the validation loss of training
+  bool has_loss() const { return batches > empty_batches; }
+  // The validation loss of training; requires has_loss(). Batches in which no byte counts are left out.
+  double mean_batch_loss() const { return sum_of_batch_losses / static_cast<double>(batches - empty_batches); }
   double mean_loss() const { return nats / static_cast<double>(bytes); }                         // nats per byte
   double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // for masked language models
   AnswerScore all_answers() const;

@@ -12,6 +12,9 @@ struct UpdateOptions {
   GradientNormOptions gradient = {};
 };
 
+// Whether weight decay applies to a parameter: to matrices, except the A_log of Mamba-1, whose values are exponents.
+bool has_weight_decay(const Parameter& parameter);
+
 class Adam {
  public:
   // Initializes the moments to zero. The parameters must be allocated and outlive this object.
@@ -29,6 +32,7 @@ class Adam {
   ParameterStore& parameters_;
   const UpdateOptions options_;
   Tensor first_moment_, second_moment_;
+  const Tensor decays_;  // adam_step's `decays`; undefined without weight decay
 };
 
 // The mean over the named parameters of their mean gradients: the column avg_grad of loss.csv. Waits for the device.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "engine/pool.h"
@@ -13,6 +15,14 @@ namespace {
 std::string_view csv_kind(Split split) {
   constexpr std::string_view kinds[] = {"train", "valid", "test"};
   return kinds[static_cast<int>(split)];
+}
+
+// A path that does not depend on the folder from which the program runs. Data sets can also use text that is no path.
+std::string absolute_if_exists(const std::string& path) {
+  std::error_code error;
+  if (path.empty() || !std::filesystem::exists(path, error)) return path;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute.lexically_normal().string();
 }
 
 // `, 12 of 100 answers correct`, or nothing without answers.
@@ -154,12 +164,13 @@ void Recorder::write_row(TimeMemoryRow row) {
 
 void Recorder::write_config() {
   RunConfig config = config_;
-  ResumeConfig& resume = config.resume.emplace();
-  if (!best_.list().empty()) resume.checkpoint_file = best_.path_of(best_.list().front()).string();
-  resume.next_epoch_index = state_.epoch;
-  resume.next_batch_index = state_.batch;
-  if (config_.resume && !config_.resume->checkpoint_file.empty()) resume.resumed_from = config_.resume->checkpoint_file;
-  folder_.write_config(config, summary_);
+  config.io.dataset_dir = absolute_if_exists(config.io.dataset_dir);
+  if (config.resume) config.resume->checkpoint_file = absolute_if_exists(config.resume->checkpoint_file);
+  RunSummary summary = summary_;
+  if (!best_.list().empty()) summary.best_checkpoint = absolute_if_exists(best_.path_of(best_.list().front()).string());
+  summary.next_epoch_index = state_.epoch;
+  summary.next_batch_index = state_.batch;
+  folder_.write_config(config, summary);
 }
 
 void Recorder::begin_training() { summary_.training_start = format_now('T'); }

@@ -40,8 +40,7 @@ class Recorder {
   void write_training_time(double forward_seconds, double backward_seconds);
   void write_evaluation_time(Split split, double seconds);
 
-  // Writes config.yaml with its summary. Its `resume` section contains the current position, so that a new run with this config
-  // continues the training.
+  // Writes config.yaml with its summary. A new run with this config repeats the run: `resume` is as given. Paths that exist are absolute.
   void write_config();
   void begin_training();  // sets the start time of the summary; writes nothing
   void end_training();    // sets the end time of the summary; writes nothing

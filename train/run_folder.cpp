@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <ctime>
 #include <optional>
 #include <type_traits>
@@ -42,6 +44,13 @@ class OutputFolder {
   int made_ = 0;
 };
 
+// Throws FileError for a run folder that exists.
+void check_is_new(const std::filesystem::path& path, bool is_new) {
+  const std::string holder = is_new ? "" : RunLock::holder(lock_file(path));
+  require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
+  require<FileError>(is_new, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
+}
+
 std::filesystem::path make_folder(const std::filesystem::path& path) {
   const OutputFolder output(path.parent_path());
   std::error_code error;
@@ -50,9 +59,7 @@ std::filesystem::path make_folder(const std::filesystem::path& path) {
     output.remove();
     throw_file_error(path, "cannot create the run folder", error.value());
   }
-  const std::string holder = made ? "" : RunLock::holder(lock_file(path));
-  require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
-  require<FileError>(made, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
+  check_is_new(path, made);
   for (const char* inner : {"checkpoints", "state"}) {
     std::filesystem::create_directory(path / inner, error);
     if (error) throw_file_error(path / inner, "cannot create the folder", error.value());
@@ -77,6 +84,9 @@ YamlValue summary_section(const RunSummary& summary) {
   fields.add("parameter_count", yaml_of(summary.parameter_count));
   fields.add("num_workers", yaml_of(summary.num_workers));
   fields.add("devices", std::move(devices));
+  fields.add("best_checkpoint", text_or_null(summary.best_checkpoint));
+  fields.add("next_epoch_index", yaml_of(summary.next_epoch_index));
+  fields.add("next_batch_index", yaml_of(summary.next_batch_index));
   fields.add("training_start", text_or_null(summary.training_start));
   fields.add("training_end", text_or_null(summary.training_end));
   fields.add("error", text_or_null(summary.error));
@@ -167,8 +177,23 @@ void AppendFile::keep_lines(std::int64_t lines) {
   if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be truncated");
 }
 
-RunFolder::RunFolder(const IoConfig& config, const std::string& run_id)
-    : path_(make_folder(std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id))), files_(path_) {
+std::filesystem::path RunFolder::path_for(const IoConfig& config, const std::string& run_id) {
+  return std::filesystem::path(config.output_dir) / (config.name_model + "_" + run_id);
+}
+
+void RunFolder::check_available(const IoConfig& config, const std::string& run_id) {
+  const std::filesystem::path path = path_for(config, run_id);
+  std::error_code error;
+  check_is_new(path, !std::filesystem::exists(path, error));
+  std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
+  while (!std::filesystem::exists(parent, error) && parent.has_relative_path()) parent = parent.parent_path();
+  require<FileError>(std::filesystem::is_directory(parent, error), parent.string(), ": cannot create the run folder: not a folder");
+  std::string trial = (parent / ".mblm_XXXXXX").string();  // permissions alone do not say it: the file system may be read-only
+  if (::mkdtemp(trial.data()) == nullptr) throw_file_error(parent, "cannot create the run folder", errno);
+  ::rmdir(trial.c_str());
+}
+
+RunFolder::RunFolder(const IoConfig& config, const std::string& run_id) : path_(make_folder(path_for(config, run_id))), files_(path_) {
   files_->loss.append(loss_header);
   files_->time_memory.append(time_memory_header);
 }
@@ -214,6 +239,17 @@ void RunFolder::log(std::string_view line) {
   if (files_) files_->log.append(concat_text(format_now(), " ", line, "\n"));
 }
 
+namespace {
+
+// Version 0.1 wrote its best checkpoint, or none, to resume.checkpoint_file, and the start of the run to resume.resumed_from.
+bool is_own_checkpoint(const std::filesystem::path& file, const std::filesystem::path& run) {
+  std::error_code error;
+  const std::filesystem::path folder = file.parent_path();
+  return file.empty() || (folder.filename() == "checkpoints" && folder.parent_path().filename() == std::filesystem::weakly_canonical(run, error).filename());
+}
+
+}  // namespace
+
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides) {
   const std::filesystem::path file = checked_folder(folder) / "config.yaml";
   const IoConfig before = read_run_config(file, registry).io;
@@ -226,9 +262,11 @@ RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockReg
   check("name_model", config.io.name_model, before.name_model);
   check("output_dir", config.io.output_dir, before.output_dir);
   check("run_id", config.io.run_id.value_or(""), before.run_id.value_or(""));
-  const std::optional<std::string> start = config.resume ? config.resume->resumed_from : std::nullopt;
-  config.resume.reset();
-  if (start) config.resume.emplace().checkpoint_file = *start;
+  if (config.resume && is_own_checkpoint(config.resume->checkpoint_file, folder)) {
+    const std::optional<std::string> start = config.resume->resumed_from;
+    config.resume.reset();
+    if (start) config.resume.emplace().checkpoint_file = *start;
+  }
   return config;
 }
 

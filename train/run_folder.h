@@ -26,6 +26,8 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
 struct RunSummary {
   std::int64_t parameter_count = 0, num_workers = 1;
   std::vector<std::string> devices = {};
+  std::string best_checkpoint = {};                           // empty if there is none
+  std::int64_t next_epoch_index = 0, next_batch_index = 0;   // place of the next micro-batch
   std::string training_start = {}, training_end = {}, error = {};  // empty if not set
 };
 
@@ -84,6 +86,11 @@ class AppendFile {
 // Locked until destruction.
 class RunFolder {
  public:
+  // `output_dir/name_model_RUNID`.
+  static std::filesystem::path path_for(const IoConfig& config, const std::string& run_id);
+  // Throws FileError if that folder exists, or if the constructor below could not create it. Creates nothing.
+  static void check_available(const IoConfig& config, const std::string& run_id);
+
   // Creates `output_dir/name_model_RUNID` with checkpoints/ and state/. Throws FileError if it exists or cannot be created.
   RunFolder(const IoConfig& config, const std::string& run_id);
   // Opens an existing run folder to resume the run. Throws FileError if it is not a run folder or if another process uses it.
@@ -121,7 +128,7 @@ class RunFolder {
   RowCounts rows_;
 };
 
-// Reads the config of a run and applies `overrides`. `resume` is set only if the run started from a checkpoint, and contains its path.
+// Reads the config of a run and applies `overrides`. `resume` is set only if the run started from a checkpoint.
 // Throws FileError, and ConfigError if an override changes a field that determines the run folder.
 RunConfig read_config_of_run(const std::filesystem::path& folder, const BlockRegistry& registry, const Overrides& overrides = {});
 

@@ -12,8 +12,9 @@ namespace {
 
 using Metadata = std::map<std::string, std::string>;
 constexpr const char* checksum_key = "checksum";
+constexpr const char* warmup_key = "warmup_steps";
 constexpr const char* format_key = "mblm_state";
-constexpr const char* format = "2";  // version of the names and meanings below
+constexpr const char *format = "3", *format_without_data = "2";  // versions of the names and meanings below
 
 // Declares the numbers once, for writing and reading.
 template <class State, class Visit>
@@ -87,7 +88,7 @@ const std::string& entry_of(const SafetensorsFile& file, const std::string& key)
 
 void check_whole(const SafetensorsFile& file) {
   const std::string where = file.path().string(), &found = entry_of(file, format_key);
-  require<FileError>(found == format, where, ": expected a run state of format ", format, ", found ", found);
+  require<FileError>(found == format || found == format_without_data, where, ": expected a run state of format ", format, ", found ", found);
   std::vector<NamedTensor> tensors;
   for (const std::string& name : file.names()) tensors.push_back({name, file.tensor(name)});
   const std::string sum = checksum_of(tensors, file.metadata());
@@ -99,8 +100,9 @@ void check_whole(const SafetensorsFile& file) {
 void write_run_state(const std::filesystem::path& path, const RunState& state, const std::vector<NamedTensor>& tensors) {
   std::vector<NamedTensor> sorted = tensors;  // in the order of SafetensorsFile::names()
   std::sort(sorted.begin(), sorted.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
-  Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}};
+  Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}, {"data", state.data}};
   visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });
+  if (state.warmup_steps) metadata[warmup_key] = number_text(*state.warmup_steps);
   metadata[checksum_key] = checksum_of(sorted, metadata);
   write_safetensors(path, sorted, metadata);
 }
@@ -112,8 +114,13 @@ SavedState read_run_state(const std::filesystem::path& path) {
     std::string_view text = entry_of(saved.tensors, name);
     number = take_number<T>(concat_text(path.string(), ": ", name), text);
   });
+  if (saved.tensors.metadata().count(warmup_key) != 0) {
+    std::string_view text = entry_of(saved.tensors, warmup_key);
+    saved.state.warmup_steps = take_number<std::int64_t>(concat_text(path.string(), ": ", warmup_key), text);
+  }
   saved.state.best = parse_best(path.string() + ": best", entry_of(saved.tensors, "best"));
   saved.state.config = entry_of(saved.tensors, "config");
+  if (entry_of(saved.tensors, format_key) != format_without_data) saved.state.data = entry_of(saved.tensors, "data");
   return saved;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,9 @@ struct RunState {
   std::int64_t sequences = 0;    // number of training sequences in epoch 0
   RowCounts rows;
   std::vector<Checkpoint> best;  // best first
+  std::string data;              // fingerprint of the training data; empty in states of format 2
   std::string config;            // result of immutable_fields (train/immutable_fields.h)
+  std::optional<std::int64_t> warmup_steps = {};  // of the schedule; older states do not have it
 };
 
 // Writes the numbers and a checksum of the whole state to the metadata of a .safetensors file. Throws FileError as write_safetensors.

@@ -12,6 +12,8 @@ namespace mblm {
 
 namespace {
 
+const std::string constant_prefix = "constant.";  // of names in a state
+
 // Describes everything on the host that the work of a micro-step depends on.
 std::string key_of(const ModelInput& input, const ForwardContext& context) {
   std::ostringstream key;
@@ -124,10 +126,13 @@ StepOutcome StepRunner::last_outcome() const {
 std::string StepRunner::take_note() { return graphs_ == nullptr ? "" : graphs_->take_note(); }
 
 std::vector<NamedTensor> StepRunner::state_between_groups() const {
-  return {{"values", model_.parameters().values()},
-          {"first_moment", adam_.first_moment()},
-          {"second_moment", adam_.second_moment()},
-          {"step_scalars", scalars_}};
+  std::vector<NamedTensor> state{{"values", model_.parameters().values()},
+                                 {"first_moment", adam_.first_moment()},
+                                 {"second_moment", adam_.second_moment()},
+                                 {"step_scalars", scalars_}};
+  for (const auto& constant : model_.parameters().constants())
+    if (!constant->name().empty()) state.push_back({constant_prefix + constant->name(), constant->tensor()});
+  return state;
 }
 
 std::vector<NamedTensor> StepRunner::state() const {
@@ -140,6 +145,8 @@ void StepRunner::restore(const SafetensorsFile& file) {
   const bool within_group = file.has("gradients");
   std::vector<NamedTensor> targets = state_between_groups();
   if (within_group) targets.push_back({"gradients", model_.parameters().gradients()});
+  // States of earlier versions contain no constants, which had their initial values.
+  std::erase_if(targets, [&](const NamedTensor& target) { return target.name.starts_with(constant_prefix) && !file.has(target.name); });
   for (const auto& [name, target] : targets) {
     const Tensor saved = file.tensor(name);
     require<FileError>(saved.shape() == target.shape() && saved.dtype() == target.dtype(), file.path().string(), ": ", name, ": expected ", target.dtype(),

@@ -7,6 +7,7 @@
 
 #include "train/checkpointer.h"
 #include "train/recorder.h"
+#include "train/run_header.h"
 #include "train/step_runner.h"
 #include "train/training_data.h"
 #include "train/training_steps.h"
@@ -54,6 +55,10 @@ std::unique_ptr<Model> make_model(const RunConfig& config, const std::optional<C
   return model;
 }
 
+AdamOptions adam_options(const TrainConfig& train) {
+  return {.beta1 = train.betas[0], .beta2 = train.betas[1], .eps = train.eps, .weight_decay = train.weight_decay};
+}
+
 // Rank 0 creates or opens the folder and sends its path to the other workers.
 RunFolder open_folder(const RunConfig& config, const TrainerOptions& options, const Workers& workers) {
   if (!workers.is_rank0()) return RunFolder::for_reading(workers.exchange().front());
@@ -70,26 +75,33 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       options_(std::move(options)),
       collective_(open_collective(options_.communicator, options_.device, [this](const std::string& note) { collective_note_ = note; })),
       workers_(options_.communicator, collective_.get()),
-      schedule_(config.train, config.input_seq_len, workers_.size()),
+      free_bytes_(runtime_of(options_.device.kind).memory(options_.device.index).free_bytes),
+      data_(std::make_unique<TrainingData>(config_, datasets, workers_)),
+      schedule_(config.train, config.input_seq_len, workers_.size(), data_->epoch_micro_steps()),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())) {
-  data_ = std::make_unique<TrainingData>(config_, datasets, workers_);
   const std::optional<CheckpointFile> start = open_start(config_, options_);
   model_ = make_model(config_, start, options_.device);
   runner_ = std::make_unique<StepRunner>(*model_, config_.train.gradient_accumulate_every * workers_.size(),
-                                         UpdateOptions{.gradient = {.clip = config_.train.gradient_clipping.value_or(0),
+                                         UpdateOptions{.adam = adam_options(config_.train),
+                                                       .gradient = {.clip = config_.train.gradient_clipping.value_or(0),
                                                                     .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}},
                                          config_.train.cuda_graphs);
 
   // Writes nothing before all workers have opened their data and models.
   check_consistent(workers_, config_, data_->train().size(0));
+  if (options_.dry_run) {
+    if (workers_.is_rank0()) RunFolder::check_available(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()));
+    return;
+  }
   folder_ = std::make_unique<RunFolder>(open_folder(config_, options_, workers_));
   const DeviceInfo device = info_of(options_.device);
   RunSummary summary{.parameter_count = model_->parameters().count(),
                      .num_workers = workers_.size(),
                      .devices = workers_.exchange(concat_text(options_.device, ": ", device.description))};
 
-  best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save);
+  best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save,
+                                            [this](const std::string& warning) { recorder_->warn(warning); });
   recorder_ = std::make_unique<Recorder>(config_, options_.callbacks, workers_, state_, *best_, *folder_, device, std::move(summary));
   steps_ = std::make_unique<TrainingSteps>(config_, schedule_, workers_, *model_, *runner_, *recorder_);
   checkpointer_ = std::make_unique<Checkpointer>(config_, schedule_, workers_, *data_, *model_, *steps_, *folder_, *best_, *recorder_);
@@ -100,6 +112,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   if (!collective_note_.empty()) recorder_->log(collective_note_);
   if (!workers_.is_alone()) {
     state_ = workers_.exchange_values(state_).front();
+    schedule_.keep_warmup(workers_.exchange_values(schedule_.warmup_steps()).front());
     steps_->share_from_rank0();
   }
 } catch (const std::exception& error) {
@@ -108,14 +121,26 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
 
 Trainer::~Trainer() = default;
 
+std::vector<std::string> Trainer::describe() const {
+  return header_lines({.config = config_,
+                       .model = *model_,
+                       .data = *data_,
+                       .schedule = schedule_,
+                       .state = state_,
+                       .device = options_.device,
+                       .device_description = info_of(options_.device).description,
+                       .workers = workers_.size(),
+                       .free_bytes = free_bytes_,
+                       .folder = folder_ ? folder_->path() : RunFolder::path_for(config_.io, run_id_of(config_.io, options_.job_id, std::chrono::system_clock::now()))});
+}
+
 // Starts a new run. Rank 0 only.
 void Trainer::begin(const std::optional<CheckpointFile>& start) {
   try {
     if (config_.resume) start_from_checkpoint(start);
     recorder_->write_config();
     for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
-    recorder_->log(concat_text(model_->parameters().count(), " parameters; ", schedule_.micro_steps(), " micro-steps, ", schedule_.steps(),
-                               " optimizer steps, ", schedule_.warmup_steps(), " of them warm-up"));
+    for (const std::string& line : describe()) recorder_->log(line);
   } catch (const std::exception& error) {
     recorder_->note_error(error.what());
     throw;
@@ -123,8 +148,7 @@ void Trainer::begin(const std::optional<CheckpointFile>& start) {
 }
 
 // Starts from a checkpoint as the Python package does: continues at a place in the data with the weights, which the model already
-// has. The checkpoint is the first candidate for the best model. Saves a state before config.yaml is written, because later versions
-// of config.yaml do not contain the start of the run.
+// has. The checkpoint is the first candidate for the best model. Saves a state at once: a resumed run does not read the checkpoint again.
 void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) {
   state_ = data_->state_at(config_.resume->next_epoch_index, config_.resume->next_batch_index);
   if (start) recorder_->log(concat_text("starts from ", config_.resume->checkpoint_file, " at epoch ", state_.epoch, ", batch ", state_.batch));
@@ -134,11 +158,13 @@ void Trainer::start_from_checkpoint(const std::optional<CheckpointFile>& start) 
 
 // Resumes a run. Rank 0 only.
 void Trainer::resume() {
-  state_ = checkpointer_->restore();
+  state_ = checkpointer_->restore(options_.accept_changed_data);
   recorder_->write_config();
+  for (const std::string& line : describe()) recorder_->log(line);
 }
 
 TrainingResult Trainer::run() {
+  require(folder_ != nullptr, "train: cannot run after a dry run");
   recorder_->begin_training();
   progress_.emplace(options_.callbacks, schedule_, state_, config_.train.batch_size * config_.input_seq_len * workers_.size());
   sync_->restart_save_interval();
@@ -167,9 +193,12 @@ void Trainer::loop() {
   while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
     if (sync_->save_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
-    const Tensor loss = steps_->micro_step(batches.next().value(), state_);
+    const Batch batch = batches.next().value();
+    if (!batch.has_loss) sync_->report_batch_without_loss();
+    const Tensor loss = steps_->micro_step(batch, state_);
     if (contains(logging_points_, index)) recorder_->add_training_loss(loss.item(), schedule_.learning_rate(state_.steps));
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
+    if (sync_->take_batch_without_loss()) warn_of_training_batch_without_loss();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
     if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item(), steps_->gradient_norm());
@@ -194,6 +223,11 @@ void Trainer::save_state() {
   sync_->restart_save_interval();
 }
 
+void Trainer::warn_of_training_batch_without_loss() {
+  recorder_->warn(concat_text("micro-step ", state_.micro_step + 1, workers_.is_alone() ? "" : " or before", ": a training batch has no byte that counts in the loss (",
+                              config_.model.is_masked() ? "none is masked" : "all are padding", "), its loss is 0"));
+}
+
 // Validates after the last micro-step. If the validation is stopped, the state only records that it is due.
 void Trainer::validate() {
   steps_->finish_steps(state_);
@@ -202,6 +236,10 @@ void Trainer::validate() {
   const Evaluation evaluation = evaluate_split(data_->validation(), Split::Validation);
   if (evaluation.stopped) return;
   state_.validation_due = 0;
+  if (!evaluation.has_loss()) {  // there is nothing to compare models by
+    recorder_->write_config();
+    return;
+  }
   recorder_->write_validation(evaluation);
   const double loss = evaluation.mean_batch_loss();
   require(std::isfinite(loss) || config_.train.on_nonfinite == "skip", "train: validation after micro-step ", state_.micro_step,
@@ -233,11 +271,16 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
     sync_->stop();
   else
     recorder_->write_evaluation_time(split, seconds);
+  if (result.empty_batches > 0 && !std::exchange(warned_of_evaluation_, true))
+    recorder_->warn(concat_text(result.empty_batches, " of ", result.batches, " ", name_of(split), " batches have no byte that counts in the loss (",
+                                config_.model.is_masked() ? "none is masked" : "all are padding", "); ",
+                                result.has_loss() ? "the mean excludes them" : concat_text("there is no ", name_of(split), " loss")));
   return result;
 }
 
-// Loads the best model and tests it.
+// Saves the last model, then loads the best model and tests it.
 void Trainer::finish(TrainingResult& result) {
+  workers_.on_rank0([this] { checkpointer_->save_last(); });
   if (!best_->list().empty()) result.validation_loss = best_->list().front().loss;
   result.validation_loss = workers_.exchange_values(result.validation_loss).front();
   if (sync_->stopped()) {
@@ -247,7 +290,7 @@ void Trainer::finish(TrainingResult& result) {
   checkpointer_->load_best();
   if (data_->test() == nullptr) return;
   const Evaluation evaluation = evaluate_split(*data_->test(), Split::Test);
-  if (evaluation.stopped) return;
+  if (evaluation.stopped || !evaluation.has_loss()) return;
   result.test_loss = evaluation.mean_batch_loss();
   recorder_->write_test(evaluation);
 }

@@ -31,7 +31,9 @@ class WorkerSync;
 struct TrainerOptions {
   Device device = {};
   std::string job_id = {};                   // names the run folder unless empty
+  bool dry_run = false;                      // check everything, but create no run folder; run() then throws Error
   std::filesystem::path resume_folder = {};  // folder of a run to resume, with the config of read_config_of_run; empty for a new run
+  bool accept_changed_data = false;          // resumes a run although its training data changed
   Renames rename_modules = {};               // renames tensors of resume.checkpoint_file if resume.rename_modules is set
   TrainerCallbacks callbacks = {};
   Communicator* communicator = nullptr;  // connects the workers of the run; must outlive the trainer
@@ -53,17 +55,21 @@ class Trainer {
   // Opens the data and creates the model before the run folder, so that errors occur before anything is written. Throws ConfigError
   // (check_run_config), FileError, MemoryError, DeviceError.
   // A resumed run continues from its newest intact state and removes later rows from its tables; without a state it restarts from
-  // the beginning. Throws ConfigError, naming the fields, if immutable fields (train/immutable_fields.h) differ.
+  // the beginning. Throws ConfigError, naming the fields, if immutable fields (train/immutable_fields.h) differ, and FileError if the training data changed (unless accept_changed_data).
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
   ~Trainer();
 
   // Trains to the end of the run. Then the model is the best saved one, or the last one if none was saved or the run was stopped. Saves
-  // the full state every train.save_state_every seconds, at the end, and when the run is stopped.
+  // the full state every train.save_state_every seconds, at the end, and when the run is stopped, and then also the model
+  // (checkpoints/last.safetensors, to which best.safetensors is a link if no validation chose a best model).
   // Writes errors to config.yaml and train.log before it throws them: Error if a gradient or validation loss is not finite (unless
   // train.on_nonfinite is `skip`), FileError.
   TrainingResult run();
 
   Model& model() { return *model_; }
+
+  // What the run does, one topic per line: model, device, data, steps, memory, folder.
+  std::vector<std::string> describe() const;
 
  private:
   void begin(const std::optional<CheckpointFile>& start);
@@ -74,6 +80,7 @@ class Trainer {
   void optimizer_step();
   void save_state();
   void validate();
+  void warn_of_training_batch_without_loss();
   Evaluation evaluate_split(const Dataset& dataset, Split split);
   void finish(TrainingResult& result);
 
@@ -82,21 +89,23 @@ class Trainer {
   std::string collective_note_;                   // why the GPUs exchange gradients through host memory; empty if they do not
   const std::unique_ptr<Collective> collective_;  // of GPUs; null on the CPU and for a single worker
   const Workers workers_;
-  const Schedule schedule_;
+  const std::size_t free_bytes_;  // of the device before the model was allocated
+  const std::unique_ptr<const TrainingData> data_;
+  Schedule schedule_;
   const std::vector<std::int64_t> validation_points_, logging_points_;  // micro-steps
   TrainingState state_;
 
   // In the order of construction: each refers to members above it.
-  std::unique_ptr<const TrainingData> data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<StepRunner> runner_;
-  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<RunFolder> folder_;  // null in a dry run, as the members below
   std::unique_ptr<BestCheckpoints> best_;
   std::unique_ptr<Recorder> recorder_;
   std::unique_ptr<TrainingSteps> steps_;
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<WorkerSync> sync_;
   std::optional<ProgressReporter> progress_;  // set by run()
+  bool warned_of_evaluation_ = false;         // that a batch has no byte that counts
 };
 
 }  // namespace mblm

@@ -1,7 +1,11 @@
 #include "train/training_data.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <iomanip>
+#include <limits>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "engine/error.h"
@@ -12,7 +16,7 @@ namespace {
 
 std::unique_ptr<Dataset> open_split(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers, Split split) {
   const bool is_shared = split == Split::Train;
-  return datasets.make(config.io.dataset_id, {.path = config.io.dataset_dir,
+  return mblm::open_split(datasets, config.io.dataset_id, {.path = config.io.dataset_dir,
                                               .arguments = config.io.dataset_args,
                                               .split = split,
                                               .length = config.input_seq_len,
@@ -21,10 +25,30 @@ std::unique_ptr<Dataset> open_split(const RunConfig& config, const DatasetRegist
                                               .masking = masking_of(config),
                                               .seed = static_cast<std::uint64_t>(config.train.seed),
                                               .worker = is_shared ? workers.rank() : 0,
-                                              .workers = is_shared ? workers.size() : 1});
+                                              .workers = is_shared ? workers.size() : 1},
+                          "set it on the command line: io.dataset_dir=PATH");
 }
 
 }  // namespace
+
+std::unique_ptr<Dataset> open_split(const DatasetRegistry& datasets, const std::string& id, const DatasetRequest& request, const std::string& way_out) {
+  try {
+    return datasets.make(id, request);
+  } catch (const FileError&) {
+    std::error_code error;
+    if (std::filesystem::exists(request.path, error)) throw;
+    throw FileError(concat_text("io.dataset_dir: expected a file or a folder, ", request.path.string(), " does not exist",
+                                request.path.is_absolute() ? "" : concat_text(" in ", std::filesystem::current_path(error).string()), "; ", way_out));
+  }
+}
+
+std::string padding_warning(const Dataset& dataset, const std::string& path, const ModelConfig& model) {
+  const double share = dataset.padding_share();
+  if (share == 0) return {};
+  return concat_text(path, ": ", std::setprecision(2), 100 * share, " % of the bytes equal the padding id ", model.pad_token_id, ", so that ",
+                     model.is_masked() ? "the model does not attend to them" : "the loss ignores them",
+                     "; use an id that no byte has, such as num_tokens: 257 with pad_token_id: 256");
+}
 
 TrainingData::TrainingData(const RunConfig& config, const DatasetRegistry& datasets, const Workers& workers)
     : config_(config),
@@ -45,12 +69,21 @@ TrainingData::TrainingData(const RunConfig& config, const DatasetRegistry& datas
 // Splits can have files, and thus warnings, in common.
 std::vector<std::string> TrainingData::warnings() const {
   std::vector<std::string> lines;
+  if (const std::string padding = padding_warning(*train_, config_.io.dataset_dir, config_.model); !padding.empty()) lines.push_back(padding);
   for (const Dataset* split : {train_.get(), validation_.get(), test_.get()}) {
     if (split == nullptr) continue;
     for (const std::string& line : split->warnings())
       if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
   }
   return lines;
+}
+
+std::optional<std::int64_t> TrainingData::epoch_micro_steps() const {
+  if (!config_.train.epochs) return {};
+  std::int64_t count = 0;
+  for (std::int64_t epoch = 0; epoch < *config_.train.epochs; ++epoch)
+    if (__builtin_add_overflow(count, batches_in_epoch(epoch), &count)) return std::numeric_limits<std::int64_t>::max();
+  return count;
 }
 
 TrainingState TrainingData::state_at(std::int64_t epoch, std::int64_t batch) const {

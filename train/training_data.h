@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,13 @@
 
 namespace mblm {
 
+// Opens a split of the data set `id`. If request.path, the io.dataset_dir of a config, does not exist, the FileError names the field, the
+// folder in which a relative path was looked for, and `way_out`.
+std::unique_ptr<Dataset> open_split(const DatasetRegistry& datasets, const std::string& id, const DatasetRequest& request, const std::string& way_out);
+
+// A warning if bytes of the data set equal the padding id, which removes them from the loss; else empty.
+std::string padding_warning(const Dataset& dataset, const std::string& path, const ModelConfig& model);
+
 // The training split contains this worker's share, the other splits are complete.
 class TrainingData {
  public:
@@ -24,7 +32,10 @@ class TrainingData {
   const Dataset& train() const { return *train_; }
   const Dataset& validation() const { return *validation_; }
   const Dataset* test() const { return test_.get(); }  // null without a test split
-  std::vector<std::string> warnings() const;           // of all splits, without duplicates
+  std::vector<std::string> warnings() const;           // of all splits, without duplicates, and of padding ids in the training split
+
+  // The number of batches in the first train.epochs epochs; nothing without train.epochs.
+  std::optional<std::int64_t> epoch_micro_steps() const;
 
   // The state of a run that starts at batch `batch` of epoch `epoch`.
   TrainingState state_at(std::int64_t epoch, std::int64_t batch) const;

@@ -34,11 +34,18 @@ bool WorkerSync::save_interval_is_over() const {
 void WorkerSync::sync_step() {
   if (workers_.is_alone()) return;
   struct Report {
-    bool stop, save;
+    bool stop, save, batch_without_loss;
   };
-  const std::vector<Report> reports = workers_.exchange_values(Report{wants_to_stop(), save_interval_is_over()});
+  const std::vector<Report> reports = workers_.exchange_values(Report{wants_to_stop(), save_interval_is_over(), has_batch_without_loss_});
   stopped_ = std::any_of(reports.begin(), reports.end(), [](const Report& report) { return report.stop; });
   save_agreed_ = reports.front().save;
+  batch_without_loss_agreed_ = std::any_of(reports.begin(), reports.end(), [](const Report& report) { return report.batch_without_loss; });
+}
+
+bool WorkerSync::take_batch_without_loss() {
+  if (batch_without_loss_taken_) return false;
+  batch_without_loss_taken_ = workers_.is_alone() ? has_batch_without_loss_ : batch_without_loss_agreed_;
+  return batch_without_loss_taken_;
 }
 
 }  // namespace mblm

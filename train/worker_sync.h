@@ -32,8 +32,13 @@ class WorkerSync {
   // Whether the state must be saved before the next micro-step.
   bool save_is_due();
 
-  // At an optimizer step: exchanges the requests to stop and to save.
+  // At an optimizer step: exchanges the requests to stop and to save, and the reports of batches without loss.
   void sync_step();
+
+  // A micro-batch of this worker had no byte that counts in the loss.
+  void report_batch_without_loss() { has_batch_without_loss_ = true; }
+  // Whether a worker reported one until the last optimizer step; alone, until now. True once at most.
+  bool take_batch_without_loss();
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -45,6 +50,7 @@ class WorkerSync {
   Clock::time_point saved_ = Clock::now();  // time of the last state, or of the start
   bool stopped_ = false;
   bool save_agreed_ = false;
+  bool has_batch_without_loss_ = false, batch_without_loss_agreed_ = false, batch_without_loss_taken_ = false;
 };
 
 }  // namespace mblm

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "engine/error.h"
@@ -15,17 +16,17 @@ using Kind = PickleValue::Kind;
 // Names of unsupported opcodes, for messages.
 constexpr std::pair<char, std::string_view> other_opcodes[] = {
     {'0', "POP"},           {'1', "POP_MARK"},       {'2', "DUP"},           {'F', "FLOAT"},         {'I', "INT"},
-    {'L', "LONG"},          {'P', "PERSID"},         {'S', "STRING"},        {'T', "BINSTRING"},     {'U', "SHORT_BINSTRING"},
+    {'L', "LONG"},          {'P', "PERSID"},         {'S', "STRING"},        {'T', "BINSTRING"},
     {'V', "UNICODE"},       {'d', "DICT"},           {'g', "GET"},           {'i', "INST"},          {'l', "LIST"},
-    {'o', "OBJ"},           {'p', "PUT"},            {'B', "BINBYTES"},      {'C', "SHORT_BINBYTES"}, {'\x81', "NEWOBJ"},
+    {'o', "OBJ"},           {'p', "PUT"},            {'B', "BINBYTES"},      {'C', "SHORT_BINBYTES"},
     {'\x82', "EXT1"},       {'\x83', "EXT2"},        {'\x84', "EXT4"},       {'\x8b', "LONG4"},      {'\x8c', "SHORT_BINUNICODE"},
-    {'\x8d', "BINUNICODE8"}, {'\x8e', "BINBYTES8"},  {'\x8f', "EMPTY_SET"},  {'\x90', "ADDITEMS"},   {'\x91', "FROZENSET"},
+    {'\x8d', "BINUNICODE8"}, {'\x8e', "BINBYTES8"},  {'\x90', "ADDITEMS"},   {'\x91', "FROZENSET"},
     {'\x92', "NEWOBJ_EX"},  {'\x93', "STACK_GLOBAL"}, {'\x94', "MEMOIZE"},   {'\x95', "FRAME"},      {'\x96', "BYTEARRAY8"},
     {'\x97', "NEXT_BUFFER"}, {'\x98', "READONLY_BUFFER"}};
 
 const char* name_of(Kind kind) {
   constexpr const char* names[] = {"None", "a boolean", "an integer", "a real number", "a string", "a tuple", "a list", "a dict", "a global", "a call",
-                                   "a persistent id"};
+                                   "a persistent id", "an object"};
   return names[static_cast<int>(kind)];
 }
 
@@ -123,7 +124,11 @@ class Reader {
 
   void push_long() {
     const std::size_t count = static_cast<std::size_t>(take_number(1));
-    check(count <= 8, "expected an integer of at most 8 bytes, found ", count, " bytes");
+    if (count > 8) {  // for example a random seed of 64 bits without a sign
+      take(count);
+      push(Kind::Other);
+      return;
+    }
     const std::uint64_t bits = take_number(count);
     const int unused = 64 - 8 * static_cast<int>(count);
     push_integer(Kind::Integer, count == 0 ? 0 : static_cast<std::int64_t>(bits << unused) >> unused);
@@ -136,27 +141,48 @@ class Reader {
   void push_global() {
     const std::string_view module = take_line(), name = take_line();
     std::string text = concat_text(module, ' ', name);
-    check(text == ordered_dict || std::find(globals_.begin(), globals_.end(), text) != globals_.end(),
+    check(text == ordered_dict || text == counter || std::find(globals_.begin(), globals_.end(), text) != globals_.end(),
           "expected only globals that torch.save writes for tensors, found ", shown_text(concat_text(module, '.', name)));
     push(Kind::Global).text = std::move(text);
   }
 
+  // A call of a global, or the creation of an object of a class: both only record the global and the arguments. Dicts of the known
+  // classes become dicts, so that items can be set.
   void call() {
     const PickleValue* const arguments = pop();
     const PickleValue* const function = pop();
     check(function->kind == Kind::Global && arguments->kind == Kind::Tuple, "expected a call of a global with a tuple before byte ", at_,
           " of the pickle, found ", name_of(function->kind), " and ", name_of(arguments->kind));
-    if (function->text != ordered_dict) {
-      push(Kind::Call).items = {function, arguments};
-      return;
+    if (function->text == ordered_dict || function->text == counter) {
+      if (std::optional<std::vector<const PickleValue*>> items = items_of_dict(arguments->items)) {
+        copied_ += items->size();  // a dict that is copied again and again would fill the memory
+        check(copied_ <= bytes_.size(), "expected at most ", bytes_.size(), " copied items, found more");
+        push(Kind::Dict).items = std::move(*items);
+        return;
+      }
     }
-    check(arguments->items.empty(), "expected an OrderedDict without arguments, found arguments");
-    push(Kind::Dict);
+    push(Kind::Call).items = {function, arguments};
   }
-  // Ignores the attributes of a dict: torch stores module versions there, which are not needed.
+
+  // The keys and values of a dict that is created without arguments, from a dict, or from a list of pairs; nothing for other arguments.
+  static std::optional<std::vector<const PickleValue*>> items_of_dict(const std::vector<const PickleValue*>& arguments) {
+    std::vector<const PickleValue*> items;
+    if (arguments.empty()) return items;
+    if (arguments.size() > 1) return {};
+    if (arguments[0]->kind == Kind::Dict) return arguments[0]->items;
+    if (arguments[0]->kind != Kind::List) return {};
+    for (const PickleValue* pair : arguments[0]->items) {
+      if ((pair->kind != Kind::List && pair->kind != Kind::Tuple) || pair->items.size() != 2) return {};
+      items.insert(items.end(), pair->items.begin(), pair->items.end());
+    }
+    return items;
+  }
+
+  // Ignores attributes. For dicts torch stores module versions there; attributes of other objects are not needed either.
   void set_attributes() {
     pop();
-    check(top()->kind == Kind::Dict, "expected attributes of a dict before byte ", at_, " of the pickle, found ", name_of(top()->kind));
+    const Kind kind = top()->kind;
+    check(kind == Kind::Dict || kind == Kind::Call, "expected attributes of a dict or an object before byte ", at_, " of the pickle, found ", name_of(kind));
   }
 
   [[noreturn]] void refuse(char opcode) const {
@@ -171,7 +197,7 @@ class Reader {
     switch (opcode) {
       case '\x80': {  // PROTO
         const std::uint64_t protocol = take_number(1);
-        return check(protocol == 2, "expected a pickle of protocol 2, as torch.save writes it, found protocol ", protocol);
+        return check(protocol == 2 || protocol == 3, "expected a pickle of protocol 2, as torch.save writes it, found protocol ", protocol);
       }
       case 'N': push(Kind::None); return;
       case '\x88': return push_integer(Kind::Bool, 1);                                                        // NEWTRUE
@@ -186,6 +212,12 @@ class Reader {
         push(Kind::Text).text = take(length);
         return;
       }
+      case 'U': {                                                                                             // SHORT_BINSTRING
+        const std::size_t length = static_cast<std::size_t>(take_number(1));
+        push(Kind::Text).text = take(length);
+        return;
+      }
+      case '\x8f': push(Kind::Other); return;                                                                 // EMPTY_SET
       case '(': marks_.push_back(stack_.size()); return;                                                      // MARK
       case ')': return push_tuple({});                                                                        // EMPTY_TUPLE
       case '\x85': return push_tuple(pop_some(1));                                                            // TUPLE1
@@ -204,6 +236,7 @@ class Reader {
       case 'j': return get(take_number(4));                                                                   // LONG_BINGET
       case 'c': return push_global();                                                                         // GLOBAL
       case 'R': return call();                                                                                // REDUCE
+      case '\x81': return call();                                                                             // NEWOBJ
       case 'b': return set_attributes();                                                                      // BUILD
       case 'Q': {                                                                                             // BINPERSID
         const PickleValue* const id = pop();
@@ -217,7 +250,7 @@ class Reader {
   const std::string& origin_;
   const std::string_view bytes_;
   const std::span<const std::string_view> globals_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0, copied_ = 0;
   PickleDocument document_;
   std::vector<PickleValue*> stack_, memo_;
   std::vector<std::size_t> marks_;  // sizes of the stack

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/error.h"
+#include "engine/io/float16.h"
 
 namespace mblm {
 namespace {
@@ -68,6 +69,16 @@ void write_elements(AtomicFile& file, const Tensor& tensor) {
   file.write(host.host_bytes().data(), host.bytes());
 }
 
+// Widens float16 elements, which may be misaligned.
+void copy_float16(const std::byte* from, Tensor& to) {
+  float* const out = to.host_data<float>();
+  for (std::int64_t i = 0; i < to.numel(); ++i) {
+    std::uint16_t half = 0;
+    std::memcpy(&half, from + static_cast<std::size_t>(i) * sizeof half, sizeof half);
+    out[i] = float_of_float16(half);
+  }
+}
+
 }  // namespace
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
@@ -89,9 +100,11 @@ const SafetensorsEntry& SafetensorsFile::entry(const std::string& name) const {
 Tensor SafetensorsFile::tensor(const std::string& name) const {
   const SafetensorsEntry& stored = entry(name);
   const std::size_t begin = data_begin_ + stored.begin;
-  if (begin % size_of(stored.dtype) == 0) return Tensor(contents_, begin, stored.shape, stored.dtype);
+  if (!stored.is_float16 && begin % size_of(stored.dtype) == 0) return Tensor(contents_, begin, stored.shape, stored.dtype);
   Tensor copy = empty(stored.shape, stored.dtype);
-  copy.from_host(static_cast<const std::byte*>(contents_->data()) + begin);
+  const std::byte* const first = static_cast<const std::byte*>(contents_->data()) + begin;
+  if (stored.is_float16) copy_float16(first, copy);
+  else copy.from_host(first);
   return copy;
 }
 

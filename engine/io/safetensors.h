@@ -27,8 +27,8 @@ class SafetensorsFile {
   bool has(const std::string& name) const { return header_.tensors.count(name) != 0; }
   // Throws FileError when there is no such tensor.
   const Shape& shape(const std::string& name) const { return entry(name).shape; }
-  // The elements on the CPU: a read-only view of the file, or a copy if they are misaligned. Throws FileError when there is
-  // no such tensor.
+  // The elements on the CPU: a read-only view of the file, or a copy if they are misaligned or float16 (read as float32). Throws FileError when
+  // there is no such tensor.
   Tensor tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 

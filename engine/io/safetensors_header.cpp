@@ -13,10 +13,11 @@
 namespace mblm {
 namespace {
 
+constexpr std::string_view float16_name = "F16";
 // The first name of a type is the one that is written.
-constexpr std::pair<std::string_view, DType> dtype_names[] = {{"F32", DType::Float32}, {"F64", DType::Float64}, {"BF16", DType::BFloat16},
-                                                              {"I32", DType::Int32},   {"I64", DType::Int64},   {"U8", DType::UInt8},
-                                                              {"BOOL", DType::UInt8}};
+constexpr std::pair<std::string_view, DType> dtype_names[] = {{"F32", DType::Float32},      {"F64", DType::Float64}, {"BF16", DType::BFloat16},
+                                                              {float16_name, DType::Float32}, {"I32", DType::Int32},   {"I64", DType::Int64},
+                                                              {"U8", DType::UInt8},         {"BOOL", DType::UInt8}};
 
 // The fields of one tensor before the checks.
 struct RawEntry {
@@ -155,16 +156,17 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     check(raw_.dtype && raw_.shape && raw_.offsets, "expected dtype, shape and data_offsets of tensor ", name, ", found missing fields");
     check(raw_.offsets->size() == 2, "expected two data_offsets of tensor ", name, ", found ", raw_.offsets->size());
     const auto dtype = std::find_if(std::begin(dtype_names), std::end(dtype_names), [&](const auto& known) { return known.first == *raw_.dtype; });
-    check(dtype != std::end(dtype_names), "expected F32, F64, BF16, I32, I64, U8 or BOOL elements of tensor ", name, ", found ", shown_text(*raw_.dtype));
+    check(dtype != std::end(dtype_names), "expected F32, F64, BF16, F16, I32, I64, U8 or BOOL elements of tensor ", name, ", found ", shown_text(*raw_.dtype));
     const Shape shape = checked_shape();
+    const SafetensorsEntry entry{dtype->second, shape, (*raw_.offsets)[0], dtype->first == float16_name};
     std::size_t bytes = 0;
-    check(!__builtin_mul_overflow(static_cast<std::size_t>(shape.numel()), size_of(dtype->second), &bytes), "expected sizes of tensor ", name,
+    check(!__builtin_mul_overflow(static_cast<std::size_t>(shape.numel()), entry.element_bytes(), &bytes), "expected sizes of tensor ", name,
           " that fit in memory, found ", shape);
     const std::size_t begin = (*raw_.offsets)[0], end = (*raw_.offsets)[1];
     check(begin <= end && end <= data_bytes_, "expected data_offsets of tensor ", name, " within ", data_bytes_, " bytes, found ", begin, " to ",
           end);
     check(end - begin == bytes, "expected ", bytes, " bytes for shape ", shape, " of tensor ", name, ", found ", end - begin);
-    header_.tensors.emplace(name_, SafetensorsEntry{dtype->second, shape, begin});
+    header_.tensors.emplace(name_, entry);
     ranges_.push_back({begin, end, name_});
   }
 

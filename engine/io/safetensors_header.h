@@ -23,7 +23,10 @@ std::string_view safetensors_dtype(DType dtype);
 struct SafetensorsEntry {
   DType dtype = DType::Float32;
   Shape shape;
-  std::size_t begin = 0;  // bytes from the end of the header
+  std::size_t begin = 0;    // bytes from the end of the header
+  bool is_float16 = false;  // the file stores float16; `dtype` is float32
+
+  std::size_t element_bytes() const { return is_float16 ? 2 : size_of(dtype); }  // in the file
 };
 
 struct SafetensorsHeader {
@@ -31,7 +34,7 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-// Reads F32, F64, BF16, I32, I64, U8, and BOOL as uint8. Throws FileError, which names `path`, for JSON of any other form,
+// Reads F32, F64, BF16, I32, I64, U8, F16 as float32, and BOOL as uint8. Throws FileError, which names `path`, for JSON of any other form,
 // duplicate keys, other element types, more axes than a Shape supports, sizes whose product overflows, and ranges that do
 // not match their shape, overlap, leave a gap, or do not end at the end of the file.
 SafetensorsHeader parse_safetensors_header(const std::string& path, std::string_view text, std::size_t data_bytes);

@@ -81,13 +81,35 @@ std::vector<TorchTensor> TorchFile::tensors(const std::string& key) const {
   const PickleValue* const dict = find(key);
   require<FileError>(dict != nullptr && dict->kind == Kind::Dict, path_.string(), ": expected a dict of tensors under ", shown_text(key), ", found ",
                      dict == nullptr ? "none" : "something else");
+  return described(*dict, false);
+}
+
+bool TorchFile::has_tensors(const std::string& key) const {
+  const PickleValue* const dict = find(key);
+  if (dict == nullptr || dict->kind != Kind::Dict) return false;
+  for (std::size_t i = 1; i < dict->items.size(); i += 2)
+    if (is_torch_tensor(*dict->items[i])) return true;
+  return false;
+}
+
+std::vector<TorchTensor> TorchFile::top_tensors() const { return described(*document_.root, true); }
+
+std::vector<std::string> TorchFile::keys() const {
+  std::vector<std::string> keys;
+  for (std::size_t i = 0; i < document_.root->items.size(); i += 2)
+    if (document_.root->items[i]->kind == Kind::Text) keys.push_back(document_.root->items[i]->text);
+  return keys;
+}
+
+std::vector<TorchTensor> TorchFile::described(const PickleValue& dict, bool skips_others) const {
   std::vector<TorchTensor> tensors;
   std::set<std::string_view> names;
-  for (std::size_t i = 0; i < dict->items.size(); i += 2) {
-    const PickleValue& name = *dict->items[i];
+  for (std::size_t i = 0; i + 1 < dict.items.size(); i += 2) {
+    const PickleValue& name = *dict.items[i];
+    if (skips_others && (name.kind != Kind::Text || !is_torch_tensor(*dict.items[i + 1]))) continue;
     require<FileError>(name.kind == Kind::Text, path_.string(), ": expected strings as tensor names, found something else");
     require<FileError>(names.insert(name.text).second, path_.string(), ": expected unique tensor names, found duplicate name ", shown_text(name.text));
-    tensors.push_back(describe_torch_tensor(path_.string(), name.text, *dict->items[i + 1], records_, prefix_));
+    tensors.push_back(describe_torch_tensor(path_.string(), name.text, *dict.items[i + 1], records_, prefix_));
   }
   return tensors;
 }

@@ -1,11 +1,12 @@
 #include "engine/io/torch_tensor.h"
 
-#include <bit>
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <span>
 
 #include "engine/error.h"
+#include "engine/io/float16.h"
 
 namespace mblm {
 namespace {
@@ -20,9 +21,77 @@ constexpr TorchElement elements[] = {
     {"torch ShortStorage", 2, DType::Int32, Stored::Int16},      {"torch CharStorage", 1, DType::Int32, Stored::Int8},
     {"torch ByteStorage", 1, DType::UInt8, Stored::Same},        {"torch BoolStorage", 1, DType::UInt8, Stored::Same}};
 
-constexpr std::string_view rebuild_parameter_global = "torch._utils _rebuild_parameter";
+constexpr std::string_view older_rebuild_global = "torch._utils _rebuild_tensor";
+// Functions whose first argument is the tensor: parameters, parameters with attributes, tensors of other devices.
+constexpr std::string_view wrapper_globals[] = {"torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state",
+                                                "torch._utils _rebuild_device_tensor_from_cpu_tensor"};
+// A tensor with attributes: (function, class, the function's arguments, attributes).
+constexpr std::string_view with_attributes_global = "torch._tensor _rebuild_from_type_v2";
+constexpr int deepest_wrapper = 8;
 
-bool is_call_of(const PickleValue& value, std::string_view global) { return value.kind == Kind::Call && value.items[0]->text == global; }
+bool is_one_of(std::string_view text, std::span<const std::string_view> names) { return std::find(names.begin(), names.end(), text) != names.end(); }
+
+// A call of a global with a tuple of arguments, whose attributes and wrappers are removed; nothing for other values.
+struct TensorCall {
+  std::string_view function;
+  const std::vector<const PickleValue*>* arguments = nullptr;
+};
+std::optional<TensorCall> innermost_call(const PickleValue& value) {
+  const auto call_of = [](const PickleValue& v) -> std::optional<TensorCall> {
+    if (v.kind != Kind::Call) return {};
+    return TensorCall{v.items[0]->text, &v.items[1]->items};
+  };
+  std::optional<TensorCall> call = call_of(value);
+  for (int depth = 0; call && depth < deepest_wrapper; ++depth) {
+    const auto& arguments = *call->arguments;
+    if (call->function == with_attributes_global) {
+      const bool is_complete = arguments.size() >= 3 && arguments[0]->kind == Kind::Global && arguments[2]->kind == Kind::Tuple;
+      if (!is_complete) return {};
+      call = TensorCall{arguments[0]->text, &arguments[2]->items};
+    } else if (is_one_of(call->function, wrapper_globals)) {
+      if (arguments.empty()) return {};
+      call = call_of(*arguments[0]);
+    } else {
+      return call;
+    }
+  }
+  return {};
+}
+
+bool rebuilds_tensor(const std::optional<TensorCall>& call) {
+  return call && (call->function == rebuild_tensor_global || call->function == older_rebuild_global);
+}
+
+// The other globals that torch.load(weights_only=True) accepts, and that appear in files next to tensors (torch/_weights_only_unpickler.py).
+// Values that use them are skipped.
+constexpr std::string_view skipped_globals[] = {
+    "torch Size", "torch Tensor", "torch device", "torch.nn.parameter Parameter", "torch.nn.parameter Buffer", "torch.serialization _get_layout",
+    "torch.storage TypedStorage", "torch.storage UntypedStorage", "torch._utils _rebuild_qtensor", "torch._utils _rebuild_tensor_v3",
+    "torch._utils _rebuild_sparse_tensor", "torch._utils _rebuild_sparse_csr_tensor", "torch._utils _rebuild_nested_tensor",
+    "torch._utils _rebuild_meta_tensor_no_storage", "torch._utils _rebuild_wrapper_subclass", "torch._utils _rebuild_device_tensor_from_numpy",
+    "_codecs encode", "__builtin__ bytearray", "__builtin__ bytes", "__builtin__ complex", "__builtin__ set", "__builtin__ frozenset",
+    "builtins bytearray", "builtins bytes", "builtins complex", "builtins set", "builtins frozenset", "torch per_tensor_affine",
+    "torch per_tensor_symmetric", "torch per_channel_affine", "torch per_channel_symmetric", "torch per_channel_affine_float_qparams"};
+constexpr std::string_view skipped_storages[] = {"ComplexDouble", "ComplexFloat", "QUInt8", "QInt8", "QInt32", "QUInt4x2", "QUInt2x4"};
+constexpr std::string_view tensor_classes[] = {"Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"};
+constexpr std::string_view dtypes[] = {
+    "float32", "float64", "float16", "bfloat16", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "bool", "complex32",
+    "complex64", "complex128", "quint8", "qint8", "qint32", "quint4x2", "quint2x4", "bits1x8", "bits2x4", "bits4x2", "bits8", "bits16",
+    "float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2", "uint1", "uint2", "uint3", "uint4",
+    "uint5", "uint6", "uint7", "int1", "int2", "int3", "int4", "int5", "int6", "int7"};
+
+std::vector<std::string> make_globals() {
+  std::vector<std::string> globals{std::string(rebuild_tensor_global), std::string(older_rebuild_global), std::string(with_attributes_global)};
+  globals.insert(globals.end(), std::begin(wrapper_globals), std::end(wrapper_globals));
+  globals.insert(globals.end(), std::begin(skipped_globals), std::end(skipped_globals));
+  for (const TorchElement& element : elements) globals.emplace_back(element.global);
+  for (const std::string_view storage : skipped_storages) globals.push_back(concat_text("torch ", storage, "Storage"));
+  for (const std::string_view dtype : dtypes) globals.push_back(concat_text("torch ", dtype));
+  for (const std::string_view module : {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse"})
+    for (const std::string_view name : tensor_classes) globals.push_back(concat_text(module, " ", name, "Tensor"));
+  for (const std::string_view name : tensor_classes) globals.push_back(concat_text("torch.cuda ", name, "Storage"));
+  return globals;
+}
 
 struct TorchStorage {
   const TorchElement* element;
@@ -37,14 +106,9 @@ class Describer {
       : origin_(origin), name_(name), records_(records), prefix_(prefix) {}
 
   TorchTensor run(const PickleValue& value) const {
-    check(is_torch_tensor(value), "a tensor", "something else");
-    const PickleValue* call = &value;
-    if (is_call_of(value, rebuild_parameter_global)) {
-      const auto& arguments = value.items[1]->items;
-      check(!arguments.empty() && is_call_of(*arguments[0], rebuild_tensor_global), "a parameter with a tensor", "something else");
-      call = arguments[0];
-    }
-    return rebuild(call->items[1]->items);
+    const std::optional<TensorCall> call = innermost_call(value);
+    check(rebuilds_tensor(call), "a tensor", call ? shown_text(call->function) : "something else");
+    return rebuild(*call->arguments);
   }
 
  private:
@@ -147,16 +211,6 @@ bool is_row_major(const TorchTensor& tensor) {
   return true;
 }
 
-float float_of_half(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16, exponent = half >> 10 & 0x1fu, fraction = half & 0x3ffu;
-  if (exponent == 0) {  // fraction * 2^-24
-    const float tiny = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -tiny : tiny;
-  }
-  const std::uint32_t high = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | high << 23 | fraction << 13);
-}
-
 // Copies all elements in row-major order. From is the stored type; stored elements may be misaligned.
 template <class From, class To, class Convert>
 void copy_elements(const TorchTensor& tensor, const std::byte* first, To* out, Convert convert) {
@@ -194,9 +248,8 @@ void copy_as_stored(const TorchTensor& tensor, const std::byte* first, void* out
 }  // namespace
 
 std::vector<std::string_view> torch_globals() {
-  std::vector<std::string_view> globals{rebuild_tensor_global, rebuild_parameter_global};
-  for (const TorchElement& element : elements) globals.push_back(element.global);
-  return globals;
+  static const std::vector<std::string> all = make_globals();
+  return {all.begin(), all.end()};
 }
 
 const TorchElement& torch_element(DType dtype) {
@@ -205,7 +258,7 @@ const TorchElement& torch_element(DType dtype) {
   throw DTypeError(concat_text("torch_element: expected an element type with a storage type, got ", dtype));
 }
 
-bool is_torch_tensor(const PickleValue& value) { return is_call_of(value, rebuild_tensor_global) || is_call_of(value, rebuild_parameter_global); }
+bool is_torch_tensor(const PickleValue& value) { return rebuilds_tensor(innermost_call(value)); }
 
 TorchTensor describe_torch_tensor(const std::string& origin, const std::string& name, const PickleValue& value,
                                   const std::map<std::string, ZipRecord>& records, const std::string& prefix) {
@@ -220,7 +273,7 @@ Tensor read_torch_tensor(const TorchTensor& tensor, const std::shared_ptr<Storag
   Tensor copy = empty(tensor.shape, element.dtype);
   switch (element.stored) {
     case Stored::Same: copy_as_stored(tensor, first, copy.host_bytes().data()); break;
-    case Stored::Float16: copy_elements<std::uint16_t>(tensor, first, copy.host_data<float>(), float_of_half); break;
+    case Stored::Float16: copy_elements<std::uint16_t>(tensor, first, copy.host_data<float>(), float_of_float16); break;
     case Stored::Int16: copy_elements<std::int16_t>(tensor, first, copy.host_data<std::int32_t>(), [](std::int16_t value) -> std::int32_t { return value; }); break;
     case Stored::Int8: copy_elements<std::int8_t>(tensor, first, copy.host_data<std::int32_t>(), [](std::int8_t value) -> std::int32_t { return value; }); break;
   }

@@ -33,11 +33,12 @@ struct TorchTensor {
 
 inline constexpr std::string_view rebuild_tensor_global = "torch._utils _rebuild_tensor_v2";
 
-// The globals in pickles of tensors.
+// The globals that torch.load(weights_only=True) accepts: those of tensors, and those of values that are skipped.
 std::vector<std::string_view> torch_globals();
 // The storage type that holds elements of `dtype` without conversion.
 const TorchElement& torch_element(DType dtype);
 
+// Whether the value is a tensor, a parameter, or either with attributes.
 bool is_torch_tensor(const PickleValue& value);
 // Checks a description against the records, so that reading the tensor stays within its record. Throws FileError, whose message
 // begins with `origin` and names the tensor. `prefix` is the common prefix of the record names.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mblm/config/block_config.h"
@@ -35,7 +36,10 @@ struct ModelConfig {
 };
 
 struct TrainConfig {
-  std::int64_t target_elements = 0;
+  // The length of the run; the first limit that is reached ends it. At least one must be set.
+  std::optional<std::int64_t> target_elements;  // elements, see target_elements_strategy
+  std::optional<std::int64_t> max_steps;        // optimizer steps
+  std::optional<std::int64_t> epochs;           // passes over the training data
   std::string target_elements_strategy = "batch";  // or sequence
   std::int64_t batch_size = 1;
   double learning_rate = 1e-3;
@@ -46,6 +50,11 @@ struct TrainConfig {
   std::optional<std::int64_t> max_eval_steps;
   std::optional<double> masking_proba;  // required for masked language models, not allowed for others
   // Not in the Python package:
+  std::string schedule = "cosine";  // or linear, constant: the learning rate after warm-up
+  double min_learning_rate = 0;     // at the end of the schedule
+  double weight_decay = 0;          // AdamW, of matrices only
+  std::vector<double> betas{0.9, 0.95};
+  double eps = 1e-8;
   std::int64_t seed = 0;
   std::optional<std::string> precision;  // float32 or bfloat16; unset: float32 on a CPU, bfloat16 on a GPU
   std::string device = "auto";
@@ -55,9 +64,9 @@ struct TrainConfig {
 };
 
 struct IoConfig {
-  std::string name_model, output_dir, dataset_id, dataset_dir;
+  std::string name_model, output_dir = "runs", dataset_id, dataset_dir;
   YamlText dataset_args;  // fields of the data set, see read_fields; null if none
-  std::int64_t num_models_to_save = 1, validate_amount = 0, log_train_loss_amount = 0;
+  std::int64_t num_models_to_save = 1, validate_amount = 10, log_train_loss_amount = 1000;
   std::vector<std::int64_t> enabled_loss_log_for_gpus{0};
   std::optional<std::string> description;
   bool tensorboard = false;
@@ -83,7 +92,8 @@ struct RunConfig {
 // Each replaces or adds a field before the checks.
 using Overrides = std::vector<std::string>;
 
-// Reads a complete training config. Throws FileError if the file cannot be read, ConfigError for an error in it.
+// Reads a training config. The fields that it omits have their defaults: io.name_model is the stem of the file's name, and without
+// `params` the model is model_yaml(ModelSize::Small). Throws FileError if the file cannot be read, ConfigError with one line per wrong field.
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides = {});
 
 // Reads the model's fields only, under `params:` or at the top level. Ignores other sections and overrides of them. Overrides of
@@ -92,6 +102,11 @@ ModelConfig read_model_config(const std::filesystem::path& path, const BlockRegi
 // The same from YAML text. Errors name `origin` as the file.
 ModelConfig parse_model_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry);
 RunConfig parse_run_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry, const Overrides& overrides = {});
+
+// The section `params` of a suggested model, as YAML: a Mamba-2 stage above a Transformer stage, with ids for bytes and for padding.
+// 2, 21 or 360 million parameters; context of 1024, 4096 or 8192 bytes. A config without `params` has the small model.
+enum class ModelSize { Small, Medium, Large };
+std::string_view model_yaml(ModelSize size);
 
 // Number of parameters of a model, computed from its sizes. Exact up to 2^53, but without custom blocks that do not report theirs.
 double parameter_count(const ModelConfig& config);

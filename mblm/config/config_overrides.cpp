@@ -45,6 +45,40 @@ void mark(YamlValue& value) {
   for (YamlValue& item : value.items) mark(item);
 }
 
+bool is_quoted(const std::string& text) {
+  return text.size() >= 2 && (text.front() == '"' || text.front() == '\'') && text.back() == text.front();
+}
+
+YamlValue text_value(const std::string& text) {
+  YamlValue value = yaml_of(text);
+  value.literal = text;
+  return value;
+}
+
+// Reads VALUE as YAML, and keeps its text for fields that are text: whether a field is text is known when it is read. Text that is no
+// YAML, and plain YAML text, which a comment could have cut, is literal for any field.
+YamlValue parse_value(const std::string& text) {
+  YamlValue value;
+  try {
+    value = parse_yaml(text, "command line", false);
+  } catch (const ConfigError&) {
+    return text_value(text);
+  }
+  const bool is_scalar = value.kind == YamlValue::Kind::Scalar;
+  if (is_scalar && !value.plain && is_quoted(text)) return value;
+  if (is_scalar && !(value.plain && (is_integer(value) || to_number(value) || to_bool(value)))) return text_value(text);
+  value.literal = text;
+  return value;
+}
+
+// `params.block[1].d_state` for a path that names the entries of the list `before` without brackets: `params.block.1.d_state`, or
+// `params.block.d_state` (the first entry).
+std::string with_brackets(const std::string& path, const std::string& before, const std::string& name) {
+  const std::string rest = path.substr(before.size() + 1);
+  const bool is_index = name.find_first_not_of("0123456789") == std::string::npos;
+  return before + (is_index ? "[" + name + "]" + rest.substr(name.size()) : "[0]." + rest);
+}
+
 YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, const std::string& before) {
   if (step.name.empty()) {
     if (value.kind != YamlValue::Kind::List) fail(path, "expected a list at " + before + ", found " + shown(value));
@@ -52,7 +86,9 @@ YamlValue& enter(YamlValue& value, const Step& step, const std::string& path, co
     return value.items[step.index];
   }
   const bool is_map = value.kind == YamlValue::Kind::Map || value.kind == YamlValue::Kind::Null;
-  if (!is_map) fail(path, "expected a map at " + before + ", found " + shown(value));
+  const bool is_list = value.kind == YamlValue::Kind::List && !value.items.empty();
+  const std::string meant = is_list && path.starts_with(before + ".") ? ", did you mean " + with_brackets(path, before, step.name) + "?" : "";
+  if (!is_map) fail(path, "expected a map at " + before + ", found " + shown(value) + meant);
   YamlValue* found = value.find(step.name);
   if (found != nullptr) return *found;
   YamlValue& added = value.add(step.name, {});
@@ -73,7 +109,7 @@ void apply_override(YamlValue& root, const std::string& override) {
     const std::string name = step.name.empty() ? concat_text("[", step.index, "]") : step.name;
     before = before == "the top" ? name : before + (step.name.empty() ? "" : ".") + name;
   }
-  *value = parse_yaml(override.substr(equals + 1), "command line: " + path, false);
+  *value = parse_value(override.substr(equals + 1));
   mark(*value);
 }
 

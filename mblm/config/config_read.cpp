@@ -52,29 +52,36 @@ Fit fit_of(const YamlValue& block, const std::string& type, const BlockRegistry&
   return fit;
 }
 
-[[noreturn]] void fail_without_fit(const FieldReader& block, const std::vector<Fit>& fits, const std::vector<std::string>& types) {
-  const auto closest = std::min_element(fits.begin(), fits.end(), [](const Fit& a, const Fit& b) { return a.distance() < b.distance(); });
-  if (closest == fits.end() || closest->unknown.size() == block.section().keys.size())
-    block.fail("", "expected a block_type (" + joined(types, " or ") + "), or all required fields of one");
-  if (closest->unknown.empty())
-    block.fail(closest->missing.front(), "expected a value for a " + closest->type + ", the closest block type, the field is missing");
-  std::vector<std::string> names = closest->known;
-  names.push_back("block_type");
-  const std::string& unknown = closest->unknown.front();
-  block.fail(unknown, "no such field in a " + closest->type + ", the closest block type" + suggestion(unknown, names));
+std::function<void(Fields&)> declarations_of(BlockConfig& block) {
+  return [&block](Fields& f) {
+    f.external("block_type", false, "a block type");
+    block.fields(f);
+  };
 }
 
-std::string named_type(const FieldReader& block, const YamlValue& type, const BlockRegistry& registry, const std::vector<std::string>& types) {
-  if (type.kind == YamlValue::Kind::Scalar && registry.has(type.text)) return type.text;
-  block.fail("block_type", "expected " + joined(types, " or ") + ", got " + shown(type));
+// Reports why no type fits: the errors of the closest one.
+void report_without_fit(FieldReader& block, const std::vector<Fit>& fits, const std::vector<std::string>& types, const BlockRegistry& registry) {
+  const auto closest = std::min_element(fits.begin(), fits.end(), [](const Fit& a, const Fit& b) { return a.distance() < b.distance(); });
+  if (closest == fits.end() || closest->unknown.size() == block.section().keys.size())
+    return block.report("", "expected a block_type (" + joined(types, " or ") + "), or all required fields of one");
+  const std::string where = " in a " + closest->type + ", the closest block type";
+  const std::shared_ptr<BlockConfig> config = registry.make(closest->type);
+  block.check_names(declarations_of(*config), where);
+  for (const std::string& name : closest->missing)
+    if (!block.is_misspelt(name)) block.report(name, "expected a value for a " + closest->type + ", the closest block type, the field is missing");
+  block.read_values(declarations_of(*config), FieldReader::Missing::MayBeMissing);
 }
 
 // Returns the `block_type` if it is given. Else returns the one registered type (an encoder if `encoder` is true, else a causal block)
-// whose required fields are all given and that has all given fields. Throws ConfigError if no type fits, or several do.
-std::string choose_block_type(const FieldReader& block, const BlockRegistry& registry, bool encoder) {
+// whose required fields are all given and that has all given fields. Reports an error and returns nothing if no type fits, or several do.
+std::optional<std::string> choose_block_type(FieldReader& block, const BlockRegistry& registry, bool encoder) {
   const std::vector<std::string> types = registry.types(encoder);
-  if (const YamlValue* type = block.section().find("block_type"); type != nullptr && type->kind != YamlValue::Kind::Null)
-    return named_type(block, *type, registry, types);
+  if (const YamlValue* type = block.section().find("block_type"); type != nullptr && type->kind != YamlValue::Kind::Null) {
+    if (type->kind == YamlValue::Kind::Scalar && registry.has(type->text)) return type->text;
+    const std::string near = type->kind == YamlValue::Kind::Scalar ? suggestion(type->text, types) : "";
+    block.report("block_type", "expected " + joined(types, " or ") + ", got " + shown(*type) + near);
+    return {};
+  }
   std::vector<Fit> fits;
   std::vector<std::string> chosen;
   for (const std::string& type : types) {
@@ -82,50 +89,72 @@ std::string choose_block_type(const FieldReader& block, const BlockRegistry& reg
     fits.push_back(fit_of(block.section(), type, registry));
     if (fits.back().fits()) chosen.push_back(type);
   }
-  if (chosen.empty()) fail_without_fit(block, fits, types);
-  if (chosen.size() > 1) block.fail("", "expected a block_type: the fields fit " + joined(chosen, " and "));
-  return chosen.front();
+  if (chosen.size() == 1) return chosen.front();
+  if (chosen.empty()) report_without_fit(block, fits, types, registry);
+  else block.report("", "expected a block_type: the fields fit " + joined(chosen, " and "));
+  return {};
 }
 
-// Returns a reader per stage: for the entries of a list, or for the one map that all stages share.
-std::vector<FieldReader> block_readers(const FieldReader& params, std::size_t stages) {
-  const YamlValue& block = *params.section().find("block");
-  if (block.kind != YamlValue::Kind::List) return std::vector<FieldReader>(stages, params.inner("block"));
-  if (block.items.size() != stages)
-    params.fail("block", concat_text("expected ", stages, stages == 1 ? " entry" : " entries", ", one per stage, got ", block.items.size()));
+// The readers of a model's blocks: one for the map that all stages share, or one per entry of the list. `is_list` tells them apart.
+struct BlockReaders {
   std::vector<FieldReader> readers;
-  for (std::size_t n = 0; n < stages; ++n) readers.emplace_back(block.items[n], params.origin(), params.path_of(concat_text("block[", n, "]")));
-  return readers;
+  bool is_list = false;
+  const FieldReader& of_stage(std::size_t n) const { return readers[is_list ? n : 0]; }
+};
+
+// Leaves out what is not a map, after reporting it.
+BlockReaders block_readers(const FieldReader& params) {
+  BlockReaders blocks;
+  const YamlValue* block = params.section().find("block");
+  if (block == nullptr) return blocks;  // reported as missing
+  blocks.is_list = block->kind == YamlValue::Kind::List;
+  Problems& problems = params.problems();
+  if (!blocks.is_list) {
+    problems.attempt([&] { blocks.readers.push_back(params.inner("block")); });
+    return blocks;
+  }
+  for (std::size_t n = 0; n < block->items.size(); ++n)
+    problems.attempt([&] { blocks.readers.emplace_back(block->items[n], params.origin(), params.path_of(concat_text("block[", n, "]")), problems); });
+  return blocks;
 }
 
+// Returns null after reporting an error.
 std::shared_ptr<const BlockConfig> read_block(FieldReader& reader, const BlockRegistry& registry, bool encoder) {
-  const std::shared_ptr<BlockConfig> config = registry.make(choose_block_type(reader, registry, encoder));
-  reader.read([&](Fields& f) {
-    f.external("block_type", false, "a block type");
-    config->fields(f);
-  });
-  return config;
+  const std::size_t before = reader.problems().count();
+  const std::optional<std::string> type = choose_block_type(reader, registry, encoder);
+  if (!type) return nullptr;
+  const std::shared_ptr<BlockConfig> config = registry.make(*type);
+  reader.read(declarations_of(*config));
+  return reader.problems().count() == before ? config : nullptr;
 }
 
 using Declare = std::function<void(Fields&)>;
 
-// Reads the fields of a model and its blocks. `declare_more` declares the other fields of the section.
+// Reads the fields of a model and its blocks. `declare_more` declares the other fields of the section. The model is complete if no
+// problem is added.
 ModelConfig read_stages(FieldReader& params, const BlockRegistry& registry, const std::optional<MaskingConfig>& masking, const Declare& declare_more) {
+  const std::size_t before = params.problems().count();
   ModelConfig model;
   model.masking = masking;
   params.read([&](Fields& f) {
     declare_more(f);
     declare_fields(f, model);
   });
-  check_lengths(model, params);
-  std::vector<FieldReader> readers = block_readers(params, model.hidden_dims.size());
+  if (params.problems().count() == before) check_lengths(model, params);
+  const bool knows_stages = params.problems().count() == before;
+  BlockReaders blocks = block_readers(params);
+  const std::size_t stages = model.hidden_dims.size();
+  if (const YamlValue* list = params.section().find("block"); knows_stages && blocks.is_list && list->items.size() != stages)
+    params.report("block", concat_text("expected ", stages, stages == 1 ? " entry" : " entries", ", one per stage, got ", list->items.size()));
+  std::vector<std::shared_ptr<const BlockConfig>> read;
+  for (FieldReader& reader : blocks.readers) read.push_back(read_block(reader, registry, masking.has_value()));
+  if (params.problems().count() > before) return model;
   std::vector<const Fields*> places;
-  for (FieldReader& reader : readers) {
-    const bool shared = !model.blocks.empty() && &reader.section() == &readers.front().section();
-    model.blocks.push_back(shared ? model.blocks.front() : read_block(reader, registry, masking.has_value()));
-    places.push_back(&reader);
+  for (std::size_t n = 0; n < stages; ++n) {
+    model.blocks.push_back(read[blocks.is_list ? n : 0]);
+    places.push_back(&blocks.of_stage(n));
   }
-  check_model(model, params, places);
+  check_model(model, params, places, params.problems());
   return model;
 }
 
@@ -140,66 +169,99 @@ ModelConfig read_model(FieldReader& params, const BlockRegistry& registry, const
         f.refuse(name, "only for masked language models, whose model fields are under mblm_config");
     });
   }
+  const std::size_t before = params.problems().count();
   MaskingConfig masking;
   params.read([&](Fields& f) {
     declare_more(f);
     declare_fields(f, masking);
     f.external("mblm_config", true, "a map");
   });
-  FieldReader model = params.inner("mblm_config");
-  ModelConfig config = read_stages(model, registry, masking, [](Fields&) {});
-  check_masking(config, params);
+  ModelConfig config;
+  params.problems().attempt([&] {
+    FieldReader model = params.inner("mblm_config");
+    config = read_stages(model, registry, masking, [](Fields&) {});
+  });
+  if (params.problems().count() == before) check_masking(config, params);
   return config;
 }
 
+// Reads a section. A missing one has no fields.
 template <class Section>
-Section read_section(FieldReader& reader) {
-  Section section;
-  reader.read([&](Fields& f) { declare_fields(f, section); });
-  return section;
+void read_section(FieldReader& file, const char* name, Section& section, const std::function<void(const Fields&)>& check) {
+  const YamlValue* given = file.section().find(name);
+  if (given == nullptr && file.is_misspelt(name)) return;
+  YamlValue empty;
+  empty.kind = YamlValue::Kind::Map;
+  empty.line = file.section().line;
+  file.problems().attempt([&] {
+    FieldReader reader(given == nullptr || given->kind == YamlValue::Kind::Null ? empty : *given, file.origin(), name, file.problems());
+    const std::size_t before = file.problems().count();
+    reader.read([&](Fields& f) { declare_fields(f, section); });
+    if (file.problems().count() == before) check(reader);
+  });
 }
 
-RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry) {
-  FieldReader file(root, origin, "");
+// Adds the default model to a config without one.
+void complete(YamlValue& root) {
+  const YamlValue* params = root.find("params");
+  if (params != nullptr && params->kind != YamlValue::Kind::Null) return;
+  YamlValue model = parse_yaml(std::string(model_yaml(ModelSize::Small)), "default model", false);
+  if (params == nullptr) root.add("params", std::move(model));
+  else *root.find("params") = std::move(model);
+}
+
+RunConfig read_run(const YamlValue& root, const std::string& origin, const BlockRegistry& registry, Problems& problems) {
+  FieldReader file(root, origin, "", problems);
   file.read([](Fields& f) {
-    for (const char* section : {"params", "train", "io"}) f.external(section, true, "a map");
+    for (const char* section : {"params", "train", "io"}) f.external(section, false, "a map");
     f.external("resume", false, "a map");
     f.external("summary", false, "a map");  // written by a run into its config.yaml
   });
-  FieldReader params = file.inner("params"), train = file.inner("train"), io = file.inner("io");
   RunConfig config;
-  config.model = read_model(params, registry, [&](Fields& f) { f.required("input_seq_len", config.input_seq_len, positive); });
-  config.train = read_section<TrainConfig>(train);
-  config.io = read_section<IoConfig>(io);
-  if (const YamlValue* resume = root.find("resume"); resume != nullptr && resume->kind != YamlValue::Kind::Null) {
-    FieldReader reader = file.inner("resume");
-    config.resume = read_section<ResumeConfig>(reader);
-  }
-  check_run(config, params, train, io);
+  config.io.name_model = std::filesystem::path(origin).stem().string();
+  problems.attempt([&] {
+    FieldReader params = file.inner("params");
+    config.model = read_model(params, registry, [&](Fields& f) { f.required("input_seq_len", config.input_seq_len, positive); });
+  });
+  const bool has_model = problems.count() == 0;
+  read_section(file, "train", config.train, [&](const Fields& train) {
+    check_train(config.train, train);
+    if (has_model) check_with_model(config, file.inner("params"), train);
+  });
+  read_section(file, "io", config.io, [&](const Fields& io) { check_io(config.io, io); });
+  if (const YamlValue* resume = root.find("resume"); resume != nullptr && resume->kind != YamlValue::Kind::Null)
+    read_section(file, "resume", config.resume.emplace(), [](const Fields&) {});
+  problems.throw_if_any();
   return config;
 }
 
 ModelConfig parse_model(const std::string& yaml, const std::string& origin, const BlockRegistry& registry, const Overrides& overrides) {
   constexpr std::string_view prefix = "params.";
   YamlValue root = read_tree(yaml, origin);
-  const bool whole = root.find("params") != nullptr;
+  const bool whole = root.find("params") != nullptr || root.find("train") != nullptr || root.find("io") != nullptr;
+  if (whole) complete(root);
   for (const std::string& override : overrides) {
     const bool names_section = whole && root.find(override.substr(0, override.find('.'))) != nullptr;
     if (whole) apply_override(root, names_section ? override : std::string(prefix) + override);
     else apply_override(root, override.starts_with(prefix) ? override.substr(prefix.size()) : override);
   }
-  FieldReader file(root, origin, "");
+  Problems problems;
+  FieldReader file(root, origin, "", problems);
   FieldReader params = whole ? file.inner("params") : file;
   std::optional<std::int64_t> input_seq_len;
-  return read_model(params, registry, [&](Fields& f) { f.optional("input_seq_len", input_seq_len, positive); });
+  const ModelConfig model = read_model(params, registry, [&](Fields& f) { f.optional("input_seq_len", input_seq_len, positive); });
+  problems.throw_if_any();
+  return model;
 }
 
 }  // namespace
 
 RunConfig parse_run_config(const std::string& yaml, const std::string& origin, const BlockRegistry& registry, const Overrides& overrides) {
   YamlValue root = read_tree(yaml, origin);
-  for (const std::string& override : overrides) apply_override(root, override);
-  return read_run(root, origin, registry);
+  complete(root);
+  Problems problems;
+  for (const std::string& override : overrides) problems.attempt([&] { apply_override(root, override); });
+  return read_run(root, origin, registry, problems);
 }
 
 RunConfig read_run_config(const std::filesystem::path& path, const BlockRegistry& registry, const Overrides& overrides) {

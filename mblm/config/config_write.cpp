@@ -2,6 +2,7 @@
 
 #include "mblm/config/config.h"
 #include "mblm/config/config_fields.h"
+#include "mblm/config/field_writer.h"
 #include "mblm/config/yaml.h"
 
 namespace mblm {
@@ -50,37 +51,7 @@ class FieldWriter final : public Fields {
 
 template <class Section>
 YamlValue written(Section section) {
-  FieldWriter writer;
-  declare_fields(writer, section);
-  return writer.take();
-}
-
-YamlValue written_model(const ModelConfig& config) {
-  YamlValue blocks;
-  blocks.kind = YamlValue::Kind::List;
-  for (const auto& block : config.blocks) {
-    FieldWriter writer;
-    visit_fields(*block, writer);
-    blocks.items.push_back(writer.take());
-  }
-  YamlValue model = written(config);
-  model.add("block", std::move(blocks));
-  if (!config.masking) return model;
-  YamlValue masked = written(*config.masking);
-  masked.add("mblm_config", std::move(model));
-  return masked;
-}
-
-YamlValue written_run(const RunConfig& config) {
-  YamlValue params, run;
-  params.add("input_seq_len", yaml_of(config.input_seq_len));
-  YamlValue model = written_model(config.model);
-  for (std::size_t i = 0; i < model.items.size(); ++i) params.add(model.keys[i], std::move(model.items[i]));
-  run.add("params", std::move(params));
-  run.add("train", written(config.train));
-  run.add("io", written(config.io));
-  if (config.resume) run.add("resume", written(*config.resume));
-  return run;
+  return written_fields([&section](Fields& f) { declare_fields(f, section); });
 }
 
 // Fields that are accepted without effect: they appear in published configs, or are not implemented yet.
@@ -101,14 +72,44 @@ std::string brief(const YamlValue& value) {
 
 }  // namespace
 
-std::string to_yaml(const ModelConfig& config) { return write_yaml(written_model(config)); }
+YamlValue written_fields(const std::function<void(Fields&)>& declare) {
+  FieldWriter writer;
+  declare(writer);
+  return writer.take();
+}
 
-std::string to_yaml(const RunConfig& config) { return write_yaml(written_run(config)); }
+YamlValue yaml_of(const ModelConfig& config) {
+  YamlValue blocks;
+  blocks.kind = YamlValue::Kind::List;
+  for (const auto& block : config.blocks) blocks.items.push_back(written_fields([&block](Fields& f) { visit_fields(*block, f); }));
+  YamlValue model = written(config);
+  model.add("block", std::move(blocks));
+  if (!config.masking) return model;
+  YamlValue masked = written(*config.masking);
+  masked.add("mblm_config", std::move(model));
+  return masked;
+}
+
+YamlValue yaml_of(const RunConfig& config) {
+  YamlValue params, run;
+  params.add("input_seq_len", yaml_of(config.input_seq_len));
+  YamlValue model = yaml_of(config.model);
+  for (std::size_t i = 0; i < model.items.size(); ++i) params.add(model.keys[i], std::move(model.items[i]));
+  run.add("params", std::move(params));
+  run.add("train", written(config.train));
+  run.add("io", written(config.io));
+  if (config.resume) run.add("resume", written(*config.resume));
+  return run;
+}
+
+std::string to_yaml(const ModelConfig& config) { return write_yaml(yaml_of(config)); }
+
+std::string to_yaml(const RunConfig& config) { return write_yaml(yaml_of(config)); }
 
 std::vector<std::string> inactive_fields(const RunConfig& config) {
   RunConfig defaults;
   defaults.resume.emplace();
-  const YamlValue given = written_run(config), standard = written_run(defaults);
+  const YamlValue given = yaml_of(config), standard = yaml_of(defaults);
   std::vector<std::string> fields;
   for (const InactiveField& entry : inactive) {
     const YamlValue* section = given.find(entry.section);

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "mblm/config/field_paths.h"
 #include "mblm/config/field_rules.h"
 
 namespace mblm {
@@ -33,6 +34,10 @@ struct Conversion {
   void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, bool& to) const { to = accepted(to_bool(value), name, value); }
   void convert(const YamlValue& value, const std::string& name, std::string& to) const {
+    if (value.literal) {
+      to = *value.literal;
+      return;
+    }
     if (value.kind != YamlValue::Kind::Scalar) mismatch(name, expectation_of(field, name), value);
     if (value.text.find('\0') != std::string::npos) mismatch(name, "text without a zero byte, which would end a path", value);
     to = value.text;
@@ -56,7 +61,8 @@ struct Conversion {
   template <class T>
   void convert(const YamlValue& value, const std::string& name, std::optional<T>& to) const {
     to.reset();
-    if (value.kind != YamlValue::Kind::Null) convert(value, name, to.emplace());
+    const bool is_literal_text = std::is_same_v<T, std::string> && value.literal && !value.literal->empty() && *value.literal != "null";
+    if (value.kind != YamlValue::Kind::Null || is_literal_text) convert(value, name, to.emplace());
   }
 };
 
@@ -64,6 +70,12 @@ struct Conversion {
 bool is_ordinary(const std::string& name) {
   constexpr std::size_t longest = 60;
   return name.size() <= longest && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
+
+// The last name of a section's path: block for params.block[0].
+std::string section_name(const std::string& path) {
+  const std::string last = path.substr(path.rfind('.') + 1);
+  return last.substr(0, last.find('['));
 }
 
 }  // namespace
@@ -80,45 +92,65 @@ const FieldNames::Name* FieldNames::find(const std::string& name) const {
   return found == all_.end() ? nullptr : &*found;
 }
 
-FieldReader::FieldReader(const YamlValue& section, std::string origin, std::string path)
-    : section_(&section), origin_(std::move(origin)), path_(std::move(path)) {
+FieldReader::FieldReader(const YamlValue& section, std::string origin, std::string path, Problems& problems)
+    : section_(&section), origin_(std::move(origin)), path_(std::move(path)), problems_(&problems) {
   if (section.kind != YamlValue::Kind::Map) fail("", "expected a map, got " + shown(section));
 }
 
 void FieldReader::read(const std::function<void(Fields&)>& declare) {
-  FieldNames names;
-  declare(names);
-  check_names(names);
-  declare(*this);
+  check_names(declare);
+  read_values(declare, Missing::IsError);
 }
 
-void FieldReader::check_names(const FieldNames& names) const {
+void FieldReader::check_names(const std::function<void(Fields&)>& declare, const std::string& where) {
+  FieldNames names;
+  declare(names);
+  const std::vector<std::string> accepted = names.accepted();
   for (std::size_t i = 0; i < section_->keys.size(); ++i) {
     const std::string& key = section_->keys[i];
     const FieldNames::Name* known = names.find(key);
-    if (known == nullptr) fail(key, "no such field" + suggestion(key, names.accepted()));
-    if (known->refusal != nullptr && section_->items[i].kind != YamlValue::Kind::Null) fail(key, known->refusal);
+    if (known == nullptr) {
+      std::string elsewhere = path_of_field(key);
+      if (section_name(elsewhere.substr(0, elsewhere.rfind('.'))) == section_name(path_)) elsewhere.clear();
+      const std::string closest = closest_name(key, accepted);
+      if (!closest.empty()) misspelt_.push_back(closest);
+      const bool is_elsewhere = elsewhere.ends_with("." + key);
+      const std::string& meant = is_elsewhere || closest.empty() ? elsewhere : closest;
+      report(key, "no such field" + where + (meant.empty() ? "" : ", did you mean " + meant + "?"));
+    } else if (known->refusal != nullptr && section_->items[i].kind != YamlValue::Kind::Null) {
+      report(key, known->refusal);
+    }
   }
 }
+
+void FieldReader::read_values(const std::function<void(Fields&)>& declare, Missing missing) {
+  missing_ = missing;
+  declare(*this);
+}
+
+bool FieldReader::is_misspelt(const std::string& name) const { return std::find(misspelt_.begin(), misspelt_.end(), name) != misspelt_.end(); }
 
 void FieldReader::visit(const Field& field) {
   const YamlValue* value = section_->find(field.name);
   if (value == nullptr) {
-    if (field.required) fail(field.name, "expected " + expectation_of(field) + ", the field is missing");
+    if (field.required && missing_ == Missing::IsError && !is_misspelt(field.name))
+      report(field.name, "expected " + expectation_of(field) + ", the field is missing");
     return;
   }
-  std::visit(
-      [&](auto to) {
-        if constexpr (std::is_pointer_v<decltype(to)>) Conversion{field, *this}.convert(*value, field.name, *to);
-      },
-      field.value);
-  check_value(field, *this);
+  problems_->attempt([&] {
+    std::visit(
+        [&](auto to) {
+          if constexpr (std::is_pointer_v<decltype(to)>) Conversion{field, *this}.convert(*value, field.name, *to);
+        },
+        field.value);
+    check_value(field, *this);
+  });
 }
 
 FieldReader FieldReader::inner(const std::string& name) const {
   const YamlValue* value = section_->find(name);
   if (value == nullptr) fail(name, "expected a map, the field is missing");
-  return FieldReader(*value, origin_, path_of(name));
+  return FieldReader(*value, origin_, path_of(name), *problems_);
 }
 
 std::string FieldReader::path_of(const std::string& name) const {
@@ -150,7 +182,9 @@ std::string location_text(const std::string& origin, int line) {
 void read_fields(const std::string& yaml, const std::string& origin, const std::string& section, const std::function<void(Fields&)>& declare) {
   YamlValue root = parse_yaml(yaml, origin, false);
   if (root.kind == YamlValue::Kind::Null) root.kind = YamlValue::Kind::Map;
-  FieldReader(root, origin, section).read(declare);
+  Problems problems;
+  FieldReader(root, origin, section, problems).read(declare);
+  problems.throw_if_any();
 }
 
 }  // namespace mblm

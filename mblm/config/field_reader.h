@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mblm/config/fields.h"
+#include "mblm/config/problems.h"
 #include "mblm/config/yaml.h"
 
 namespace mblm {
@@ -27,16 +28,26 @@ class FieldNames final : public Fields {
   std::vector<Name> all_;
 };
 
-// Reads one map of a file. Refers to the tree, which must outlive the reader.
+// Reads one map of a file. Refers to the tree and to the problems, which must outlive the reader.
 class FieldReader final : public Fields {
  public:
-  // `path` is the section's dotted path, empty for the whole file.
-  FieldReader(const YamlValue& section, std::string origin, std::string path);
+  // `path` is the section's dotted path, empty for the whole file. Throws ConfigError if the section is not a map.
+  FieldReader(const YamlValue& section, std::string origin, std::string path, Problems& problems);
 
-  // Reads the fields that `declare` declares. Checks the names first, to report a misspelt field as unknown and not as missing.
+  // Reads the fields that `declare` declares. Adds all errors to the problems. A misspelt field is unknown and not also missing.
   void read(const std::function<void(Fields&)>& declare);
+  // Adds an error for each field that `declare` does not declare; `where` follows `no such field`.
+  void check_names(const std::function<void(Fields&)>& declare, const std::string& where = {});
+  // Reads the fields without a check of the names. With MayBeMissing, required fields may be missing.
+  enum class Missing { IsError, MayBeMissing };
+  void read_values(const std::function<void(Fields&)>& declare, Missing missing);
+  // Adds an error.
+  void report(const std::string& name, const std::string& message) const override { problems_->add(location_of(name) + ": " + message); }
 
   const YamlValue& section() const { return *section_; }
+  Problems& problems() const { return *problems_; }
+  // Whether an unknown key of the section is probably a misspelt `name`.
+  bool is_misspelt(const std::string& name) const;
   // A reader of the map in a field. Throws if the field is not a map.
   FieldReader inner(const std::string& name) const;
   std::string path_of(const std::string& name) const;
@@ -45,11 +56,13 @@ class FieldReader final : public Fields {
  private:
   std::string location_of(const std::string& name) const override;
   void visit(const Field& field) override;
-  void check_names(const FieldNames& names) const;
   int line_of(const std::string& name) const;
 
   const YamlValue* section_;
   std::string origin_, path_;
+  Problems* problems_;
+  std::vector<std::string> misspelt_ = {};  // fields that unknown keys probably mean
+  Missing missing_ = Missing::IsError;
 };
 
 inline constexpr int command_line = -1;  // line of a value from the command line

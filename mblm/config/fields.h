@@ -43,9 +43,8 @@ struct Field {
   const char* expectation = "a value";  // description of a value that other code reads
 };
 
-// A section of a config (a YAML map) that is read, checked or written. Reading throws a ConfigError
-// `FILE:LINE: SECTION.FIELD: expected ..., got ...` for a missing required field, an unknown field, a wrong type or a value out of
-// range.
+// A section of a config (a YAML map) that is read, checked or written. Reading throws a ConfigError with a line
+// `FILE:LINE: SECTION.FIELD: expected ..., got ...` for each missing required field, unknown field, wrong type and value out of range.
 class Fields {
  public:
   virtual ~Fields() = default;
@@ -71,6 +70,8 @@ class Fields {
   // Throws a ConfigError for a field (`name`), an entry of a list (`name[1]`) or the section (empty `name`), for checks that need
   // more than one field.
   [[noreturn]] void fail(const std::string& name, const std::string& message) const { throw ConfigError(location_of(name) + ": " + message); }
+  // The same, but returns where errors are collected, to report all of them.
+  virtual void report(const std::string& name, const std::string& message) const { fail(name, message); }
 
  protected:
   // Returns `FILE:LINE: SECTION.NAME`, without unknown parts.

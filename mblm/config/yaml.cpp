@@ -88,7 +88,14 @@ bool is_integer(const YamlValue& value) {
   return digits > 0 && sign + digits == value.text.size() && !leading_zero;
 }
 
-std::optional<std::int64_t> to_integer(const YamlValue& value) { return is_integer(value) ? converted<std::int64_t>(value.text) : std::nullopt; }
+std::optional<std::int64_t> to_integer(const YamlValue& value) {
+  if (is_integer(value)) return converted<std::int64_t>(value.text);
+  const bool has_point = value.text.find_first_of(".eE") != std::string::npos;
+  const std::optional<double> number = has_point ? to_number(value) : std::nullopt;
+  constexpr double bound = 0x1p63;
+  if (!number || *number != std::floor(*number) || !(std::abs(*number) < bound)) return std::nullopt;
+  return static_cast<std::int64_t>(*number);
+}
 
 std::optional<double> to_number(const YamlValue& value) {
   const bool number = value.kind == YamlValue::Kind::Scalar && value.plain && is_number_text(value.text);

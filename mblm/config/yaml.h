@@ -14,6 +14,8 @@ struct YamlValue {
   Kind kind = Kind::Null;
   std::string text;               // content of a scalar
   bool plain = false;             // a scalar without quotes, which may be a number or a boolean
+  // The text of a command line's VALUE, which a text field takes literally; unset for values of a file and for quoted text.
+  std::optional<std::string> literal;
   std::vector<std::string> keys;  // keys of a map, one per item, in text order
   std::vector<YamlValue> items;   // entries of a list, or values of a map
   int line = 0;                   // line of the key in a map, of the value elsewhere; 0 if unknown
@@ -34,7 +36,7 @@ std::string write_yaml(const YamlValue& value);
 // The value of a plain scalar, nullopt for any other value. Numbers may have `_` between digits (YAML 1.1). Hexadecimal numbers,
 // octal numbers (a leading zero), infinity and NaN are not numbers here.
 bool is_integer(const YamlValue& value);
-std::optional<std::int64_t> to_integer(const YamlValue& value);  // nullopt also beyond 64 bits
+std::optional<std::int64_t> to_integer(const YamlValue& value);  // also 1.0e+9 and 2.0, as in the package; nullopt also beyond 64 bits
 std::optional<double> to_number(const YamlValue& value);         // accepts integers; nullopt also beyond a double's range
 std::optional<bool> to_bool(const YamlValue& value);             // true, false, yes, no, on, off
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <map>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "engine/error.h"
 #include "mblm/config/yaml.h"
@@ -65,8 +67,10 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlValue value;
     YAML::Mark mark;
     YAML::anchor_t anchor;
-    bool has_key = false;  // in a map: the last key has no value yet
+    bool has_key = false;    // in a map: the last key has no value yet
+    bool is_merge = false;   // that key is the merge key
     YAML::Mark key_mark;
+    std::vector<YamlValue> merged = {};  // maps of the merge keys; a later one wins
   };
 
   int line_of(const YAML::Mark& mark) const { return has_lines_ ? mark.line + 1 : 0; }
@@ -81,6 +85,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void close() {
     Open closed = std::move(open_.back());
     open_.pop_back();
+    for (auto map = closed.merged.rbegin(); map != closed.merged.rend(); ++map) add_missing(closed.value, *map);
     put(closed.mark, closed.anchor, std::move(closed.value));
   }
 
@@ -99,13 +104,41 @@ class TreeBuilder final : public YAML::EventHandler {
       put_key(parent, mark, value);
       return;
     }
+    if (std::exchange(parent.is_merge, false)) {
+      parent.has_key = false;
+      merge(parent, mark, std::move(value));
+      return;
+    }
     if (parent.has_key) value.line = line_of(parent.key_mark);
     parent.has_key = false;
     parent.value.items.push_back(std::move(value));
   }
 
+  // The value of a merge key is a map, or a list of maps of which an earlier one wins. Several merge keys in a map are accepted as in
+  // PyYAML, where a later one wins.
+  static void merge(Open& parent, const YAML::Mark& mark, YamlValue value) {
+    constexpr const char* expectation = "the merge key << takes a map or a list of maps";
+    if (value.kind == YamlValue::Kind::Map) return parent.merged.push_back(std::move(value));
+    if (value.kind != YamlValue::Kind::List) fail(mark, expectation);
+    for (auto item = value.items.rbegin(); item != value.items.rend(); ++item) {
+      if (item->kind != YamlValue::Kind::Map) fail(mark, expectation);
+      parent.merged.push_back(std::move(*item));
+    }
+  }
+
+  // Adds the keys of another map that `map` does not have. Their lines stay those of the other map.
+  static void add_missing(YamlValue& map, const YamlValue& other) {
+    for (std::size_t i = 0; i < other.keys.size(); ++i)
+      if (map.find(other.keys[i]) == nullptr) map.add(other.keys[i], other.items[i]);
+  }
+
   static void put_key(Open& parent, const YAML::Mark& mark, const YamlValue& key) {
     if (key.kind != YamlValue::Kind::Scalar) fail(mark, "a key must be a scalar");
+    parent.is_merge = key.plain && key.text == "<<";  // of YAML 1.1, https://yaml.org/type/merge.html
+    if (parent.is_merge) {
+      parent.has_key = true;
+      return;
+    }
     if (parent.value.find(key.text) != nullptr) fail(mark, "duplicate key " + in_quotes(key.text));
     parent.value.keys.push_back(key.text);
     parent.has_key = true;

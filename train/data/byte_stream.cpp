@@ -33,7 +33,7 @@ ByteStream::ByteStream(const std::filesystem::path& path) : path_(path) {
   Paths around, files;
   if (is_folder) collect_files(path, around, files);
   else files.push_back(path);
-  require<FileError>(!files.empty(), path.string(), ": expected files, the folder contains none");
+  require<FileError>(!files.empty(), path.string(), ": expected files, the folder contains none", left_out_.empty() ? "" : " that are not hidden");
   std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.native() < b.native(); });
   for (const std::filesystem::path& file : files) add(file);
 }
@@ -47,9 +47,10 @@ void ByteStream::collect_files(const std::filesystem::path& folder, Paths& aroun
   std::filesystem::directory_iterator entry(folder, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     const std::filesystem::path& path = entry->path();
-    if (!entry->is_directory(ignored)) files.push_back(path);
-    else if (path.filename().native().front() == '.') leave_out(path, "hidden folder");
-    else collect_files(path, around, files);
+    const bool is_folder = entry->is_directory(ignored), is_hidden = path.filename().native().front() == '.';
+    if (is_hidden) leave_out(path, is_folder ? "hidden folder" : "hidden file");
+    else if (is_folder) collect_files(path, around, files);
+    else files.push_back(path);
   }
   if (error) throw_file_error(folder, "cannot be read", error.value());
   around.pop_back();
@@ -105,6 +106,10 @@ void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<st
   if (got == std::ssize(bytes)) return;
   throw FileError(concat_text(files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ", size_of(open_, files_[file]),
                               ": the file was truncated while in use"));
+}
+
+std::string ByteStream::describe_files() const {
+  return files_.size() == 1 ? files_.front().string() : concat_text(files_.size(), " files of ", path_.string());
 }
 
 std::string ByteStream::describe(std::int64_t position) const {

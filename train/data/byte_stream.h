@@ -14,7 +14,7 @@
 namespace mblm {
 
 // A file, or all files of a folder and its subfolders in order of their paths (compared as bytes). Follows links. Skips empty files,
-// files that are not regular (pipes), and subfolders whose names start with a dot (.git). The constructor checks that each file can
+// files that are not regular (pipes), and files and subfolders whose names start with a dot (.DS_Store, .git); `path` itself may be hidden. The constructor checks that each file can
 // be opened and reads its size, not its content.
 // Reads with pread, not through a memory map: a file that is truncated while in use causes an error instead of a SIGBUS, and
 // sequences are copied (to ids) in any case. Thread-safe.
@@ -32,6 +32,9 @@ class ByteStream {
 
   // The file and offset of a byte of the stream, for messages: `FILE: offset N`.
   std::string describe(std::int64_t position) const;
+
+  // `FILE` for a single file, else `12 files of FOLDER`.
+  std::string describe_files() const;
 
   // One line for each kind of skipped entry: `FOLDER: 3 skipped (empty), e.g. FILE`.
   std::vector<std::string> warnings() const;

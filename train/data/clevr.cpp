@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "engine/io/checksum.h"
 #include "train/data/jpeg.h"
 #include "train/data/resize.h"
 
@@ -160,6 +161,8 @@ std::int64_t Clevr::index_of_longest() const {
   return longest;
 }
 
+std::string Clevr::describe() const { return concat_text(size_, " of ", questions_.size(), " questions of ", questions_.path().string()); }
+
 std::string Clevr::name_of_sample(std::int64_t index) const { return concat_text(questions_.path().string(), ": question ", first_ + index); }
 
 std::string Clevr::answer_text(const ClevrQuestion& question) const {
@@ -191,6 +194,15 @@ Clevr::Sample Clevr::sample(std::int64_t index) const {
   return sample;
 }
 
+std::string Clevr::fingerprint() const {
+  Checksum sum;
+  for (std::int64_t i = 0; i < size_; ++i) {
+    const ClevrQuestion q = question(i);
+    for (const std::string_view text : {q.question, q.answer, q.image}) sum.add(text);
+  }
+  return concat_text(Dataset::fingerprint(), ", questions ", sum.text());
+}
+
 void Clevr::read(std::int64_t, std::int64_t index, const Sequence& out) const {
   const Sample sample = this->sample(index);
   require<ValueError>(sample.count() <= length_, name_of_sample(index), ": expected a sample of at most input_seq_len ", length_, " ids, found ",
@@ -214,6 +226,7 @@ void Clevr::read(std::int64_t, std::int64_t index, const Sequence& out) const {
 
 std::unique_ptr<Dataset> make_clevr(const DatasetRequest& request) {
   if (request.split == Split::Test) return nullptr;
+  require<ValueError>(request.split != Split::All, "data set clevr: expected the split train or validation, got all");
   ClevrArguments arguments = read_clevr_arguments(request);
   const std::string split = request.split == Split::Train ? "train" : "val";
   ClevrQuestions questions(request.path / "questions" / concat_text("CLEVR_", split, "_questions.json"));

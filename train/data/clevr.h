@@ -53,6 +53,9 @@ class Clevr : public Dataset {
   std::int64_t length() const override { return length_; }
   SequenceParts parts() const override { return {.loss_mask = true, .answers = true}; }  // kinds: clevr_question_type
   void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const override;
+  std::string fingerprint() const override;  // of all questions and answers, and of samples with their images
+
+  std::string describe() const override;
 
   const ClevrArguments& arguments() const { return arguments_; }
   ClevrQuestion question(std::int64_t index) const { return questions_[first_ + index]; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/io/checksum.h"
 #include "train/data/clevr.h"
 #include "train/data/text_datasets.h"
 
@@ -25,10 +26,37 @@ Tensor without_padding(const Tensor& ids, std::int64_t pad_token_id) {
   return from_values<std::uint8_t>(ids.shape(), mask);
 }
 
+// Whether the loss has an element that can be nonzero: a target other than padding (masked: with a label) whose weight is not 0.
+bool has_counted_byte(const ModelInput& input, const ModelConfig& model) {
+  const std::int64_t ignored = model.is_masked() ? no_label : model.pad_token_id;
+  const std::int64_t* const targets = input.targets.host_data<std::int64_t>();
+  const std::vector<double> weights = input.loss_mask.defined() ? input.loss_mask.to_vector_as<double>() : std::vector<double>{};
+  for (std::int64_t i = 0; i < input.targets.numel(); ++i)
+    if (targets[i] != ignored && (weights.empty() || weights[static_cast<std::size_t>(i)] != 0)) return true;
+  return false;
+}
+
 }  // namespace
 
+std::string Dataset::fingerprint() const {
+  constexpr std::int64_t most_samples = 64;
+  const std::int64_t sequences = size(0), samples = std::min(most_samples, sequences);
+  Checksum sum;
+  for (std::int64_t i = 0; i < samples; ++i) {
+    const std::int64_t index = samples == 1 ? 0 : static_cast<std::int64_t>(static_cast<__int128>(sequences - 1) * i / (samples - 1));
+    try {
+      const Batch batch = read_batch(*this, {.epoch = 0, .first = index, .count = 1});
+      for (const Tensor& x : {batch.ids, batch.loss_mask, batch.labels})
+        if (x.defined()) sum.add(x.host_bytes().data(), x.bytes());
+    } catch (const std::exception&) {  // the training reports it when it comes to this sequence
+      sum.add("unreadable");
+    }
+  }
+  return concat_text(sequences, " sequences of ", length(), " ids, samples ", sum.text());
+}
+
 std::string_view name_of(Split split) {
-  constexpr std::string_view names[] = {"train", "validation", "test"};
+  constexpr std::string_view names[] = {"train", "validation", "test", "all"};
   return names[static_cast<int>(split)];
 }
 
@@ -92,6 +120,7 @@ Batch read_batch(const Dataset& dataset, const BatchPlace& place) {
 Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelConfig& model) {
   Batch batch = read_batch(dataset, place);
   batch.input = prepare_input(model, batch);
+  batch.has_loss = has_counted_byte(batch.input, model);
   return batch;
 }
 

@@ -20,8 +20,8 @@
 
 namespace mblm {
 
-enum class Split { Train, Validation, Test };
-std::string_view name_of(Split split);  // "train", "validation", "test"
+enum class Split { Train, Validation, Test, All };  // All: everything, for data sets of files
+std::string_view name_of(Split split);  // "train", "validation", "test", "all"
 
 // The answer to a question in a sequence: ids [first, first + count). A model's answer is correct if all ids match. The answer
 // includes its end token but not its start token, which the model is given. `kind` is the kind of question.
@@ -58,8 +58,17 @@ class Dataset {
   // vocabulary.
   virtual void read(std::int64_t epoch, std::int64_t index, const Sequence& out) const = 0;
 
+  // What the data set reads, in a few words for the header of a run: `3600000 bytes of 12 files`. Empty: unknown.
+  virtual std::string describe() const { return {}; }
   // Warnings for the user, e.g. about skipped files: one line each, starting with the path.
   virtual std::vector<std::string> warnings() const { return {}; }
+
+  // A text that differs for other data: sizes and a checksum of samples, without paths and times. The default reads 64 sequences.
+  virtual std::string fingerprint() const;
+  // The share of ids that equal the padding id, for a data set that adds no padding itself; else 0.
+  virtual double padding_share() const { return 0; }
+  // If the split is a part of the bytes of a file or folder: `PATH: bytes 18000 to 18999 of 20000`; else empty.
+  virtual std::string extent() const { return {}; }
 };
 
 // How ids of sequences are masked for a masked language model.
@@ -114,10 +123,11 @@ struct Batch {
   Tensor labels = {};                // (B, L) int64; undefined without labels
   std::vector<Answer> answers = {};  // B answers; empty without answers
   ModelInput input = {};             // the input of a model's loss, if the batch is read for a model
+  bool has_loss = true;              // whether a byte counts in that loss; without one (all padding, nothing masked) the loss is 0
 };
 
 Batch read_batch(const Dataset& dataset, const BatchPlace& place);
-// Reads a batch for a model and prepares its `input`. Throws also as prepare_input.
+// Reads a batch for a model, prepares its `input` and sets has_loss. Throws also as prepare_input.
 Batch read_batch(const Dataset& dataset, const BatchPlace& place, const ModelConfig& model);
 
 // Prepares the `input` of a batch. A masked language model attends to all ids except padding. Throws ValueError if a masked language

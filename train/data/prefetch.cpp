@@ -11,11 +11,10 @@ int Prefetcher::default_threads() { return std::clamp(static_cast<int>(std::thre
 Prefetcher::Prefetcher(const Dataset& dataset, const ModelConfig& model, NextPlace next_place, int threads)
     : dataset_(dataset), model_(model), next_place_(std::move(next_place)), most_ahead_(2 * threads) {
   require<ValueError>(threads >= 1, "prefetch: expected at least one thread, got ", threads);
+  threads_.reserve(static_cast<std::size_t>(threads));
   try {
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
-  } catch (...) {
-    stop();
-    throw;
+  } catch (const std::exception&) {  // the system refuses more threads: those that started suffice, or `next` reads
   }
 }
 
@@ -62,6 +61,13 @@ std::optional<BatchPlace> Prefetcher::claim(std::unique_lock<std::mutex>& lock, 
   return {};
 }
 
+// Reads the next batch in this thread.
+void Prefetcher::read_next(std::unique_lock<std::mutex>& lock) {
+  std::int64_t number = 0;
+  const std::optional<BatchPlace> place = claim(lock, number);
+  if (place) outcomes_[number] = read(*place);
+}
+
 Prefetcher::Outcome Prefetcher::read(const BatchPlace& place) const {
   try {
     return {read_batch(dataset_, place, model_), nullptr};
@@ -73,6 +79,7 @@ Prefetcher::Outcome Prefetcher::read(const BatchPlace& place) const {
 std::optional<Batch> Prefetcher::next() {
   const auto start = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
+  if (threads_.empty()) read_next(lock);
   ready_.wait(lock, [this] { return outcomes_.count(taken_) != 0 || (at_end_ && taken_ == claimed_); });
   waited_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (taken_ == claimed_) return {};

@@ -16,7 +16,7 @@
 namespace mblm {
 
 // Reads batches for a model (read_batch) in threads of its own, so that a training step does not wait for files, image decoding and
-// checks. The batches and their order are given by the places and do not depend on the number of threads. Only one thread may call
+// checks. Without threads, if the system refuses them, `next` reads. The batches and their order are given by the places and do not depend on the number of threads. Only one thread may call
 // `next`.
 class Prefetcher {
  public:
@@ -45,6 +45,7 @@ class Prefetcher {
     std::exception_ptr error;
   };
   void work();
+  void read_next(std::unique_lock<std::mutex>& lock);
   Outcome read(const BatchPlace& place) const;
   std::optional<BatchPlace> claim(std::unique_lock<std::mutex>& lock, std::int64_t& number);
   void stop();

@@ -18,8 +18,17 @@ ByteRange range_of(Split split, std::int64_t size) {
     case Split::Train: return {0, test};
     case Split::Test: return {test, validation};
     case Split::Validation: return {validation, size};
+    case Split::All: break;
   }
-  return {0, 0};
+  return {0, size};
+}
+
+// The folder of a split. People name the validation split in three ways.
+std::filesystem::path folder_of(const std::filesystem::path& path, Split split) {
+  if (split == Split::Validation)
+    for (const char* name : {"validation", "valid", "val"})
+      if (std::filesystem::exists(path / name)) return path / name;
+  return path / name_of(split);
 }
 
 void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
@@ -37,7 +46,7 @@ Masking required_masking(const DatasetRequest& request) {
 }  // namespace
 
 ByteSequences::ByteSequences(std::shared_ptr<const ByteStream> stream, std::int64_t begin, std::int64_t end, const DatasetRequest& request)
-    : stream_(std::move(stream)), length_(request.length) {
+    : stream_(std::move(stream)), length_(request.length), pad_token_id_(request.pad_token_id) {
   require<ValueError>(length_ >= 1, "data: expected sequences of at least one byte, got ", length_);
   const bool cut = request.split == Split::Train && request.workers > 1;
   bytes_ = cut ? (end - begin) / request.workers : end - begin;
@@ -57,6 +66,18 @@ void ByteSequences::check_bytes(std::int64_t num_tokens) const {
     if (wrong == bytes.end()) continue;
     throw ValueError(concat_text(stream_->describe(start_ + done + (wrong - bytes.begin())), ": expected bytes below num_tokens ", num_tokens, ", found ", int{*wrong}));
   }
+}
+
+const ByteScan& ByteSequences::scan() const {
+  std::call_once(scanned_, [this] { scan_ = scan_bytes(*stream_, start_, start_ + bytes_); });
+  return scan_;
+}
+
+std::string ByteSequences::fingerprint() const { return concat_text(bytes_, " bytes, checksum ", scan().checksum); }
+
+std::string ByteSequences::extent() const {
+  if (bytes_ == stream_->size()) return {};
+  return concat_text(stream_->path().string(), ": bytes ", start_, " to ", start_ + bytes_ - 1, " of ", stream_->size());
 }
 
 std::int64_t ByteSequences::size(std::int64_t epoch) const { return (bytes_ - epoch % length_) / length_; }
@@ -87,19 +108,32 @@ void MaskedDataset::read(std::int64_t epoch, std::int64_t index, const Sequence&
   }
 }
 
+std::string ByteSequences::describe() const {
+  const std::int64_t all = stream_->size();
+  if (bytes_ == all) return concat_text(bytes_, " bytes: ", stream_->describe_files());
+  return concat_text(bytes_, " bytes: ", start_, " to ", start_ + bytes_, " of the ", all, " of ", stream_->describe_files());
+}
+
+bool has_split_folders(const std::filesystem::path& path) { return std::filesystem::is_directory(path / name_of(Split::Train)); }
+
+std::optional<SplitBytes> bytes_of_split(const std::filesystem::path& path, Split split) {
+  const bool by_folder = has_split_folders(path) && split != Split::All;
+  const std::filesystem::path folder = folder_of(path, split);
+  if (by_folder && split == Split::Test && !std::filesystem::exists(folder)) return {};
+  const auto stream = std::make_shared<const ByteStream>(by_folder ? folder : path);
+  const ByteRange range = by_folder ? ByteRange{0, stream->size()} : range_of(split, stream->size());
+  return SplitBytes{stream, range.begin, range.end};
+}
+
 std::unique_ptr<Dataset> make_files(const DatasetRequest& request) {
   refuse_arguments("files", request);
-  const bool by_folder = std::filesystem::is_directory(request.path / name_of(Split::Train));
-  const std::filesystem::path folder = request.path / name_of(request.split);
-  if (by_folder && request.split == Split::Test && !std::filesystem::exists(folder)) return nullptr;
-  const auto stream = std::make_shared<const ByteStream>(by_folder ? folder : request.path);
-  const ByteRange range = by_folder ? ByteRange{0, stream->size()} : range_of(request.split, stream->size());
-  return std::make_unique<ByteSequences>(stream, range.begin, range.end, request);
+  const std::optional<SplitBytes> bytes = bytes_of_split(request.path, request.split);
+  return bytes ? std::make_unique<ByteSequences>(bytes->stream, bytes->begin, bytes->end, request) : nullptr;
 }
 
 std::unique_ptr<Dataset> make_pg19(const DatasetRequest& request) {
   refuse_arguments("pg19", request);
-  const auto stream = std::make_shared<const ByteStream>(request.path / name_of(request.split));
+  const auto stream = std::make_shared<const ByteStream>(request.split == Split::All ? request.path : folder_of(request.path, request.split));
   return std::make_unique<ByteSequences>(stream, 0, stream->size(), request);
 }
 
