@@ -163,7 +163,7 @@ TEST_CASE("invalid configurations") {
   check_config_refused("train:\n", "train: [\n", {"config.yaml"});
   check_config_refused("batch_size: 4", "batch_sise: 4", {"config.yaml:", "batch_sise"});
   check_config_refused("batch_size: 4", "batch_size: 4\n  batch_size: 8", {"config.yaml:", "batch_size"});
-  check_config_refused("  batch_size: 4\n", "", {"config.yaml", "batch_size"});
+  check_config_refused("  dataset_id: files\n", "", {"config.yaml", "dataset_id"});
   check_config_refused("batch_size: 4", "batch_size: four", {"config.yaml:", "train.batch_size", "four"});
   check_config_refused("batch_size: 4", "batch_size: 1.5", {"config.yaml:", "train.batch_size", "1.5"});
   check_config_refused("batch_size: 4", "batch_size: 0", {"config.yaml:", "train.batch_size", "0"});
@@ -173,7 +173,7 @@ TEST_CASE("invalid configurations") {
   check_config_refused("attn_head_dims: 8", "attn_head_dims: 7", {"config.yaml:", "attn_head_dims", "7"});
   check_config_refused("hidden_dims: [16, 16]", "hidden_dims: [16, 15]", {"config.yaml:", "hidden_dims", "15"});
   check_config_refused("dataset_id: files", "dataset_id: filed", {"filed"});
-  check_config_refused("block:\n", "block: {block_type: lstm}\n  blocks:\n", {"config.yaml:"});
+  check_config_refused("- {d_state: 8,", "- {block_type: lstm, d_state: 8,", {"config.yaml:", "block[0].block_type", "lstm"});
 }
 
 TEST_CASE("invalid fields on the command line") {
