@@ -148,29 +148,7 @@ void backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp, con
   });
 }
 
-// The number of new tokens, which all sequences share, chooses the kernel: a sequence has the same bits in every batch.
-void cached(const Tensor& qkv, const Tensor& lengths, const AttentionOptions& options, Tensor& k, Tensor& v, Tensor& y) {
-  if (y.numel() == 0) return;
-  for_element_type("attention_cached_forward", qkv.dtype(), [&]<class T>() {
-    append_to_cache<T>(qkv, lengths, k, v);
-    AttentionInput<T> in = input_of<T>(qkv, options);
-    in.k = data<T>(k);
-    in.v = data<T>(v);
-    in.k_row = k.size(2);
-    in.k_sequence = k.size(1) * k.size(2);
-    in.keys = static_cast<int>(k.size(1));
-    in.lengths = data<std::int64_t>(lengths);
-    const AttentionRows<T> rows = rows_of(data<T>(y), y);
-    in.packs = in.packs && is_aligned(in.k, 16) && is_aligned(in.v, 16) && is_aligned(rows.rows, 16);
-    if (in.queries <= split_queries) return attention_forward_split(in, k.size(1), rows, qkv.device());
-    if constexpr (std::is_same_v<T, bfloat16>) {
-      if (in.width <= widest_tile) return attention_forward_long(in, rows, nullptr);
-    }
-    attention_forward_plain<T>(in, rows, nullptr);
-  });
-}
-
-const bool added = add_kernel(attention_forward, forward) && add_kernel(attention_backward, backward) && add_kernel(attention_cached_forward, cached);
+const bool added = add_kernel(attention_forward, forward) && add_kernel(attention_backward, backward);
 
 }  // namespace
 }  // namespace mblm::cuda

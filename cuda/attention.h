@@ -60,14 +60,6 @@ template <class T>
 void attention_backward_plain(const AttentionInput<T>& in, const AttentionRows<const T>& dy, const float* log_sum_exp, const float* delta,
                               const AttentionGradients<T>& out);
 
-// Copies k and v of packed rows (B, T, 3 H d) to rows lengths[b] + i of the caches (B, capacity, H d).
-template <class T>
-void append_to_cache(const Tensor& qkv, const Tensor& lengths, Tensor& k, Tensor& v);
-// A few queries per sequence after many keys: causal, without key mask and dropout. `capacity` bounds the number of keys.
-template <class T>
-void attention_forward_split(const AttentionInput<T>& in, std::int64_t capacity, const AttentionRows<T>& y, Device device);
-inline constexpr int split_queries = 8;  // with more, each key is read once per tile of queries instead of once per query
-
 // Tiles of the sequence, per pair of sequence and head.
 template <class T>
 unsigned attention_blocks(const AttentionInput<T>& in, std::int64_t per_pair) {
