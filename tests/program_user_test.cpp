@@ -121,7 +121,7 @@ TEST_CASE("numbers of the command line are decimal and checked") {
   refused({"--threads", "0"}, "expected an integer from 1 to 4096");
   refused({"--count", "0"}, "expected an integer from 1 to 1073741824");
   refused({"--ban", "-1"}, "expected an integer of at least 0");
-  refused({"--stop", "a"}, "expected an integer of at least 0");
+  refused({"--stop-id", "a"}, "expected an integer of at least 0");
   const auto ids = [&](const std::vector<std::string>& options) {
     const ProgramResult result = model.generate(options);
     INFO(result.err);
