@@ -1,5 +1,4 @@
 // mblm compress and decompress: lossless compression with a model.
-#include <csignal>
 #include <optional>
 
 #include "engine/io/byte_reader.h"
@@ -11,31 +10,24 @@
 namespace mblm {
 namespace {
 
-struct Interrupted {
-  int signal;
-};
-
 // Runs the work, which calls its argument from time to time. SIGINT and SIGTERM end it there, so that nothing unfinished remains.
 template <class Work>
 int run_stream(const char* verb, const std::string& file, const Work& work) {
   const InterruptScope interrupt;
   std::optional<StreamProgress> progress;
   const auto on_progress = [&](std::int64_t done, std::optional<std::int64_t> total) {
-    if (InterruptScope::signal() != 0) throw Interrupted{InterruptScope::signal()};
     if (!progress) progress.emplace(concat_text(verb, ' ', file), total);
     progress->show(done);
   };
   try {
     const CompressionResult result = work(on_progress);
-    if (progress) progress->clear();
-    if (result.content_bytes > 0)
-      write_note(concat_text(file, ": ", result.content_bytes, " bytes of content, ", result.file_bytes, " compressed: ",
-                             8.0 * static_cast<double>(result.file_bytes) / static_cast<double>(result.content_bytes), " bits per byte"));
+    if (progress) {
+      const double bits = 8 * static_cast<double>(result.file_bytes) / static_cast<double>(result.content_bytes);
+      progress->finish(concat_text(file, ": ", result.content_bytes, " bytes of content, ", result.file_bytes, " compressed, ", bits, " bits per byte"));
+    }
     return 0;
   } catch (const Interrupted& interrupted) {
-    if (progress) progress->clear();
-    write_note(concat_text("stopped by ", interrupted.signal == SIGINT ? "SIGINT" : "SIGTERM", "; nothing was written"));
-    return 128 + interrupted.signal;
+    return exit_status(interrupted);
   }
 }
 

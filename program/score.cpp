@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 
 #include "mblm/predict_stream.h"
 #include "mblm/sample.h"
+#include "program/interrupt.h"
 #include "program/program.h"
 #include "program/progress_line.h"
 #include "program/score_page.h"
@@ -50,13 +50,12 @@ class ScoreOutput {
  public:
   ScoreOutput(const ScoreCommand& command, std::int64_t context) : command_(command), context_(context) {
     if (command.html) page_ = std::make_unique<ScorePage>(*command.html, command.model.model);
-    if (command.json) return;
-    write_output(command.per_byte ? "# offset byte bits\n" : "bits per byte          bytes  file\n");
+    if (!command.json) lines_ = command.per_byte ? "# offset byte bits\n" : "bits per byte          bytes  file\n";
   }
 
   void begin_file(const std::string& name) {
     if (page_ != nullptr) page_->begin_file(name);
-    if (command_.per_byte && !command_.json) write_output("# " + name + "\n");
+    if (command_.per_byte && !command_.json) lines_ += "# " + name + "\n";
   }
   void add(std::int64_t offset, std::uint8_t byte, double bits, const std::string& name) {
     if (page_ != nullptr) page_->add(byte, bits);
@@ -66,15 +65,15 @@ class ScoreOutput {
     if (lines_.size() >= std::size_t{1} << 16) flush();
   }
   void end_file(const FileScore& score) {
-    flush();
     const std::string windows = windows_text(score, context_);
     if (page_ != nullptr) page_->end_file(windows);
     if (command_.json) {
       if (!windows.empty()) write_note(concat_text(score.file, ": ", windows));
-      return;
+    } else {
+      lines_ += row(score);
+      if (!windows.empty()) lines_ += concat_text("# ", score.file, ": ", windows, "\n");
     }
-    write_output(row(score));
-    if (!windows.empty()) write_output(concat_text("# ", score.file, ": ", windows, "\n"));
+    flush();
   }
   void finish(const std::vector<FileScore>& scores) {
     FileScore total{"total"};
@@ -153,8 +152,14 @@ int run(const ScoreCommand& command) {
   const std::vector<std::string> files = command.files.empty() ? std::vector<std::string>{"-"} : command.files;
   for (const std::string& file : files) ByteReader{file};  // reports a missing file before the work
   ScoreOutput output(command, model->config().context());
+  std::optional<InterruptScope> interrupt;  // removes an unfinished page
+  if (command.html) interrupt.emplace();
   std::vector<FileScore> scores;
-  for (const std::string& file : files) scores.push_back(score_file(scorer, model->config(), file, output));
+  try {
+    for (const std::string& file : files) scores.push_back(score_file(scorer, model->config(), file, output));
+  } catch (const Interrupted& interrupted) {
+    return exit_status(interrupted);
+  }
   output.finish(scores);
   return 0;
 }

@@ -1,4 +1,4 @@
-// The progress of work on a stream of bytes, on a terminal only.
+// The progress of work on a stream of bytes, on a terminal only, and its end by a signal.
 #pragma once
 
 #include <chrono>
@@ -10,16 +10,27 @@
 
 namespace mblm {
 
+// Thrown after SIGINT or SIGTERM in an InterruptScope (program/interrupt.h), so that unfinished files are removed.
+struct Interrupted {
+  int signal;
+};
+// Writes a note that nothing was written. Returns the exit status.
+int exit_status(const Interrupted& interrupted);
+
 class StreamProgress {
  public:
   // `total`: bytes of the stream, where they are known.
   StreamProgress(std::string name, std::optional<std::int64_t> total);
 
+  // Throws Interrupted.
   void show(std::int64_t done);
+  // On a terminal replaces the line by the result of the work.
+  void finish(const std::string& result);
   void clear() { line_.clear(); }
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
 
  private:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
   std::string name_;
   std::optional<std::int64_t> total_;
   ProgressLine line_;
