@@ -137,16 +137,14 @@ std::string legend() {
 }
 
 // The means over the file as a curve.
-std::string curve(const Profile& profile, std::int64_t count) {
+std::string curve(const Profile& profile) {
   const std::vector<double> means = profile.means();
   if (means.size() < 8) return {};
   const double highest = std::max(1.0, *std::max_element(means.begin(), means.end()));
   std::string points;
   for (std::size_t i = 0; i < means.size(); ++i)
     points += concat_text(i == 0 ? "" : " ", number(1000.0 * static_cast<double>(i) / static_cast<double>(means.size() - 1), 1), ',', number(98 - 96 * means[i] / highest, 1));
-  return concat_text("<svg viewBox='0 0 1000 100' preserveAspectRatio=none role=img aria-label='bits per byte over the file'><title>bits per byte over the file of ", count,
-                     " bytes, mean of ", profile.interval(), " at a time, from 0 to ", number(highest, 2),
-                     "</title><polyline fill=none stroke='#b5302a' stroke-width=1.5 vector-effect=non-scaling-stroke points='", points, "'/></svg>");
+  return concat_text("<svg viewBox='0 0 1000 100' preserveAspectRatio=none role=img aria-label='bits per byte over the file'><polyline fill=none stroke='#b5302a' stroke-width=1.5 vector-effect=non-scaling-stroke points='", points, "'/></svg><p>mean of ", profile.interval(), profile.interval() == 1 ? " byte" : " bytes", " at a time, from 0 to ", number(highest, 2), " bits</p>");
 }
 
 }  // namespace
@@ -214,7 +212,7 @@ void ScorePage::add(std::uint8_t byte, double bits) {
 void ScorePage::end_file(const std::string& remark) {
   write_ready(true);
   write(concat_text("<header><h2>", escape_html(name_), "</h2><p>", count_, " bytes", count_ > 0 ? ", " + number(total_bits_ / static_cast<double>(count_), 5) + " bits per byte" : "",
-                    "</p>", remark.empty() ? "" : "<p>" + escape_html(remark) + "</p>", curve(profile_, count_), "</header></section>\n"));
+                    "</p>", remark.empty() ? "" : "<p>" + escape_html(remark) + "</p>", curve(profile_), "</header></section>\n"));
 }
 
 void ScorePage::commit() {
