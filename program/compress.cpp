@@ -10,7 +10,7 @@
 namespace mblm {
 namespace {
 
-// Runs the work, which calls its argument from time to time. SIGINT and SIGTERM end it there, so that nothing unfinished remains.
+// Runs the work, which calls its argument from time to time. The signals of an InterruptScope end it there, so that nothing unfinished remains.
 template <class Work>
 int run_stream(const char* verb, const std::string& file, const Work& work) {
   const InterruptScope interrupt;

@@ -2,7 +2,8 @@
 
 #include <unistd.h>
 
-#include <csignal>
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "engine/error.h"
@@ -12,7 +13,8 @@
 namespace mblm {
 
 int exit_status(const Interrupted& interrupted) {
-  write_note(concat_text("stopped by ", interrupted.signal == SIGINT ? "SIGINT" : "SIGTERM", "; no file was written"));
+  const auto* name = std::find_if(std::begin(stop_signals), std::end(stop_signals), [&](const StopSignal& s) { return s.number == interrupted.signal; });
+  write_note(concat_text("stopped by ", name->name, "; no file was written"));
   return 128 + interrupted.signal;
 }
 

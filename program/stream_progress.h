@@ -10,7 +10,7 @@
 
 namespace mblm {
 
-// Thrown after SIGINT or SIGTERM in an InterruptScope (program/interrupt.h), so that unfinished files are removed.
+// Thrown after one of the signals of an InterruptScope (program/interrupt.h), so that unfinished files are removed.
 struct Interrupted {
   int signal;
 };
