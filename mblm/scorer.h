@@ -23,6 +23,8 @@ class Scorer {
   // The most bytes of a sequence: the context of a model with a fixed context, else no limit (the largest int64).
   std::int64_t most_bytes() const;
 
+  std::int64_t vocabulary() const { return stages_.config().num_tokens; }
+
   // Processes the next ids of the sequence: chunk_bytes() of them, or fewer at its end. Returns the logits that predict each of them,
   // (n, V) in the dtype of the parameters, on the host. Throws ValueError for ids outside the vocabulary, beyond most_bytes(), and
   // after the end.

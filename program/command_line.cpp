@@ -113,6 +113,41 @@ void add_generate(CLI::App& generate, GenerateCommand& command) {
       "  mblm generate model.safetensors - --temperature 0 < prompt.txt > continued.bin\n");
 }
 
+void add_score(CLI::App& score, ScoreCommand& command) {
+  add_model(score, command.model);
+  score.add_option("FILE", command.files, "files to score, each from its start; - or none: standard input");
+  score.add_flag("--per-byte", command.per_byte, "print a line for each byte: offset, byte (decimal) and bits");
+  score.add_option("--html", command.html, "write a page that colours each byte by its bits")->type_name("F");
+  score.add_flag("--json", command.json, "print one JSON object instead of a table; with --per-byte one more per byte before it");
+  add_compute_options(score, command.compute);
+  score.footer(
+      "Reads files of any length in constant memory, except for the keys and values of a Transformer as the first stage. A file\n"
+      "that exceeds a fixed context is scored in windows that do not overlap, each from the start token.\n\n"
+      "  mblm score runs/quickstart_1 book.txt letter.txt\n"
+      "  mblm score model.safetensors book.txt --html book.html\n");
+}
+
+void add_compress(CLI::App& compress, CompressCommand& command) {
+  add_model(compress, command.model);
+  compress.add_option("FILE", command.file, "file to compress; -: standard input")->required();
+  compress.add_option("-o,--output", command.output, "file to write")->required()->type_name("OUT");
+  add_number(compress, "--streams", command.streams, "parts that are decompressed together: faster, and a little larger", {1, 256})->type_name("N");
+  add_compute_options(compress, command.compute);
+  compress.footer(
+      "The result can only be decompressed with the same model, build of mblm, kind of processor or GPU, and --precision.\n\n"
+      "  mblm compress runs/quickstart_1 book.txt -o book.mblm --streams 16\n");
+}
+
+void add_decompress(CLI::App& decompress, DecompressCommand& command) {
+  add_model(decompress, command.model);
+  decompress.add_option("FILE", command.file, "file that mblm compress wrote")->required();
+  decompress.add_option("-o,--output", command.output, "file to write")->required()->type_name("OUT");
+  add_compute_options(decompress, command.compute);
+  decompress.footer(
+      "Checks the file first and the content last. After an error nothing is written.\n\n"
+      "  mblm decompress runs/quickstart_1 book.mblm -o book.txt\n");
+}
+
 void add_embed(CLI::App& embed, EmbedCommand& command) {
   const auto output = [](const std::string& name) {
     return name.ends_with(".safetensors") || name.ends_with(".npy") ? std::string{} : "expected a name that ends in .safetensors or .npy, got " + name;
@@ -182,6 +217,9 @@ const std::vector<CommandEntry>& command_table() {
       entry("resume", "Resume a stopped run, or train a finished one longer", add_resume),
       entry("eval", "Compute loss and bits per byte over a split of a data set", add_eval),
       entry("generate", "Continue a text byte by byte", add_generate),
+      entry("score", "Compute the bits per byte of files", add_score),
+      entry("compress", "Compress a file with the model's predictions, without loss", add_compress),
+      entry("decompress", "Restore a file that mblm compress wrote", add_decompress),
       entry("embed", "Compute the hidden states of bytes, one vector per byte", add_embed),
       entry("info", "Describe a configuration, a model or this machine", add_info),
       entry("convert", "Convert a checkpoint; the file extensions give the formats", add_convert),

@@ -76,6 +76,28 @@ struct GenerateCommand {
   ComputeOptions compute;
 };
 
+struct ScoreCommand {
+  ModelArgument model;
+  std::vector<std::string> files;   // `-` or none: standard input
+  bool per_byte = false;
+  std::optional<std::string> html;  // the page to write
+  bool json = false;
+  ComputeOptions compute;
+};
+
+struct CompressCommand {
+  ModelArgument model;
+  std::string file, output;
+  int streams = 1;
+  ComputeOptions compute;
+};
+
+struct DecompressCommand {
+  ModelArgument model;
+  std::string file, output;
+  ComputeOptions compute;
+};
+
 struct EmbedCommand {
   ModelArgument model;
   std::optional<std::string> file;    // unset: standard input
@@ -95,7 +117,8 @@ struct ConvertCommand {
   std::optional<std::string> layout;  // package version whose parameter names a .pth file has: 0.4.1 or 0.4.2 (default)
 };
 
-using Command = std::variant<HelpCommand, ConfigCommand, TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, EmbedCommand, InfoCommand, ConvertCommand>;
+using Command = std::variant<HelpCommand, ConfigCommand, TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, ScoreCommand, CompressCommand,
+                             DecompressCommand, EmbedCommand, InfoCommand, ConvertCommand>;
 
 // Returns the command to run, or an exit status if there is nothing to run: 0 after --help and --version, whose text goes to
 // standard output; 2 after a wrong command line, which one line on standard error reports.

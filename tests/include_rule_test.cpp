@@ -68,6 +68,7 @@ const std::vector<Vendor> vendors = {
               "nvtx",    "nvrtc",          "nvml",           "cub/",
               "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
               "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
+    {{"engine/io"}, {"xxhash.h"}},
     {{"train/data", "bench"}, {"png.h", "jpeglib.h"}},  // bench/ writes images to read
     {{"engine", "cpu"}, {"omp.h"}},  // engine/parallel.h provides the threads; cpu/ turns off the threads of libraries
 };

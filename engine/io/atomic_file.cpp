@@ -58,6 +58,12 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
   if (done < bytes) fail(concat_text("cannot write ", bytes - done, " bytes after the first ", written_), error);
 }
 
+void AtomicFile::write_at(std::size_t offset, const void* data, std::size_t bytes) {
+  const std::size_t done = mblm::write_at(file_.number(), data, bytes, static_cast<std::int64_t>(offset));
+  const int error = errno;
+  if (done < bytes) fail(concat_text("cannot write ", bytes - done, " bytes at ", offset + done), error);
+}
+
 void AtomicFile::commit() {
   if (::fsync(file_.number()) != 0) fail("cannot flush the file to disk", errno);
   if (!file_.close()) fail("cannot close the file", errno);

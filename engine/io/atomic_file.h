@@ -21,6 +21,8 @@ class AtomicFile {
 
   // Appends. Throws FileError, which names `path`, when not all bytes can be written.
   void write(const void* data, std::size_t bytes);
+  // Writes at an offset: over bytes written before, or beyond them. write() continues where it was. Throws as write().
+  void write_at(std::size_t offset, const void* data, std::size_t bytes);
   // Replaces `path` with the written file. Throws FileError; `path` is then unchanged, unless only the flush of the folder failed.
   void commit();
 

@@ -41,6 +41,21 @@ std::size_t write_all(int file, const void* data, std::size_t bytes) {
   return done;
 }
 
+std::size_t write_at(int file, const void* data, std::size_t bytes, std::int64_t offset) {
+  std::size_t done = 0;
+  const ssize_t last = move_all(bytes, done, [&](std::size_t at, std::size_t count) {
+    return ::pwrite(file, static_cast<const char*>(data) + at, count, offset + static_cast<off_t>(at));
+  });
+  if (done < bytes && last == 0) errno = ENOSPC;
+  return done;
+}
+
+std::int64_t read_all(int file, void* data, std::size_t bytes) {
+  std::size_t done = 0;
+  const ssize_t last = move_all(bytes, done, [&](std::size_t at, std::size_t count) { return ::read(file, static_cast<char*>(data) + at, count); });
+  return last < 0 ? -1 : static_cast<std::int64_t>(done);
+}
+
 std::int64_t read_at(int file, void* data, std::size_t bytes, std::int64_t offset) {
   std::size_t done = 0;
   const ssize_t last = move_all(

@@ -34,9 +34,13 @@ class FileDescriptor {
 // Throws FileError `PATH: WHAT: reason`, where the reason is the text of `error` (errno).
 [[noreturn]] void throw_file_error(const std::filesystem::path& path, std::string_view what, int error = errno);
 
-// Both functions repeat system calls that a signal interrupts or that finish only a part. `file` is a descriptor number.
+// These functions repeat system calls that a signal interrupts or that finish only a part. `file` is a descriptor number.
 // Writes all bytes and returns the number of bytes written; it is smaller only after an error, which errno reports.
 std::size_t write_all(int file, const void* data, std::size_t bytes);
+// The same at an offset of a regular file; the descriptor's own position does not change.
+std::size_t write_at(int file, const void* data, std::size_t bytes, std::int64_t offset);
+// Reads the next bytes; otherwise as read_at.
+std::int64_t read_all(int file, void* data, std::size_t bytes);
 // Reads bytes from `offset` on and returns the number of bytes read; it is smaller only at the end of the file. Returns -1 and
 // sets errno after an error.
 std::int64_t read_at(int file, void* data, std::size_t bytes, std::int64_t offset);
