@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/tiny_numbers.h"
+
 namespace mblm {
 namespace {
 
@@ -128,6 +130,7 @@ class Workers {
   }
 
   void serve() {
+    const TinyNumbersAsZero mode;
     omp_set_num_threads(1);  // libraries called within tiles use this thread only
     for (std::uint32_t seen = 0;;) {
       wait_for_round_after(seen);
@@ -175,6 +178,7 @@ int start_threads() { return thread_count() == 1 ? 1 : 1 + workers_of_this_threa
 namespace detail {
 
 void run_tiles(std::int64_t tiles, TileFn run, void* context) {
+  const TinyNumbersAsZero mode;
   const int threads = inside_tile ? 1 : thread_count();
   if (tiles <= 1 || threads == 1) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) run(context, tile);
