@@ -1,8 +1,10 @@
 #include "cpu/gemm.h"
 
 // g++ 12 warns about the undefined lanes of its own AVX-512 intrinsics.
+#if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #define EIGEN_DONT_PARALLELIZE
 #include <Eigen/Core>
 #ifdef MBLM_ONEDNN
@@ -57,8 +59,8 @@ void gemm<float>(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_
                  const float* b, std::int64_t ldb, float beta, float* c, std::int64_t ldc) {
 #ifdef MBLM_ONEDNN
   if (M > 0 && N > 0 && K > 0) {
-    const OneThread one_thread;
-    const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
+    const dnnl_status_t status = on_one_thread(
+        [&] { return dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, alpha, a, lda, b, ldb, beta, c, ldc); });
     require(status == dnnl_success, "gemm: oneDNN failed with status ", static_cast<int>(status));
     return;
   }

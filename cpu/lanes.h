@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #ifdef __FMA__
@@ -22,7 +23,10 @@ inline constexpr int vector_bytes = 32;
 #endif
 
 template <class T>
-struct LanesOf {
+struct LanesOf {};  // no vectors of bfloat16: its functions are below
+template <class T>
+  requires std::is_arithmetic_v<T>
+struct LanesOf<T> {
   typedef T type __attribute__((vector_size(vector_bytes)));
 };
 template <class T>

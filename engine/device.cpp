@@ -4,6 +4,7 @@
 #include <sys/sysinfo.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -57,10 +58,10 @@ class CpuRuntime final : public Runtime {
   bool multiplies_bfloat16(int) override { return cpu_multiplies_bfloat16 != nullptr && cpu_multiplies_bfloat16(); }
 };
 
-// Written only during the loading of a backend, under the loader's lock. The CPU runtime is never destroyed: pools release
-// memory to it when the program exits.
-std::array<Runtime*, device_kinds>& runtimes() {
-  static std::array<Runtime*, device_kinds> all{new CpuRuntime, nullptr};
+// A backend may be loaded while other threads use the devices. The CPU runtime is never destroyed: pools release memory to it when
+// the program exits.
+std::array<std::atomic<Runtime*>, device_kinds>& runtimes() {
+  static std::array<std::atomic<Runtime*>, device_kinds> all{new CpuRuntime, nullptr};
   return all;
 }
 
@@ -105,8 +106,9 @@ std::ostream& operator<<(std::ostream& out, const Device& device) {
 bool has_runtime(DeviceKind kind) { return runtimes()[static_cast<int>(kind)] != nullptr; }
 
 Runtime& runtime_of(DeviceKind kind) {
-  require<DeviceError>(has_runtime(kind), "device: no ", name_of(kind), " backend is loaded");
-  return *runtimes()[static_cast<int>(kind)];
+  Runtime* const runtime = runtimes()[static_cast<int>(kind)].load(std::memory_order_acquire);
+  require<DeviceError>(runtime != nullptr, "device: no ", name_of(kind), " backend is loaded");
+  return *runtime;
 }
 
 void add_runtime(DeviceKind kind, Runtime* runtime) { runtimes()[static_cast<int>(kind)] = runtime; }
@@ -118,7 +120,8 @@ bool set_cpu_multiplies_bfloat16(bool (*function)()) {
 
 std::vector<DeviceInfo> available_devices() {
   std::vector<DeviceInfo> all;
-  for (Runtime* runtime : runtimes()) {
+  for (const auto& loaded : runtimes()) {
+    Runtime* const runtime = loaded.load(std::memory_order_acquire);
     if (runtime == nullptr) continue;
     for (DeviceInfo& info : runtime->devices()) all.push_back(std::move(info));
   }

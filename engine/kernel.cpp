@@ -1,6 +1,8 @@
 #include "engine/kernel.h"
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -8,7 +10,9 @@
 namespace mblm {
 namespace {
 
-constinit KernelSlot* first_slot = nullptr;  // written during the loading of backends, read afterwards
+// The list of slots that are filled. A slot enters it once, complete, under the lock of the writers; readers need no lock.
+constinit std::atomic<KernelSlot*> first_slot = nullptr;
+constinit std::mutex filling;
 constinit thread_local KernelObserver* current_observer = nullptr;
 
 // An error that already names its kernel: a kernel that calls other slots passes it on.
@@ -19,12 +23,13 @@ struct NamedKernelError final : DeviceError {
 }  // namespace
 
 bool KernelSlot::fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyFunction function) {
-  const bool known = std::any_of(functions_.begin(), functions_.end(), [](AnyFunction f) { return f != nullptr; });
-  functions_[static_cast<int>(kind)] = function;
-  for (const DType dtype : dtypes) dtypes_[static_cast<int>(kind)] |= 1u << static_cast<int>(dtype);
+  const std::lock_guard lock(filling);
+  const bool known = std::any_of(functions_.begin(), functions_.end(), [](const auto& f) { return f != nullptr; });
+  for (const DType dtype : dtypes) dtypes_[static_cast<std::size_t>(kind)] |= 1u << static_cast<int>(dtype);
+  functions_[static_cast<std::size_t>(kind)].store(function, std::memory_order_release);
   if (!known) {
-    next_ = first_slot;
-    first_slot = this;
+    next_ = first_slot.load(std::memory_order_relaxed);
+    first_slot.store(this, std::memory_order_release);
   }
   return true;
 }
@@ -55,7 +60,7 @@ KernelObserver* kernel_observer() { return current_observer; }
 
 std::vector<const KernelSlot*> kernel_slots() {
   std::vector<const KernelSlot*> slots;
-  for (const KernelSlot* slot = first_slot; slot != nullptr; slot = slot->next_) slots.push_back(slot);
+  for (const KernelSlot* slot = first_slot.load(std::memory_order_acquire); slot != nullptr; slot = slot->next_) slots.push_back(slot);
   std::sort(slots.begin(), slots.end(), [](const KernelSlot* a, const KernelSlot* b) { return std::string_view(a->name()) < b->name(); });
   return slots;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <initializer_list>
 #include <span>
 #include <string_view>
@@ -10,10 +11,11 @@
 
 #include "engine/error.h"
 #include "engine/tensor.h"
+#include "engine/tiny_numbers.h"
 
 namespace mblm {
 
-// The part of a slot that does not depend on its signature.
+// The part of a slot that does not depend on its signature. Thread-safe: a backend may fill slots while other threads call them.
 class KernelSlot {
  public:
   constexpr explicit KernelSlot(const char* name) : name_(name) {}
@@ -22,11 +24,11 @@ class KernelSlot {
 
   const char* name() const { return name_; }
   bool has(DeviceKind kind) const { return function(kind) != nullptr; }
-  bool takes(DeviceKind kind, DType dtype) const { return ((dtypes_[static_cast<int>(kind)] >> static_cast<int>(dtype)) & 1u) != 0; }
+  bool takes(DeviceKind kind, DType dtype) const { return ((dtypes_[static_cast<std::size_t>(kind)] >> static_cast<int>(dtype)) & 1u) != 0; }
 
  protected:
   using AnyFunction = void (*)();  // a Kernel's Function without its type
-  AnyFunction function(DeviceKind kind) const { return functions_[static_cast<int>(kind)]; }
+  AnyFunction function(DeviceKind kind) const { return functions_[static_cast<std::size_t>(kind)].load(std::memory_order_acquire); }
   bool fill(DeviceKind kind, std::initializer_list<DType> dtypes, AnyFunction function);
   [[noreturn]] void throw_missing(Device device) const;
   [[noreturn]] void throw_mixed(Device a, Device b) const;
@@ -39,8 +41,8 @@ class KernelSlot {
   friend std::vector<const KernelSlot*> kernel_slots();
   friend class KernelLender;  // lets a test device use the CPU's kernels
   const char* name_;
-  std::array<AnyFunction, device_kinds> functions_{};
-  std::array<unsigned, device_kinds> dtypes_{};
+  std::array<std::atomic<AnyFunction>, device_kinds> functions_{};
+  std::array<std::atomic<unsigned>, device_kinds> dtypes_{};
   KernelSlot* next_ = nullptr;
 };
 
@@ -107,6 +109,7 @@ template <class... Args> class Kernel<void(Args...)> : public KernelSlot {
     KernelObserver* const observer = kernel_observer();
     if (observer != nullptr) [[unlikely]] observer->before(*this, device, tensors_of(args...));
     if (device.kind == DeviceKind::Cpu) {
+      const TinyNumbersAsZero mode;
       implementation(args...);
     } else {
       try {

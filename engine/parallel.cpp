@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/tiny_numbers.h"
+
 namespace mblm {
 namespace {
 
@@ -154,6 +156,7 @@ class Workers {
   }
 
   void serve() {
+    const TinyNumbersAsZero mode;
     omp_set_num_threads(1);  // libraries called within tiles use this thread only
     long switches = 0;  // involuntary context switches of this thread so far
     for (std::uint32_t seen = 0;;) {
@@ -212,6 +215,7 @@ int start_threads() { return thread_count() == 1 ? 1 : 1 + workers_of_this_threa
 namespace detail {
 
 void run_tiles(std::int64_t tiles, TileFn run, void* context) {
+  const TinyNumbersAsZero mode;
   const int threads = inside_tile ? 1 : thread_count();
   if (tiles <= 1 || threads == 1) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) run(context, tile);

@@ -24,7 +24,8 @@ void run_tiles(std::int64_t tiles, TileFn run, void* context);
 
 // Splits [0, n) into tiles of `tile_size` elements (the last may be shorter) and calls f(begin, end, tile) for each tile
 // [begin, end) on all threads, in no particular order. Runs on the calling thread when there is only one tile or when the
-// caller is itself inside a tile. When tiles throw, one of the exceptions is rethrown after all tiles have finished.
+// caller is itself inside a tile. When tiles throw, one of the exceptions is rethrown after all tiles have finished. Tiles run in the
+// mode of TinyNumbersAsZero (engine/tiny_numbers.h).
 template <class F>
 void parallel_tiles(std::int64_t n, std::int64_t tile_size, F&& f) {
   struct Context {

@@ -101,6 +101,7 @@ Parameter& ParameterStore::add_merged(std::vector<ParameterPart> parts) {
     require<ValueError>(std::none_of(parts.begin(), part, [&](const ParameterPart& other) { return other.name == part->name; }), "parameters: duplicate name ",
                         part->name);
   }
+  for (const ParameterPart& part : parts) sites_.add(part.name);
   parameter->parts_ = std::move(parts);
   parameters_.push_back(std::move(parameter));
   return *parameters_.back();
@@ -165,7 +166,7 @@ void ParameterStore::initialize(std::uint64_t seed) {
     std::size_t begin = 0;
     for (const ParameterPart& part : parameter->parts()) {
       const std::int64_t size = part.shape.numel(), rows = part.shape.rank() == 0 ? 1 : part.shape[0];
-      part.init.fill({seed, site_of(part.name), 0}, std::span(values).subspan(begin, static_cast<std::size_t>(size)), rows == 0 ? 0 : size / rows);
+      part.init.fill({seed, sites_.add(part.name), 0}, std::span(values).subspan(begin, static_cast<std::size_t>(size)), rows == 0 ? 0 : size / rows);
       begin += static_cast<std::size_t>(size);
     }
     convert(from_values<float>(parameter->shape(), values, values_.device()), parameter->tensor_);

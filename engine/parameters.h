@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/random.h"
+#include "engine/random_sites.h"
 #include "engine/tensor.h"
 
 namespace mblm {
@@ -93,6 +94,9 @@ class ParameterStore {
   const Constant& add_constant(std::string name, Tensor value);
   // Sets a constant to the elements of a floating tensor on the CPU. Throws ValueError for an unknown name, ShapeError.
   void set_constant(const std::string& name, const Tensor& value);
+  // The site of a layer's random numbers, different from the sites of all other names of this model. The initial values of a parameter
+  // are drawn at the site of its name.
+  std::uint32_t random_site(const std::string& name) { return sites_.add(name); }
 
   // Allocates the arenas. `dtype` is float32, or float64 for tests; `bfloat16_copy` adds the bfloat16 arena.
   // Throws MemoryError when there is not enough memory. Call once.
@@ -133,6 +137,7 @@ class ParameterStore {
 
   std::vector<std::unique_ptr<Parameter>> parameters_;
   std::vector<std::unique_ptr<Constant>> constants_;
+  RandomSites sites_;
   Tensor values_, gradients_, bfloat16_, reduced_, segments_;
   std::uint64_t version_ = 0;
 };

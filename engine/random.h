@@ -11,14 +11,14 @@
 
 namespace mblm {
 
-// Identifies a stream of numbers. `site` is the hash of the name of a layer or parameter, `step` the micro-step.
+// Identifies a stream of numbers. `site` stands for the name of a layer or parameter, `step` is the micro-step.
 struct RandomKey {
   std::uint64_t seed = 0;
   std::uint32_t site = 0;
   std::uint32_t step = 0;
 };
 
-// 32-bit FNV-1a: the site of a name.
+// 32-bit FNV-1a: the site of a name. Two names may have the same; RandomSites (engine/random_sites.h) keeps the names of a model apart.
 constexpr std::uint32_t site_of(std::string_view name) {
   std::uint32_t hash = 2166136261u;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;

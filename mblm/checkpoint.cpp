@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "engine/error.h"
+#include "engine/io/folder.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/torch_file.h"
 #include "mblm/config/field_rules.h"
@@ -139,12 +140,12 @@ bool is_torch_name(const std::filesystem::path& path) { return path.extension() 
 
 // Returns the file itself, or the best checkpoint of a run folder, or its last one if no validation chose a best one.
 std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) {
+  if (is_folder(path)) {
     for (const char* name : {"best.safetensors", "last.safetensors"})
-      if (std::filesystem::exists(path / "checkpoints" / name)) return path / "checkpoints" / name;
+      if (path_exists(path / "checkpoints" / name)) return path / "checkpoints" / name;
     throw FileError(path.string() + ": expected a run folder, checkpoints/best.safetensors is missing");
   }
-  require<FileError>(std::filesystem::exists(path), path.string(), ": no such file or folder");
+  require<FileError>(path_exists(path), path.string(), ": no such file or folder");
   require<FileError>(path.extension() == ".safetensors" || is_torch_name(path), path.string(), ": expected a run folder, a .safetensors or a .pth file");
   return path;
 }

@@ -42,32 +42,41 @@ const std::vector<ChildOrder>& child_orders() {
 
 // The tree of modules of the package. Each part of a name between dots is a node; children are in order of appearance.
 struct ModuleTree {
-  std::vector<std::pair<std::string, ModuleTree>> children;
+  struct Child;
+  std::vector<Child> children;
   std::vector<NamedTensor> tensors;  // one in a leaf, otherwise empty
 
-  void add(std::string_view rest, NamedTensor tensor) {
-    if (rest.empty()) return tensors.push_back(std::move(tensor));
-    const std::string part(rest.substr(0, rest.find('.')));
-    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
-    auto child = std::find_if(children.begin(), children.end(), [&](const auto& known) { return known.first == part; });
-    if (child == children.end()) child = children.insert(child, {part, {}});
-    child->second.add(rest, std::move(tensor));
-  }
-
+  void add(std::string_view rest, NamedTensor tensor);
   // Appends the tensors in the package's order. `module` is the pattern of this node's name, with a final dot.
-  void collect(const std::string& module, std::vector<NamedTensor>& out) {
-    for (const ChildOrder& order : child_orders()) {
-      const auto rank = [&](const auto& child) { return std::find(order.children.begin(), order.children.end(), child.first) - order.children.begin(); };
-      if (order.module == module)
-        std::stable_sort(children.begin(), children.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-    }
-    out.insert(out.end(), tensors.begin(), tensors.end());
-    for (auto& [part, child] : children) {
-      const bool is_number = part.find_first_not_of("0123456789") == part.npos;
-      child.collect(module + (is_number ? "#" : part) + ".", out);
-    }
-  }
+  void collect(const std::string& module, std::vector<NamedTensor>& out);
 };
+
+struct ModuleTree::Child {
+  std::string name;
+  ModuleTree tree;
+};
+
+void ModuleTree::add(std::string_view rest, NamedTensor tensor) {
+  if (rest.empty()) return tensors.push_back(std::move(tensor));
+  const std::string part(rest.substr(0, rest.find('.')));
+  rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+  auto child = std::find_if(children.begin(), children.end(), [&](const Child& known) { return known.name == part; });
+  if (child == children.end()) child = children.insert(child, {part, {}});
+  child->tree.add(rest, std::move(tensor));
+}
+
+void ModuleTree::collect(const std::string& module, std::vector<NamedTensor>& out) {
+  for (const ChildOrder& order : child_orders()) {
+    const auto rank = [&](const Child& child) { return std::find(order.children.begin(), order.children.end(), child.name) - order.children.begin(); };
+    if (order.module == module)
+      std::stable_sort(children.begin(), children.end(), [&](const Child& a, const Child& b) { return rank(a) < rank(b); });
+  }
+  out.insert(out.end(), tensors.begin(), tensors.end());
+  for (auto& [name, child] : children) {
+    const bool is_number = name.find_first_not_of("0123456789") == name.npos;
+    child.collect(module + (is_number ? "#" : name) + ".", out);
+  }
+}
 
 std::vector<NamedTensor> in_order_of_package(const std::vector<NamedTensor>& tensors) {
   ModuleTree tree;

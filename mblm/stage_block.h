@@ -87,8 +87,8 @@ class Scope {
   const Constant& add_constant(const std::string& name, Tensor value) const { return store_->add_constant(full(name), std::move(value)); }
   // Adds a constant that is not saved in checkpoints.
   const Constant& add_unnamed_constant(Tensor value) const { return store_->add_constant("", std::move(value)); }
-  // The random number site of a layer.
-  std::uint32_t site(const std::string& name) const { return site_of(full(name)); }
+  // The site of a layer's random numbers.
+  std::uint32_t site(const std::string& name) const { return store_->random_site(full(name)); }
 
  private:
   ParameterStore* store_;

@@ -28,6 +28,12 @@ class MpiCommunicator final : public Communicator {
     require(is_finalized == 0, "mpi: MPI is already finalized; a process can open one communicator");
     owns_mpi_ = is_initialized == 0;
     if (owns_mpi_) MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+    else MPI_Query_thread(&provided);
+    if (provided < MPI_THREAD_FUNNELED) {
+      if (owns_mpi_) MPI_Finalize();
+      throw Error(owns_mpi_ ? "mpi: expected an MPI library for programs with several threads (MPI_THREAD_FUNNELED), it supports one thread only"
+                            : "mpi: expected MPI to be initialized with MPI_Init_thread and MPI_THREAD_FUNNELED, it was initialized for one thread");
+    }
     MPI_Comm_dup(MPI_COMM_WORLD, &workers_);
     MPI_Comm_rank(workers_, &rank_);
     MPI_Comm_size(workers_, &size_);

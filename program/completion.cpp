@@ -4,6 +4,7 @@
 
 #include "engine/error.h"
 #include "mblm/config/field_paths.h"
+#include "mblm/version.h"
 #include "program/option_text.h"
 
 namespace mblm {

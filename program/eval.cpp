@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "engine/error.h"
+#include "engine/io/folder.h"
 #include "program/program.h"
 #include "program/progress_line.h"
 #include "train/data/dataset.h"
@@ -37,7 +38,7 @@ std::unique_ptr<Dataset> with_masks(std::unique_ptr<Dataset> dataset, const Data
 // Opens the data that the command line names, else the data of the run's config.
 std::unique_ptr<Dataset> open_data(const EvalCommand& command, const ModelConfig& model) {
   const std::filesystem::path run_config = std::filesystem::path(command.model.model) / "config.yaml";
-  const bool is_run = std::filesystem::exists(run_config);
+  const bool is_run = path_exists(run_config);
   require<ValueError>(is_run || command.data, command.model.model, ": not a run's folder, whose config names the data; give --data");
   DatasetRequest request;
   request.split = split_named(command.split);

@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "mblm/config/field_docs.h"
+#include "mblm/version.h"
 #include "program/option_text.h"
 
 namespace mblm {

@@ -4,6 +4,7 @@
 
 #include "engine/device.h"
 #include "engine/error.h"
+#include "engine/io/folder.h"
 #include "engine/kernel.h"
 #include "mblm/info.h"
 #include "program/program.h"
@@ -37,7 +38,7 @@ Subject find_subject(const ModelArgument& argument, const Overrides& overrides) 
   const std::filesystem::path path(argument.model), run_config = path / "config.yaml";
   if (is_yaml(path)) return read_yaml(path, overrides);
   const ModelFile opened = open_model(argument);
-  if (!argument.config && std::filesystem::exists(run_config)) return read_yaml(run_config);
+  if (!argument.config && path_exists(run_config)) return read_yaml(run_config);
   return {.model = opened.config};
 }
 

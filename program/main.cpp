@@ -1,7 +1,6 @@
 // The program mblm: parses the command line, runs the command and reports an error in one line.
 #include <fcntl.h>
 #include <unistd.h>
-#include <xmmintrin.h>
 
 #include <csignal>
 #include <new>
@@ -11,13 +10,6 @@
 #include "program/program.h"
 
 namespace {
-
-// Treats numbers below 2^-126 as zero: they take the processor a hundred times longer. Threads inherit this setting, so it is
-// made before the first thread starts.
-void flush_tiny_numbers_to_zero() {
-  constexpr unsigned flush_results = 0x8000, zero_inputs = 0x0040;
-  _mm_setcsr(_mm_getcsr() | flush_results | zero_inputs);
-}
 
 // Opens /dev/null for closed standard streams. Otherwise the first files that the program opens, such as a run's tables, would get
 // their numbers and receive what is meant for the streams.
@@ -36,7 +28,6 @@ int failed(std::string_view message) {
 
 int main(int count, char** arguments) {
   if (!open_standard_streams()) return 1;  // there is no stream for a message
-  flush_tiny_numbers_to_zero();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a write beyond the file size limit then fails with an error
   try {

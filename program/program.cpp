@@ -14,6 +14,7 @@
 #include "engine/device_name.h"
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/folder.h"
 #include "engine/parallel.h"
 
 namespace mblm {
@@ -56,7 +57,7 @@ void write_message(std::string_view text) {
 
 std::string read_input(const std::optional<std::string>& file) {
   if (!file) return read_all(std::cin, "standard input");
-  require<FileError>(!std::filesystem::is_directory(*file), *file, ": expected a file, found a folder");
+  require<FileError>(!is_folder(*file), *file, ": expected a file, found a folder");
   std::ifstream in(*file, std::ios::binary);
   require<FileError>(in.is_open(), *file, ": cannot be read: ", std::strerror(errno));
   return read_all(in, *file);

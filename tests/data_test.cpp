@@ -4,11 +4,16 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <numeric>
 #include <set>
+#include <thread>
 
 #include "engine/error.h"
 #include "tests/small_model.h"
+#include "tests/system_calls.h"
 #include "tests/temporary_folder.h"
 #include "train/data/byte_scan.h"
 #include "train/data/byte_stream.h"
@@ -133,6 +138,61 @@ TEST_CASE("a stream can have more files than a process can open") {
   ::setrlimit(RLIMIT_NOFILE, &before);
   CHECK(message == "(nothing was thrown)");
   CHECK(text == expected);
+}
+
+TEST_CASE("threads read a stream at the same time") {
+  const TemporaryFolder folder;
+  constexpr int files = 12, threads = 4;
+  std::string text;
+  for (int i = 0; i < files; ++i) {
+    const std::string part = counting(static_cast<std::size_t>(90 + i));
+    folder.write(concat_text("file", 10 + i), part);
+    text += part;
+  }
+  const ByteStream stream(folder.path());
+  // Each read waits, within the system call, until all threads have arrived there.
+  std::atomic<int> arrived = 0;
+  std::atomic<bool> alone = false;
+  {
+    const HookedSystemCalls hooked({.pread = [&](int) {
+      ++arrived;
+      for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20); arrived < threads && !alone;) {
+        std::this_thread::yield();
+        if (std::chrono::steady_clock::now() > end) alone = true;
+      }
+      return 0;
+    }});
+    std::vector<std::thread> readers;
+    for (int i = 0; i < threads; ++i)
+      readers.emplace_back([&, i] {
+        std::vector<std::uint8_t> bytes(10);
+        stream.read(i / 2 * 100, bytes);  // two threads in the same file
+      });
+    for (std::thread& reader : readers) reader.join();
+  }
+  CHECK_FALSE(alone);
+  // Many threads read all files, more than stay open, in different orders.
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < threads; ++i)
+    readers.emplace_back([&, i] {
+      std::vector<std::uint8_t> bytes(50);
+      for (std::size_t read = 0; read < 2000; ++read) {
+        const std::size_t at = (read * (2 * static_cast<std::size_t>(i) + 1) * 37) % (text.size() - bytes.size());
+        stream.read(static_cast<std::int64_t>(at), bytes);
+        wrong += text.compare(at, bytes.size(), std::string(bytes.begin(), bytes.end())) != 0;
+      }
+    });
+  for (std::thread& reader : readers) reader.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a folder that cannot be read to its end is reported") {
+  const TemporaryFolder folder;
+  folder.write("train/a", "0123456789");
+  int calls = 0;
+  const HookedSystemCalls hooked({.readdir = [&] { return ++calls > 2 ? EIO : 0; }});
+  CHECK(message_of<FileError>([&] { make("pg19", folder.path(), Split::Train, 4); }) == (folder / "train").string() + ": cannot be read: Input/output error");
 }
 
 TEST_CASE("files: the end of a file, or of a folder with files only, is for validation and test") {

@@ -49,8 +49,8 @@ namespace mblm {
 class KernelLender {
  public:
   static void lend(KernelSlot& slot, DeviceKind from, DeviceKind to) {
-    slot.functions_[static_cast<std::size_t>(to)] = slot.functions_[static_cast<std::size_t>(from)];
-    slot.dtypes_[static_cast<std::size_t>(to)] = slot.dtypes_[static_cast<std::size_t>(from)];
+    slot.functions_[static_cast<std::size_t>(to)] = slot.functions_[static_cast<std::size_t>(from)].load();
+    slot.dtypes_[static_cast<std::size_t>(to)] = slot.dtypes_[static_cast<std::size_t>(from)].load();
   }
 };
 

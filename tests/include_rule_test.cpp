@@ -168,6 +168,43 @@ TEST_CASE("mblm/mblm.h includes every op") {
   }
 }
 
+// Functions of std::filesystem throw an exception that is not an mblm::Error, unless they get an error code or a file_status; so does
+// incrementing a directory_iterator in a range-based for loop. engine/io/folder.h has our own.
+std::optional<std::string> throwing_call_in(const std::string& line) {
+  for (const char* name : {"exists", "is_directory", "is_regular_file", "is_symlink", "status", "file_size", "create_directory", "create_directories", "remove",
+                           "remove_all", "rename", "canonical", "equivalent", "create_symlink", "read_symlink", "copy_file", "directory_iterator"}) {
+    const std::string call = std::string("std::filesystem::") + name;
+    for (std::size_t at = line.find(call); at != std::string::npos; at = line.find(call, at + 1)) {
+      std::size_t end = at + call.size();
+      if (std::string(name) == "directory_iterator") return call;
+      if (end >= line.size() || line[end] != '(') continue;
+      int depth = 0;
+      do depth += line[end] == '(' ? 1 : line[end] == ')' ? -1 : 0;
+      while (depth > 0 && ++end < line.size());
+      const std::string arguments = line.substr(at + call.size(), end - at - call.size());
+      if (arguments.find("error") == std::string::npos && arguments.find("ignored") == std::string::npos && arguments.find("status") == std::string::npos)
+        return call;
+    }
+  }
+  return {};
+}
+
+TEST_CASE("library and program use no function of std::filesystem that throws") {
+  CHECK(throwing_call_in("if (std::filesystem::exists(path)) return;"));
+  CHECK(throwing_call_in("if (std::filesystem::exists(a / b(1), error) && std::filesystem::is_directory(path)) error();"));
+  CHECK(throwing_call_in("for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {"));
+  CHECK_FALSE(throwing_call_in("if (!std::filesystem::exists(a / b(1), error)) std::filesystem::remove(path, ignored);"));
+  CHECK_FALSE(throwing_call_in("return std::filesystem::is_directory(status_of(path));"));
+  for (const SourceFile& file : source_files()) {
+    if (file.path.starts_with("tests/") || file.path.starts_with("bench/") || file.path.starts_with("examples/") || file.path == "engine/io/folder.cpp") continue;
+    CAPTURE(file.path);
+    for (const std::string& line : file.lines) {
+      CAPTURE(line);
+      CHECK_FALSE(throwing_call_in(line));
+    }
+  }
+}
+
 TEST_CASE("files have at most 600 lines") {
   for (const SourceFile& file : source_files()) {
     CAPTURE(file.path);

@@ -5,6 +5,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -100,6 +102,34 @@ TEST_CASE("the list of kernels is sorted by name and contains each slot once") {
   CHECK(std::count(names.begin(), names.end(), "test_filled") == 1);
   CHECK(std::count(names.begin(), names.end(), "accumulate") == 1);
   CHECK(std::count(names.begin(), names.end(), "test_missing") == 0);
+}
+
+TEST_CASE("slots are filled while other threads call kernels and list the slots") {
+  constexpr std::size_t slots = 64;
+  static std::array<std::string, slots> names;  // the list of slots has the addresses of both
+  static std::array<std::optional<Kernel<void(const Tensor&, std::atomic<int>*)>>, slots> late;
+  for (std::size_t i = 0; i < slots; ++i) late[i].emplace((names[i] = concat_text("test_late_", i)).c_str());
+  std::atomic<bool> is_filled = false;
+  std::atomic<int> calls = 0, wrong = 0;
+  const Tensor x = zeros(Shape{1}, DType::Float32);
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i)
+    readers.emplace_back([&] {
+      while (!is_filled) {
+        for (const KernelSlot* slot : kernel_slots()) wrong += !slot->has(DeviceKind::Cpu) && !slot->has(DeviceKind::Cuda);
+        for (const auto& slot : late)
+          if (slot->has(DeviceKind::Cpu)) (*slot)(x, &calls);
+      }
+    });
+  for (auto& slot : late) {
+    slot->add(DeviceKind::Cpu, {DType::Float32}, [](const Tensor&, std::atomic<int>* called) { ++*called; });
+    std::this_thread::yield();
+  }
+  is_filled = true;
+  for (std::thread& reader : readers) reader.join();
+  CHECK(wrong == 0);
+  const std::vector<const KernelSlot*> all = kernel_slots();
+  CHECK(std::count_if(all.begin(), all.end(), [](const KernelSlot* slot) { return std::string(slot->name()).starts_with("test_late"); }) == slots);
 }
 
 TEST_CASE("the cpu is the first device") {

@@ -1,5 +1,6 @@
 // The program that tests/mpi_test.cpp runs with mpirun:
 //   mpi_peer sum                              checks sums, broadcasts and gathers of many sizes
+//   mpi_peer single                           opens the communicator with an MPI library for one thread only
 //   mpi_peer train CONFIG [FIELD=VALUE ...]   trains on the data set `dealt`; fails if the final models of the workers differ
 #include <iostream>
 #include <string>
@@ -53,11 +54,22 @@ void train(Communicator* communicator, const std::string& file, const Overrides&
   for (const std::vector<float>& other : Workers(communicator).exchange_lists(values)) require(other == values, "train: the models of the workers differ");
 }
 
+bool for_one_thread = false;
+
 }  // namespace
+
+// Replaces MPI's function for the module, which finds the symbols of the program first.
+extern "C" int PMPI_Init_thread(int* count, char*** arguments, int wanted, int* provided);
+extern "C" int MPI_Init_thread(int* count, char*** arguments, int wanted, int* provided) {
+  const int result = PMPI_Init_thread(count, arguments, wanted, provided);
+  if (for_one_thread) *provided = 0;  // MPI_THREAD_SINGLE
+  return result;
+}
 
 int main(int count, char** arguments) {
   const std::vector<std::string> words(arguments + 1, arguments + count);
   try {
+    for_one_thread = words.at(0) == "single";
     const std::unique_ptr<Communicator> communicator = open_communicator();
     require(communicator != nullptr, "expected a launcher, there is none");
     if (words.at(0) == "sum") check_sums(*communicator);

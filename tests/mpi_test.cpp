@@ -118,6 +118,13 @@ TEST_CASE("sums are in order of rank, bit-identical on every worker") {
   }
 }
 
+TEST_CASE("an MPI library for programs with one thread is refused") {
+  const ProgramResult result = run_program(workers(2, MBLM_MPI_PEER, {"single"}));
+  INFO(result.err);
+  CHECK(result.status != 0);
+  CHECK(contains(result.err, "mpi_peer: mpi: expected an MPI library for programs with several threads (MPI_THREAD_FUNNELED), it supports one thread only\n"));
+}
+
 TEST_CASE("workers of mpirun train like one process that accumulates their micro-batches") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
@@ -239,7 +246,7 @@ TEST_CASE("a program without the module reports it once, and only under a launch
   const std::string config = prepare_tiny_run(folder);
   fs::create_directory(folder / "bin");
   fs::copy_file(MBLM_TRAINING_PROGRAM, folder / "bin/mblm");
-  fs::copy_file(MBLM_LIBRARY, folder / "libmblm.so");
+  fs::copy_file(MBLM_LIBRARY, folder / MBLM_SONAME);
   const std::string copy = folder / "bin/mblm";
   const ProgramResult result = run_program(workers(2, copy, {"train", config}));
   INFO(result.err);

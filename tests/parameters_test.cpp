@@ -42,6 +42,17 @@ TEST_CASE("initial values depend only on seed and name") {
   CHECK(a1.value().to_vector<float>() != before);
 }
 
+TEST_CASE("two names with the same hash have different initial values and sites") {
+  ParameterStore store;
+  const Parameter& first = store.add("costarring", Shape{9}, Init::normal());
+  const Parameter& second = store.add("liquid", Shape{9}, Init::normal());
+  REQUIRE(site_of("costarring") == site_of("liquid"));
+  CHECK(store.random_site("costarring") != store.random_site("liquid"));
+  store.allocate(Device{});
+  store.initialize(1);
+  CHECK(first.value().to_vector<float>() != second.value().to_vector<float>());
+}
+
 TEST_CASE("initial values agree between element types") {
   ParameterStore narrow, wide;
   for (ParameterStore* store : {&narrow, &wide}) store->add("w", Shape{9}, Init::normal());

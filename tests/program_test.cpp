@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "mblm/version.h"
 #include "tests/clevr_run.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"

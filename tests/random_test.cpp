@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/random_sites.h"
 
 namespace mblm::testing {
 namespace {
@@ -83,6 +84,21 @@ TEST_CASE("seed, site and step each select a different stream") {
   CHECK(site_of("") == 2166136261u);  // FNV-1a as published
   CHECK(site_of("a") == 0xe40c292cu);
   CHECK(site_of("foobar") == 0xbf9cf968u);
+}
+
+TEST_CASE("names with the same hash have different sites") {
+  REQUIRE(site_of("costarring") == site_of("liquid"));
+  RandomSites sites;
+  const std::uint32_t first = sites.add("costarring"), second = sites.add("liquid");
+  CHECK(first == site_of("costarring"));
+  CHECK(second == site_of("liquid'"));
+  CHECK(first != second);
+  CHECK(sites.add("costarring") == first);
+  CHECK(sites.add("liquid") == second);
+  CHECK(sites.add("other") == site_of("other"));
+  std::set<std::uint32_t> all{first, second, site_of("other")};
+  for (int i = 0; i < 100000; ++i) all.insert(sites.add(std::to_string(i)));
+  CHECK(all.size() == 100003);  // one collision is expected among 100000 plain hashes
 }
 
 TEST_CASE("a permutation contains each element exactly once") {

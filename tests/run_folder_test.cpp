@@ -6,11 +6,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <optional>
+#include <thread>
 
+#include "engine/io/atomic_file.h"
 #include "mblm/config/block_config.h"
 #include "mblm/config/yaml.h"
+#include "tests/system_calls.h"
 #include "tests/temporary_folder.h"
 #include "train/best_checkpoints.h"
 #include "train/run_folder.h"
@@ -152,6 +156,102 @@ TEST_CASE("a run folder must be new") {
   CHECK(message_of<FileError>([&] { RunFolder(io_in("/proc"), "1"); }).rfind("/proc/tiny_1: cannot create the run folder: ", 0) == 0);
 }
 
+TEST_CASE("a run folder that cannot be completed is removed, with the folders around it") {
+  const TemporaryFolder folder;
+  const IoConfig io = io_in(folder / "deep/runs");
+  const auto start = [&] { RunFolder run(io, "1"); };
+  for (int fails_at = 1; fails_at <= 5; ++fails_at) {  // deep, runs, the run, state, checkpoints
+    CAPTURE(fails_at);
+    int calls = 0;
+    const HookedSystemCalls hooked({.mkdir = [&] { return ++calls == fails_at ? ENOSPC : 0; }});
+    CHECK(message_of<FileError>(start).ends_with(": No space left on device"));
+    CHECK(calls == fails_at);
+    CHECK(names_in(folder.path()).empty());
+  }
+  {
+    const HookedSystemCalls hooked({.lock = [](int) { return EIO; }});
+    CHECK(message_of<FileError>(start) == (folder / "deep/runs/tiny_1/state/lock").string() + ": cannot be locked: Input/output error");
+    CHECK(names_in(folder.path()).empty());
+  }
+  std::filesystem::create_directories(folder / "deep/runs");
+  {
+    const HookedSystemCalls hooked({.lock = [](int) { return EIO; }});
+    CHECK_THROWS_AS(start(), FileError);
+  }
+  CHECK(names_in(folder / "deep/runs").empty());
+  start();
+  CHECK(names_in(folder / "deep/runs") == std::vector<std::string>{"tiny_1"});
+}
+
+TEST_CASE("a folder that a killed program left before its config counts as new") {
+  const TemporaryFolder folder;
+  const IoConfig io = io_in(folder.path());
+  folder.write("tiny_1/state/lock", "1\n");
+  folder.write("tiny_1/loss.csv", std::string(loss_header) + "half a r");
+  {
+    RunFolder run(io, "1");
+    CHECK(read_file(run.path() / "loss.csv") == loss_header);
+    CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "state", "timemem.csv", "train.log"});
+  }
+  std::filesystem::create_directory(folder / "tiny_2");  // not made by a run
+  CHECK(message_of<FileError>([&] { RunFolder(io, "2"); }).find("the run folder already exists; set another") != std::string::npos);
+  for (const char* other : {"tiny_1/checkpoints/step_1.safetensors", "tiny_1/state/state_1.safetensors", "tiny_1/notes", "tiny_1/config.yaml"}) {
+    CAPTURE(other);
+    folder.write(other, "mine");
+    CHECK(message_of<FileError>([&] { RunFolder(io, "1"); }).find("the run folder already exists; set another") != std::string::npos);
+    CHECK(read_file(folder / other) == "mine");
+    std::filesystem::remove(folder / other);
+  }
+}
+
+TEST_CASE("asking for the holder of a lock does not disturb the process that takes it") {
+  const TemporaryFolder folder;
+  const std::filesystem::path file = folder.write("lock", "");
+  std::atomic<bool> stop = false;
+  std::thread prober([&] {
+    while (!stop) RunLock::holder(file);
+  });
+  for (int i = 0; i < 2000; ++i) CHECK_NOTHROW(RunLock(file, folder.path()));
+  stop = true;
+  prober.join();
+  CHECK(RunLock::holder(file).empty());
+  const RunLock lock(file, folder.path());
+  CHECK(lock.warning().empty());
+  CHECK(RunLock::holder(file) == std::to_string(::getpid()));
+  CHECK(message_of<FileError>([&] { RunLock(file, folder.path()); }) == concat_text(folder.path().string(), ": the run is in use by process ", ::getpid()));
+}
+
+TEST_CASE("a run continues with warnings on a file system without locks and flushing") {
+  const TemporaryFolder folder;
+  const std::string path = (folder / "tiny_1").string();
+  const HookedSystemCalls hooked({.fsync = [](int) { return EINVAL; }, .lock = [](int) { return ENOLCK; }});
+  RunFolder run(io_in(folder.path()), "1");
+  CHECK(run.warnings() == std::vector<std::string>{
+                              path + ": the file system has no locks (No locks available): two processes that use this run at the same time damage it",
+                              path + ": the file system cannot flush files to disk: a power failure may damage the newest states and checkpoints"});
+  run.write(LossRow{.timestamp = "t", .kind = "train", .loss = 1});
+  CHECK_NOTHROW(run.flush());
+  CHECK_NOTHROW(write_file_atomically(run.path() / "file", "x"));
+}
+
+TEST_CASE("a file system with locks and flushing causes no warnings, and a flush that fails is an error") {
+  const TemporaryFolder folder;
+  RunFolder run(io_in(folder.path()), "1");
+  CHECK(run.warnings().empty());
+  const HookedSystemCalls hooked({.fsync = [](int) { return EIO; }});
+  CHECK(message_of<FileError>([&] { run.flush(); }) == (run.path() / "loss.csv").string() + ": cannot be written to disk: Input/output error");
+}
+
+TEST_CASE("a table that is too short leaves the other one unchanged") {
+  const TemporaryFolder folder;
+  RunFolder run(io_in(folder.path()), "1");
+  for (const double loss : {3.0, 2.0}) run.write(LossRow{.timestamp = "t", .kind = "train", .loss = loss});
+  const std::string before = read_file(run.path() / "loss.csv");
+  CHECK(message_of<FileError>([&] { run.go_back_to({.loss = 1, .time_memory = 1}); }) ==
+        (run.path() / "timemem.csv").string() + ": expected at least 2 lines, found 1");
+  CHECK(read_file(run.path() / "loss.csv") == before);
+}
+
 TEST_CASE("each line of the log starts with the time") {
   const TemporaryFolder folder;
   RunFolder run(io_in(folder.path()), "1");
@@ -202,6 +302,22 @@ TEST_CASE("the best checkpoints of a state are restored without missing files") 
   CHECK(names_in(folder.path()) ==
         std::vector<std::string>{"best.safetensors", "other", "step_000000001.safetensors", "step_000000005.safetensors"});
   CHECK(read_file(folder / "best.safetensors") == "step_000000005.safetensors");
+}
+
+TEST_CASE("an old checkpoint that cannot be removed is reported, and the others are removed") {
+  const TemporaryFolder folder;
+  BestCheckpoints best(folder.path(), 1);
+  const auto save = [&](const std::filesystem::path& path) { folder.write(path.filename(), "x"); };
+  best.add({2, 5}, save);
+  for (const char* name : {"step_000000001.safetensors", "step_000000002.safetensors/inner", "step_000000003.safetensors"}) folder.write(name, "");
+  const std::string remains = (folder / "step_000000002.safetensors").string() + ": cannot be removed: Directory not empty";
+  CHECK(message_of<FileError>([&] { best.remove_others(); }) == remains);
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"best.safetensors", "step_000000002.safetensors", "step_000000005.safetensors"});
+  std::filesystem::remove(folder / "step_000000005.safetensors");
+  folder.write("step_000000005.safetensors/inner", "");
+  CHECK(message_of<FileError>([&] { best.add({1, 6}, save); }) == (folder / "step_000000005.safetensors").string() + ": cannot be removed: Directory not empty");
+  REQUIRE(best.list().size() == 1);  // no longer lists the file that was to be removed
+  CHECK(best.list()[0].micro_step == 6);
 }
 
 TEST_CASE("a checkpoint that cannot be saved does not change the others") {

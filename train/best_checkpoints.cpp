@@ -7,6 +7,7 @@
 
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/folder.h"
 
 namespace mblm {
 namespace {
@@ -32,30 +33,25 @@ void BestCheckpoints::add(const Checkpoint& checkpoint, const std::function<void
   const bool is_best = place == best_.begin();
   best_.insert(place, checkpoint);
   if (is_best) link_best();
-  if (best_.size() > capacity_) {
-    std::error_code error;
-    std::filesystem::remove(path_of(best_.back()), error);
-    if (error) throw_file_error(path_of(best_.back()), "cannot be removed", error.value());
-    best_.pop_back();
-  }
+  if (best_.size() <= capacity_) return;
+  const std::filesystem::path worst = path_of(best_.back());
+  best_.pop_back();
+  remove_all_of({worst});
 }
 
 void BestCheckpoints::restore(const std::vector<Checkpoint>& list) {
   best_.clear();
-  std::copy_if(list.begin(), list.end(), std::back_inserter(best_), [&](const Checkpoint& c) { return std::filesystem::exists(path_of(c)); });
+  std::copy_if(list.begin(), list.end(), std::back_inserter(best_), [&](const Checkpoint& c) { return path_exists(path_of(c)); });
 }
 
 void BestCheckpoints::remove_others() {
   std::vector<std::filesystem::path> others;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    const std::filesystem::path& file = entry.path();
+  for (const std::filesystem::path& file : entries_of(folder_)) {
     const bool is_listed = std::any_of(best_.begin(), best_.end(), [&](const Checkpoint& c) { return path_of(c) == file; });
     if (!is_listed && file.filename().string().starts_with(file_prefix)) others.push_back(file);
   }
   if (!best_.empty()) link_best();
-  for (const std::filesystem::path& file : others) std::filesystem::remove(file, error);
-  if (error) throw_file_error(folder_, "cannot remove old checkpoints", error.value());
+  remove_all_of(others);
 }
 
 void BestCheckpoints::link_best() { link(path_of(best_.front()).filename()); }

@@ -28,7 +28,7 @@ class BestCheckpoints {
   // Restores the list of a saved state. Drops entries without a file: later, better models replaced them, and the resumed run computes
   // these models again.
   void restore(const std::vector<Checkpoint>& list);
-  // Removes unlisted files, which a killed run can leave, and sets the link.
+  // Removes unlisted files, which a killed run can leave, and sets the link. Throws FileError that names a file which remains.
   void remove_others();
   // Saves `last.safetensors`. If there is no best model, `best.safetensors` becomes a link to it.
   void save_last(const std::function<void(const std::filesystem::path&)>& save);

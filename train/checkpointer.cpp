@@ -69,19 +69,22 @@ void Checkpointer::save_state(const TrainingState& state) {
   recorder_.log(concat_text("saved the state after micro-step ", state.micro_step));
 }
 
-// Checks the state before it changes the folder.
+// Checks everything before it changes the model or the folder.
 TrainingState Checkpointer::restore(bool accept_changed_data) {
-  const std::optional<SavedState> saved = states_.newest([this](const std::string& warning) { recorder_.warn(warning); });
-  if (!saved) {
+  const std::optional<NewestState> newest = states_.newest();
+  if (!newest) {
     require<FileError>(!config_.resume, folder_.path().string(), ": expected a state in state/, since the run started from a checkpoint, there is none");
     folder_.go_back_to({});
     recorder_.log("no saved state; restarts from the beginning");
     return {};
   }
-  const RunState& state = saved->state;
+  const SavedState& saved = *newest->saved;
+  const RunState& state = saved.state;
   check_state(state);
   check_data(state, accept_changed_data);
-  steps_.restore(saved->tensors);
+  folder_.check_rows(state.rows);
+  steps_.restore(saved.tensors);
+  states_.put_aside_damaged(*newest, [this](const std::string& warning) { recorder_.warn(warning); });
   folder_.go_back_to(state.rows);
   best_.restore(state.best);
   if (state.warmup_steps) schedule_.keep_warmup(*state.warmup_steps);

@@ -3,16 +3,19 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <ctime>
 #include <optional>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
 #include "engine/io/file.h"
+#include "engine/io/folder.h"
 #include "engine/io/mapped_file.h"
 #include "engine/io/safetensors.h"
 #include "mblm/config/yaml.h"
@@ -22,54 +25,60 @@ namespace {
 
 std::filesystem::path lock_file(const std::filesystem::path& run) { return run / "state" / "lock"; }
 
-// Creates the output folder of a run. remove() deletes the folders that the constructor created, if they are empty.
-class OutputFolder {
+// The paths that a new run creates. The destructor removes them, as far as they are empty folders or named files, unless keep() was
+// called: a start that fails leaves nothing that blocks the next one.
+class NewPaths {
  public:
-  explicit OutputFolder(const std::filesystem::path& path) : path_(path) {
-    std::error_code error;
-    for (std::filesystem::path missing = path; !missing.empty() && !std::filesystem::exists(missing, error); missing = missing.parent_path()) ++made_;
-    std::filesystem::create_directories(path, error);
-    if (!error) return;
-    remove();
-    throw_file_error(path, "cannot create the output folder", error.value());
+  NewPaths() = default;
+  ~NewPaths() {
+    std::error_code ignored;
+    for (auto path = paths_.rbegin(); path != paths_.rend(); ++path) std::filesystem::remove(*path, ignored);
   }
-  void remove() const {
+  NewPaths(const NewPaths&) = delete;
+  NewPaths& operator=(const NewPaths&) = delete;
+
+  // Creates a folder and the folders around it. Returns false if it existed.
+  bool make_folders(const std::filesystem::path& path, const char* failure) {
     std::error_code error;
-    std::filesystem::path made = path_;
-    for (int i = 0; i < made_; ++i, made = made.parent_path()) std::filesystem::remove(made, error);
+    const auto first = std::ssize(paths_);
+    for (std::filesystem::path missing = path; !missing.empty() && !std::filesystem::exists(missing, error); missing = missing.parent_path())
+      paths_.insert(paths_.begin() + first, missing);
+    const bool made = std::filesystem::create_directories(path, error);
+    if (error) throw_file_error(path, failure, error.value());
+    return made;
   }
+  void add_file(const std::filesystem::path& path) {
+    if (!path_exists(path)) paths_.push_back(path);
+  }
+  void keep() { paths_.clear(); }
 
  private:
-  std::filesystem::path path_;
-  int made_ = 0;
+  std::vector<std::filesystem::path> paths_;  // outer folders first
 };
 
-// Throws FileError for a run folder that exists.
+// Whether the folder contains a run's lock and otherwise only what a run has before its config.yaml is written, and no states or
+// checkpoints.
+bool is_unstarted(const std::filesystem::path& run) {
+  if (!path_exists(lock_file(run))) return false;
+  constexpr std::array<std::string_view, 6> own{"checkpoints", "state", "lock", "loss.csv", "timemem.csv", "train.log"};
+  for (const std::filesystem::path& folder : {run, run / "checkpoints", run / "state"}) {
+    if (!path_exists(folder)) continue;
+    for (const std::filesystem::path& entry : entries_of(folder))
+      if (std::find(own.begin(), own.end(), entry.filename().native()) == own.end()) return false;
+  }
+  return true;
+}
+
+// Throws FileError for a run folder that exists, unless no run was started in it.
 void check_is_new(const std::filesystem::path& path, bool is_new) {
   const std::string holder = is_new ? "" : RunLock::holder(lock_file(path));
   require<FileError>(holder.empty(), path.string(), ": the run folder already exists and is in use by process ", holder);
-  require<FileError>(is_new, path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
-}
-
-std::filesystem::path make_folder(const std::filesystem::path& path) {
-  const OutputFolder output(path.parent_path());
-  std::error_code error;
-  const bool made = std::filesystem::create_directory(path, error);
-  if (error) {
-    output.remove();
-    throw_file_error(path, "cannot create the run folder", error.value());
-  }
-  check_is_new(path, made);
-  for (const char* inner : {"checkpoints", "state"}) {
-    std::filesystem::create_directory(path / inner, error);
-    if (error) throw_file_error(path / inner, "cannot create the folder", error.value());
-  }
-  return path;
+  require<FileError>(is_new || is_unstarted(path), path.string(), ": the run folder already exists; set another io.run_id, or resume the run with mblm resume");
 }
 
 std::filesystem::path checked_folder(std::filesystem::path path) {
   for (const char* part : {"config.yaml", "checkpoints", "state"})
-    require<FileError>(std::filesystem::exists(path / part), path.string(), ": expected a run folder, ", part, " is missing");
+    require<FileError>(path_exists(path / part), path.string(), ": expected a run folder, ", part, " is missing");
   return path;
 }
 
@@ -160,21 +169,25 @@ void AppendFile::append(std::string_view text) {
 }
 
 void AppendFile::flush() {
-  if (::fsync(file_.number()) != 0) throw_file_error(path_, "cannot be written to disk");
+  if (const int error = flush_to_disk(file_.number()); error != 0 && !is_unsupported(error)) throw_file_error(path_, "cannot be written to disk", error);
+}
+
+bool AppendFile::is_durable() const { return !is_unsupported(flush_to_disk(file_.number())); }
+
+std::size_t AppendFile::end_of(std::int64_t lines) const {
+  std::size_t end = 0;
+  const MappedFile content(path_);
+  const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
+  for (std::int64_t line = 0; line < lines; ++line) {
+    const std::size_t at = text.find('\n', end);
+    require<FileError>(at != std::string_view::npos, path_.string(), ": expected at least ", lines, " lines, found ", line);
+    end = at + 1;
+  }
+  return end;
 }
 
 void AppendFile::keep_lines(std::int64_t lines) {
-  std::size_t end = 0;
-  {
-    const MappedFile content(path_);
-    const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
-    for (std::int64_t line = 0; line < lines; ++line) {
-      const std::size_t at = text.find('\n', end);
-      require<FileError>(at != std::string_view::npos, path_.string(), ": expected at least ", lines, " lines, found ", line);
-      end = at + 1;
-    }
-  }
-  if (::ftruncate(file_.number(), static_cast<off_t>(end)) != 0) throw_file_error(path_, "cannot be truncated");
+  if (::ftruncate(file_.number(), static_cast<off_t>(end_of(lines))) != 0) throw_file_error(path_, "cannot be truncated");
 }
 
 std::filesystem::path RunFolder::path_for(const IoConfig& config, const std::string& run_id) {
@@ -184,8 +197,8 @@ std::filesystem::path RunFolder::path_for(const IoConfig& config, const std::str
 void RunFolder::check_available(const IoConfig& config, const std::string& run_id) {
   const std::filesystem::path path = path_for(config, run_id);
   std::error_code error;
-  check_is_new(path, !std::filesystem::exists(path, error));
-  std::filesystem::path parent = std::filesystem::absolute(path).parent_path();
+  check_is_new(path, !path_exists(path));
+  std::filesystem::path parent = std::filesystem::absolute(path, error).parent_path();
   while (!std::filesystem::exists(parent, error) && parent.has_relative_path()) parent = parent.parent_path();
   require<FileError>(std::filesystem::is_directory(parent, error), parent.string(), ": cannot create the run folder: not a folder");
   std::string trial = (parent / ".mblm_XXXXXX").string();  // permissions alone do not say it: the file system may be read-only
@@ -193,15 +206,47 @@ void RunFolder::check_available(const IoConfig& config, const std::string& run_i
   ::rmdir(trial.c_str());
 }
 
-RunFolder::RunFolder(const IoConfig& config, const std::string& run_id) : path_(make_folder(path_for(config, run_id))), files_(path_) {
+// The lock is taken as early as possible and the folder is changed only under the lock: of two processes that create the same run, one
+// fails and leaves the folder to the other.
+RunFolder::RunFolder(const IoConfig& config, const std::string& run_id) : path_(path_for(config, run_id)) {
+  NewPaths made;
+  made.make_folders(path_.parent_path(), "cannot create the output folder");
+  const bool is_new = made.make_folders(path_, "cannot create the run folder");
+  check_is_new(path_, is_new);
+  made.make_folders(states(), "cannot create the folder");
+  made.add_file(lock_file(path_));
+  try {
+    RunLock lock(lock_file(path_), path_);
+    made.make_folders(checkpoints(), "cannot create the folder");
+    for (const char* file : {"loss.csv", "timemem.csv", "train.log"}) made.add_file(path_ / file);
+    files_.emplace(std::move(lock), path_);
+    go_back_to_start();
+  } catch (...) {
+    files_.reset();
+    throw;
+  }
+  made.keep();
+}
+
+void RunFolder::go_back_to_start() {
+  for (AppendFile* file : {&files_->loss, &files_->time_memory, &files_->log}) file->keep_lines(0);
   files_->loss.append(loss_header);
   files_->time_memory.append(time_memory_header);
 }
 
-RunFolder::RunFolder(std::filesystem::path path) : path_(checked_folder(std::move(path))), files_(path_) {}
+RunFolder::RunFolder(std::filesystem::path path) : path_(checked_folder(std::move(path))), files_(std::in_place, RunLock(lock_file(path_), path_), path_) {}
 
-RunFolder::Files::Files(const std::filesystem::path& run)
-    : lock(lock_file(run), run), loss(run / "loss.csv"), time_memory(run / "timemem.csv"), log(run / "train.log") {}
+RunFolder::Files::Files(RunLock held, const std::filesystem::path& run)
+    : lock(std::move(held)), loss(run / "loss.csv"), time_memory(run / "timemem.csv"), log(run / "train.log") {}
+
+std::vector<std::string> RunFolder::warnings() const {
+  std::vector<std::string> lines;
+  if (!files_) return lines;
+  if (!files_->lock.warning().empty()) lines.push_back(files_->lock.warning());
+  if (!files_->log.is_durable())
+    lines.push_back(path_.string() + ": the file system cannot flush files to disk: a power failure may damage the newest states and checkpoints");
+  return lines;
+}
 
 void RunFolder::write(const LossRow& row) {
   if (!files_) return;
@@ -222,8 +267,15 @@ void RunFolder::flush() {
   files_->log.flush();
 }
 
+void RunFolder::check_rows(RowCounts rows) const {
+  if (!files_) return;
+  files_->loss.check_lines(1 + rows.loss);
+  files_->time_memory.check_lines(1 + rows.time_memory);
+}
+
 void RunFolder::go_back_to(RowCounts rows) {
   if (!files_) return;
+  check_rows(rows);
   files_->loss.keep_lines(1 + rows.loss);
   files_->time_memory.keep_lines(1 + rows.time_memory);
   rows_ = rows;

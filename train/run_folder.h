@@ -73,12 +73,16 @@ class AppendFile {
   // Opens the file, creating it if necessary.
   explicit AppendFile(const std::filesystem::path& path);
   void append(std::string_view text);
-  // Writes the appended lines to disk (fsync).
+  // Writes the appended lines to disk (fsync), if the file system supports it.
   void flush();
+  bool is_durable() const;  // whether flush can write to disk
   // Truncates the file after `lines` lines. Throws FileError if it has fewer.
   void keep_lines(std::int64_t lines);
+  void check_lines(std::int64_t lines) const { end_of(lines); }  // throws the same error
 
  private:
+  std::size_t end_of(std::int64_t lines) const;  // in bytes
+
   std::filesystem::path path_;
   FileDescriptor file_;
 };
@@ -91,7 +95,8 @@ class RunFolder {
   // Throws FileError if that folder exists, or if the constructor below could not create it. Creates nothing.
   static void check_available(const IoConfig& config, const std::string& run_id);
 
-  // Creates `output_dir/name_model_RUNID` with checkpoints/ and state/. Throws FileError if it exists or cannot be created.
+  // Creates `output_dir/name_model_RUNID` with checkpoints/ and state/. Throws FileError if it exists or cannot be created; it creates
+  // nothing then. A folder that a killed program left before it wrote config.yaml counts as new.
   RunFolder(const IoConfig& config, const std::string& run_id);
   // Opens an existing run folder to resume the run. Throws FileError if it is not a run folder or if another process uses it.
   explicit RunFolder(std::filesystem::path path);
@@ -105,8 +110,13 @@ class RunFolder {
   RowCounts rows() const { return rows_; }
   // Writes all rows and log lines to disk (fsync).
   void flush();
-  // Truncates the tables after `rows` rows and removes unfinished files. Throws FileError if a table has fewer rows.
+  // Truncates the tables after `rows` rows and removes unfinished files. Throws FileError if a table has fewer rows; nothing is changed
+  // then.
   void go_back_to(RowCounts rows);
+  void check_rows(RowCounts rows) const;  // throws the same error, changes nothing
+
+  // What the file system does not support: locks, flushing. The run continues without.
+  std::vector<std::string> warnings() const;
 
   // Replaces config.yaml atomically.
   void write_config(const RunConfig& config, const RunSummary& summary);
@@ -119,8 +129,9 @@ class RunFolder {
   struct Files {
     RunLock lock;
     AppendFile loss, time_memory, log;
-    explicit Files(const std::filesystem::path& run);
+    Files(RunLock held, const std::filesystem::path& run);
   };
+  void go_back_to_start();
   RunFolder(std::filesystem::path path, std::nullopt_t) : path_(std::move(path)) {}
 
   std::filesystem::path path_;

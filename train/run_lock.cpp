@@ -1,23 +1,25 @@
 #include "train/run_lock.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
+#include <system_error>
 
 #include "engine/error.h"
 
 namespace mblm {
 namespace {
 
-// Returns false if another process holds a conflicting lock.
-bool lock(const FileDescriptor& file, int kind) {
-  while (::flock(file.number(), kind | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return false;
-    if (errno != EINTR) return true;
-  }
-  return true;
+// Runs F_OFD_SETLK or F_OFD_GETLK for a lock of the whole file. Returns 0 or the errno.
+int lock_command(const FileDescriptor& file, int command, struct flock& lock) {
+  lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  int result;
+  do result = ::fcntl(file.number(), command, &lock);
+  while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
 }
 
 std::string id_in(const FileDescriptor& file) {
@@ -33,14 +35,22 @@ std::string id_in(const FileDescriptor& file) {
 RunLock::RunLock(const std::filesystem::path& file, const std::filesystem::path& run)
     : file_(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
   if (!file_.is_open()) throw_file_error(file, "cannot be written");
-  require<FileError>(lock(file_, LOCK_EX), run.string(), ": the run is in use by process ", id_in(file_));
+  struct flock lock;
+  const int error = lock_command(file_, F_OFD_SETLK, lock);
+  require<FileError>(error != EAGAIN && error != EACCES, run.string(), ": the run is in use by process ", id_in(file_));
+  if (error != 0 && !is_unsupported(error)) throw_file_error(file, "cannot be locked", error);
+  if (error != 0)
+    warning_ = concat_text(run.string(), ": the file system has no locks (", std::generic_category().message(error),
+                           "): two processes that use this run at the same time damage it");
   const std::string id = concat_text(::getpid(), "\n");
   if (::ftruncate(file_.number(), 0) != 0 || ::pwrite(file_.number(), id.data(), id.size(), 0) < 0) throw_file_error(file, "cannot be written");
 }
 
 std::string RunLock::holder(const std::filesystem::path& file) {
   const FileDescriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  return !opened.is_open() || lock(opened, LOCK_SH) ? "" : id_in(opened);
+  if (!opened.is_open()) return "";
+  struct flock lock;
+  return lock_command(opened, F_OFD_GETLK, lock) != 0 || lock.l_type == F_UNLCK ? "" : id_in(opened);
 }
 
 }  // namespace mblm

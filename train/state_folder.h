@@ -12,6 +12,13 @@
 
 namespace mblm {
 
+// The newest intact state and the newer files that are damaged.
+struct NewestState {
+  std::optional<SavedState> saved = {};
+  std::vector<std::filesystem::path> damaged = {};
+  std::string reasons = {};
+};
+
 // Contains files `state_MICROSTEP.safetensors`. After the first save there is always an intact state.
 class StateFolder {
  public:
@@ -21,9 +28,10 @@ class StateFolder {
 
   // Throws FileError; the existing states do not change then.
   void save(const RunState& state, const std::vector<NamedTensor>& tensors) const;
-  // Returns the newest intact state, or nothing if none was saved. Reports newer damaged states with `warn` and renames them to
-  // NAME.damaged. Throws FileError if all states are damaged.
-  std::optional<SavedState> newest(const std::function<void(const std::string&)>& warn) const;
+  // Returns the newest intact state, or nothing if none was saved. Throws FileError if all states are damaged.
+  std::optional<NewestState> newest() const;
+  // Renames the damaged states to NAME.damaged, so that they do not count as states at the next save, and reports them with `warn`.
+  void put_aside_damaged(const NewestState& state, const std::function<void(const std::string&)>& warn) const;
 
  private:
   std::vector<std::filesystem::path> files() const;  // newest first

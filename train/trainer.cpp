@@ -108,6 +108,7 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
   sync_ = std::make_unique<WorkerSync>(workers_, options_.callbacks.should_stop, config_.train.save_state_every);
 
   if (workers_.is_rank0()) options_.resume_folder.empty() ? begin(start) : resume();
+  for (const std::string& warning : folder_->warnings()) recorder_->warn(warning);
   for (const std::string& warning : data_->warnings()) recorder_->warn(warning);
   if (!collective_note_.empty()) recorder_->log(collective_note_);
   if (!workers_.is_alone()) {

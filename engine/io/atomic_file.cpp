@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/io/folder.h"
 
 namespace mblm {
 namespace {
@@ -65,7 +66,7 @@ void AtomicFile::write_at(std::size_t offset, const void* data, std::size_t byte
 }
 
 void AtomicFile::commit() {
-  if (::fsync(file_.number()) != 0) fail("cannot flush the file to disk", errno);
+  if (const int error = flush_to_disk(file_.number()); error != 0 && !is_unsupported(error)) fail("cannot flush the file to disk", error);
   if (!file_.close()) fail("cannot close the file", errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the temporary file", errno);
   temporary_.clear();
@@ -77,8 +78,7 @@ void AtomicFile::flush_folder() const {
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
   const FileDescriptor descriptor(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!descriptor.is_open()) fail("cannot open the folder", errno);
-  const int error = ::fsync(descriptor.number()) == 0 ? 0 : errno;
-  if (error != 0 && error != EINVAL && error != ENOTSUP) fail("cannot flush the folder to disk", error);  // some file systems do not support it
+  if (const int error = flush_to_disk(descriptor.number()); error != 0 && !is_unsupported(error)) fail("cannot flush the folder to disk", error);
 }
 
 void AtomicFile::fail(const std::string& what, int error) const { throw_file_error(path_, what, error); }
@@ -90,14 +90,12 @@ void write_file_atomically(const std::filesystem::path& path, const std::string&
 }
 
 void remove_unfinished_files(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::vector<std::filesystem::path> found;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename();
+  for (const std::filesystem::path& file : entries_of(folder)) {
+    const std::string name = file.filename();
     const std::size_t at = name.rfind(unfinished);
-    if (at != std::string::npos && name.find_first_not_of("0123456789-", at + unfinished.size()) == std::string::npos) found.push_back(entry.path());
+    std::error_code ignored;  // a file that remains only uses disk space
+    if (at != std::string::npos && name.find_first_not_of("0123456789-", at + unfinished.size()) == std::string::npos) std::filesystem::remove(file, ignored);
   }
-  for (const std::filesystem::path& file : found) std::filesystem::remove(file, error);  // a file that remains only uses disk space
 }
 
 }  // namespace mblm

@@ -10,7 +10,8 @@
 namespace mblm {
 
 // Writes to a temporary file in the same folder, flushes it to disk and renames it: a reader sees the old file or the complete
-// new one. Without commit() the destructor removes the temporary file. If `path` is a link, its target is replaced.
+// new one. Without commit() the destructor removes the temporary file. If `path` is a link, its target is replaced. On file systems that
+// cannot flush, a power failure may lose the file; a run warns about that (train/run_folder.h).
 class AtomicFile {
  public:
   // Throws FileError when no file can be created in the folder, or when `path` exists and is not a regular file.
@@ -40,6 +41,7 @@ class AtomicFile {
 void write_file_atomically(const std::filesystem::path& path, const std::string& content);
 
 // Removes temporary files that killed programs left in the folder. No program may write files there at the same time.
+// Throws FileError if the folder cannot be read.
 void remove_unfinished_files(const std::filesystem::path& folder);
 
 }  // namespace mblm

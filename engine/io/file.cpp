@@ -34,6 +34,15 @@ void throw_file_error(const std::filesystem::path& path, std::string_view what, 
   throw FileError(concat_text(path.string(), ": ", what, ": ", std::generic_category().message(error)));
 }
 
+int flush_to_disk(int file) {
+  int result;
+  do result = ::fsync(file);
+  while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
+bool is_unsupported(int error) { return error == EINVAL || error == ENOTSUP || error == EOPNOTSUPP || error == ENOSYS || error == ENOLCK; }
+
 std::size_t write_all(int file, const void* data, std::size_t bytes) {
   std::size_t done = 0;
   const ssize_t last = move_all(bytes, done, [&](std::size_t at, std::size_t count) { return ::write(file, static_cast<const char*>(data) + at, count); });

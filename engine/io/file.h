@@ -34,6 +34,11 @@ class FileDescriptor {
 // Throws FileError `PATH: WHAT: reason`, where the reason is the text of `error` (errno).
 [[noreturn]] void throw_file_error(const std::filesystem::path& path, std::string_view what, int error = errno);
 
+// Writes the content of an open file or folder to disk (fsync). Returns 0, or the errno of a failure.
+int flush_to_disk(int file);
+// Whether the errno means that the file system does not have the operation (FUSE, old NFS), in contrast to an operation that failed.
+bool is_unsupported(int error);
+
 // These functions repeat system calls that a signal interrupts or that finish only a part. `file` is a descriptor number.
 // Writes all bytes and returns the number of bytes written; it is smaller only after an error, which errno reports.
 std::size_t write_all(int file, const void* data, std::size_t bytes);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "engine/io/folder.h"
 #include "mblm/config/config.h"
 #include "mblm/config/config_fields.h"
 #include "mblm/config/config_overrides.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr std::size_t longest_file = std::size_t{16} << 20;  // a limit, so that a checkpoint given by mistake is not read whole
 
 std::string read_text(const std::filesystem::path& path) {
-  require<FileError>(!std::filesystem::is_directory(path), path.string(), ": expected a configuration file, found a folder");
+  require<FileError>(!is_folder(path), path.string(), ": expected a configuration file, found a folder");
   std::ifstream file(path, std::ios::binary);
   require<FileError>(file.is_open(), path.string(), ": cannot be read: ", std::strerror(errno));
   std::string text(longest_file + 1, '\0');

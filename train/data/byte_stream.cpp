@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/io/folder.h"
 
 namespace mblm {
 namespace {
@@ -39,20 +40,17 @@ ByteStream::ByteStream(const std::filesystem::path& path) : path_(path) {
 }
 
 void ByteStream::collect_files(const std::filesystem::path& folder, Paths& around, Paths& files) {
-  std::error_code error, ignored;
+  std::error_code ignored;
   for (const std::filesystem::path& outer : around)
     require<FileError>(!std::filesystem::equivalent(outer, folder, ignored), folder.string(), ": expected a folder, got a link to ", outer.string(),
                        ", which contains it");
   around.push_back(folder);
-  std::filesystem::directory_iterator entry(folder, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    const std::filesystem::path& path = entry->path();
-    const bool is_folder = entry->is_directory(ignored), is_hidden = path.filename().native().front() == '.';
+  for (const std::filesystem::path& path : entries_of(folder)) {
+    const bool is_folder = std::filesystem::is_directory(path, ignored), is_hidden = path.filename().native().front() == '.';
     if (is_hidden) leave_out(path, is_folder ? "hidden folder" : "hidden file");
     else if (is_folder) collect_files(path, around, files);
     else files.push_back(path);
   }
-  if (error) throw_file_error(folder, "cannot be read", error.value());
   around.pop_back();
 }
 
@@ -96,20 +94,39 @@ void ByteStream::read(std::int64_t position, std::span<std::uint8_t> bytes) cons
 }
 
 void ByteStream::read_within(std::size_t file, std::int64_t offset, std::span<std::uint8_t> bytes) const {
-  const std::lock_guard lock(mutex_);
-  if (!open_.is_open() || open_file_ != file) {
-    open_ = open_to_read(files_[file]);
-    open_file_ = file;
-  }
-  const std::int64_t got = read_at(open_.number(), bytes.data(), bytes.size(), offset);
+  const std::shared_ptr<const FileDescriptor> descriptor = open(file);
+  const std::int64_t got = read_at(descriptor->number(), bytes.data(), bytes.size(), offset);
   if (got < 0) throw_file_error(files_[file], "cannot be read");
   if (got == std::ssize(bytes)) return;
-  throw FileError(concat_text(files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ", size_of(open_, files_[file]),
+  throw FileError(concat_text(files_[file].string(), ": expected ", starts_[file + 1] - starts_[file], " bytes, found ", size_of(*descriptor, files_[file]),
                               ": the file was truncated while in use"));
 }
 
 std::string ByteStream::describe_files() const {
   return files_.size() == 1 ? files_.front().string() : concat_text(files_.size(), " files of ", path_.string());
+}
+
+// Two threads may open the same file at once; both descriptors are then valid, and one of them is kept.
+std::shared_ptr<const FileDescriptor> ByteStream::open(std::size_t file) const {
+  const auto find = [&] { return std::find_if(open_.begin(), open_.end(), [&](const OpenFile& opened) { return opened.file == file; }); };
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = find(); found != open_.end()) {
+      std::rotate(open_.begin(), found, found + 1);
+      return open_.front().descriptor;
+    }
+  }
+  auto descriptor = std::make_shared<const FileDescriptor>(open_to_read(files_[file]));
+  OpenFile closed;  // destroyed after the lock is released
+  const std::lock_guard lock(mutex_);
+  if (find() == open_.end()) {
+    if (open_.size() == kept_open) {
+      closed = std::move(open_.back());
+      open_.pop_back();
+    }
+    open_.insert(open_.begin(), {file, descriptor});
+  }
+  return descriptor;
 }
 
 std::string ByteStream::describe(std::int64_t position) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
@@ -17,7 +18,7 @@ namespace mblm {
 // files that are not regular (pipes), and files and subfolders whose names start with a dot (.DS_Store, .git); `path` itself may be hidden. The constructor checks that each file can
 // be opened and reads its size, not its content.
 // Reads with pread, not through a memory map: a file that is truncated while in use causes an error instead of a SIGBUS, and
-// sequences are copied (to ids) in any case. Thread-safe.
+// sequences are copied (to ids) in any case. Thread-safe; threads read at the same time.
 class ByteStream {
  public:
   // Throws FileError for a missing path, a folder without files, a file or folder that cannot be read, and a link to a folder that
@@ -52,15 +53,21 @@ class ByteStream {
   void leave_out(const std::filesystem::path& path, const char* kind);
   std::size_t file_at(std::int64_t position) const;
   void read_within(std::size_t file, std::int64_t offset, std::span<std::uint8_t> bytes) const;
+  std::shared_ptr<const FileDescriptor> open(std::size_t file) const;
 
   std::filesystem::path path_;
   Paths files_;
   std::vector<std::int64_t> starts_{0};      // start of each file in the stream, then the end of the stream
   std::map<std::string, LeftOut> left_out_;  // by kind
-  // Only the last file read stays open: reads are mostly sequential, and data sets can have more files than a process can open.
+  // The files read last stay open, the last one first. They are few, because data sets can have more files than a process can open.
+  // The lock protects the list, not the files: no thread opens, reads or closes a file under it.
+  struct OpenFile {
+    std::size_t file;
+    std::shared_ptr<const FileDescriptor> descriptor;
+  };
+  static constexpr std::size_t kept_open = 8;
   mutable std::mutex mutex_;
-  mutable FileDescriptor open_;
-  mutable std::size_t open_file_ = 0;
+  mutable std::vector<OpenFile> open_;
 };
 
 }  // namespace mblm

@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "engine/io/folder.h"
+
 namespace mblm {
 namespace {
 
@@ -27,7 +29,7 @@ ByteRange range_of(Split split, std::int64_t size) {
 std::filesystem::path folder_of(const std::filesystem::path& path, Split split) {
   if (split == Split::Validation)
     for (const char* name : {"validation", "valid", "val"})
-      if (std::filesystem::exists(path / name)) return path / name;
+      if (path_exists(path / name)) return path / name;
   return path / name_of(split);
 }
 
@@ -114,12 +116,12 @@ std::string ByteSequences::describe() const {
   return concat_text(bytes_, " bytes: ", start_, " to ", start_ + bytes_, " of the ", all, " of ", stream_->describe_files());
 }
 
-bool has_split_folders(const std::filesystem::path& path) { return std::filesystem::is_directory(path / name_of(Split::Train)); }
+bool has_split_folders(const std::filesystem::path& path) { return is_folder(path / name_of(Split::Train)); }
 
 std::optional<SplitBytes> bytes_of_split(const std::filesystem::path& path, Split split) {
   const bool by_folder = has_split_folders(path) && split != Split::All;
   const std::filesystem::path folder = folder_of(path, split);
-  if (by_folder && split == Split::Test && !std::filesystem::exists(folder)) return {};
+  if (by_folder && split == Split::Test && !path_exists(folder)) return {};
   const auto stream = std::make_shared<const ByteStream>(by_folder ? folder : path);
   const ByteRange range = by_folder ? ByteRange{0, stream->size()} : range_of(split, stream->size());
   return SplitBytes{stream, range.begin, range.end};
