@@ -27,7 +27,7 @@ struct Chart {
   std::string title;
   Unit unit = Unit::None;  // of y
   bool logarithmic = false;
-  std::vector<Series> series;  // without empty ones
+  std::vector<Series> series = {};  // without empty ones
 };
 
 // Losses, learning rate, gradient norm and throughput of the runs, in this order.

@@ -17,11 +17,11 @@ using Curve = std::vector<CurvePoint>;
 struct RunCurves {
   std::filesystem::path folder;
   std::string name;                          // of the folder
-  Curve training, smoothed, validation;      // bits per byte; training is the mean over the logged workers
-  Curve learning_rate;
-  Curve gradient_norm;                       // empty if the table has no column grad_norm
-  Curve bytes_per_second;                    // without that column computed from the times of the rows, without validations
-  std::optional<double> test;                // bits per byte
+  Curve training = {}, smoothed = {}, validation = {};  // bits per byte; training is the mean over the logged workers
+  Curve learning_rate = {};
+  Curve gradient_norm = {};                    // empty if the table has no column grad_norm
+  Curve bytes_per_second = {};                 // without that column computed from the times of the rows, without validations
+  std::optional<double> test = {};           // bits per byte
 };
 
 // Reads loss.csv and the fields of config.yaml that give the bytes of an element. Ignores an incomplete last line, which a run may be
