@@ -38,6 +38,24 @@ void add(Chart& chart, std::size_t run, LineStyle style, const Curve& curve) {
   if (!curve.empty()) chart.series.push_back({run, style, curve});
 }
 
+// Averages speeds, bytes over time, in at most 60 parts of the curve: single steps differ too much to be seen.
+Curve averaged_speed(const Curve& speed) {
+  constexpr std::size_t parts = 60;
+  if (speed.size() <= parts) return speed;
+  Curve result;
+  std::size_t next = 1;
+  for (std::size_t part = 1; part <= parts; ++part) {
+    double bytes = 0, seconds = 0;
+    for (; next < 1 + (speed.size() - 1) * part / parts; ++next) {
+      if (!(speed[next].y > 0)) continue;
+      bytes += speed[next].x - speed[next - 1].x;
+      seconds += (speed[next].x - speed[next - 1].x) / speed[next].y;
+    }
+    if (seconds > 0) result.push_back({speed[next - 1].x, bytes / seconds});
+  }
+  return result;
+}
+
 struct Extent {
   double minimum = INFINITY, maximum = -INFINITY;
   void add(double value) {
@@ -60,7 +78,7 @@ std::vector<Chart> charts_of(const std::vector<RunCurves>& runs) {
     add(charts[0], i, LineStyle::Marked, runs[i].validation);
     add(charts[1], i, LineStyle::Solid, runs[i].learning_rate);
     add(charts[2], i, LineStyle::Solid, runs[i].gradient_norm);
-    add(charts[3], i, LineStyle::Solid, runs[i].bytes_per_second);
+    add(charts[3], i, LineStyle::Solid, averaged_speed(runs[i].bytes_per_second));
   }
   Extent norms;  // they span orders of magnitude when a run is unstable
   for (const Series& series : charts[2].series)
@@ -87,7 +105,7 @@ Axis linear_axis(double minimum, double maximum, int most_ticks, Unit unit) {
   const auto count = [&] { return std::floor(maximum / step + 1e-9) - std::ceil(minimum / step - 1e-9) + 1; };
   while (count() > most_ticks) step = round_step(step * 1.1);
   for (double i = std::ceil(minimum / step - 1e-9); i * step <= maximum + 1e-9 * step; ++i)
-    axis.ticks.push_back({i * step, tick_text(i * step, std::max(std::fabs(maximum), std::fabs(minimum)), unit)});
+    axis.ticks.push_back({i * step + 0.0, tick_text(i * step + 0.0, std::max(std::fabs(maximum), std::fabs(minimum)), unit)});
   return axis;
 }
 

@@ -30,7 +30,7 @@ struct Chart {
   std::vector<Series> series = {};  // without empty ones
 };
 
-// Losses, learning rate, gradient norm and throughput of the runs, in this order.
+// Losses, learning rate, gradient norm and throughput (averaged over at most 60 parts of a run), in this order.
 std::vector<Chart> charts_of(const std::vector<RunCurves>& runs);
 
 struct Tick {

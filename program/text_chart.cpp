@@ -140,7 +140,7 @@ void add_chart(std::string& out, const Chart& chart, std::size_t rows, const Loo
   const std::size_t columns = look.options.width - label_width - 2;
   out += "\n" + cut(chart.title + (chart.series.empty() ? ": not recorded" : ""), look.options.width) + "\n";
   if (chart.series.empty()) return;
-  const Axis x = x_axis(chart, static_cast<int>(std::max<std::size_t>(2, columns / 14))), y = y_axis(chart, static_cast<int>(rows / 2));
+  const Axis x = x_axis(chart, static_cast<int>(std::max<std::size_t>(2, columns / 14))), y = y_axis(chart, static_cast<int>(rows / 2 + 1));
   Grid grid(columns, rows, look);
   for (const Series& series : chart.series)
     if (series.style != LineStyle::Faint) draw(grid, series, chart, x, y, columns);

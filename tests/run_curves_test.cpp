@@ -137,6 +137,16 @@ TEST_CASE("axes contain all values and have round ticks") {
   }
 }
 
+TEST_CASE("the throughput of a long run is averaged over time") {
+  RunCurves run = example();
+  run.bytes_per_second.clear();
+  for (int i = 0; i <= 1200; ++i) run.bytes_per_second.push_back({i * 10.0, i % 2 == 0 ? 100.0 : 300.0});
+  const Curve speed = charts_of({run})[3].series.at(0).points;
+  REQUIRE(speed.size() == 60);
+  CHECK(speed.back().x == 12000);
+  for (const CurvePoint& point : speed) CHECK(point.y == doctest::Approx(150));  // 20 bytes in 1/10 + 1/30 seconds
+}
+
 TEST_CASE("a long curve keeps its peaks when it is reduced") {
   Curve curve;
   for (int i = 0; i < 10000; ++i) curve.push_back({i * 1.0, i == 4321 ? 100.0 : i == 777 ? -100.0 : std::sin(i)});

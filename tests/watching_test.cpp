@@ -52,7 +52,7 @@ TEST_CASE("the smoothed loss has no bias at the start and forgets old losses") {
   average.add(3);
   CHECK(*average.value() == doctest::Approx(3));
   average.add(5);
-  CHECK(*average.value() == doctest::Approx((0.98 * 3 + 5) / 1.98));
+  CHECK(*average.value() == doctest::Approx((0.95 * 3 + 5) / 1.95));
   for (int i = 0; i < 1000; ++i) average.add(7);
   CHECK(*average.value() == doctest::Approx(7));
 }

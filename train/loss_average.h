@@ -5,11 +5,11 @@
 
 namespace mblm {
 
-// An exponential moving average over about the last 50 losses, without the bias of its start (Kingma and Ba 2015, section 3):
-//   sum = b sum + (1 - b) loss, weight = b weight + (1 - b), value = sum / weight, with b = 0.98.
+// An exponential moving average over about the last 20 losses, without the bias of its start (Kingma and Ba 2015, section 3):
+//   sum = b sum + (1 - b) loss, weight = b weight + (1 - b), value = sum / weight, with b = 0.95.
 // A resumed run continues it from `sum` and `weight` with the same bits.
 struct LossAverage {
-  static constexpr double decay = 0.98;
+  static constexpr double decay = 0.95;
   double sum = 0, weight = 0;
 
   void add(double loss) {

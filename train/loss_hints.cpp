@@ -11,7 +11,7 @@ namespace mblm {
 namespace {
 
 constexpr std::int64_t fewest_steps = 10;  // before a share of steps says anything
-constexpr std::int64_t patience = 50;      // steps after warm-up, the window of the smoothed loss
+constexpr std::int64_t patience = 50;      // steps after warm-up: the smoothed loss has forgotten those before
 
 std::string clipping_advice(const TrainConfig& train) {
   if (!train.gradient_clipping) return "set train.gradient_clipping (1 is usual)";
