@@ -63,7 +63,7 @@ class ProgressReporter {
 
   // Whether to report after this micro-step: the interval is over, or the run is at its end.
   bool is_due(const TrainingState& state) const;
-  // `loss` belongs to the last micro-batch.
+  // `loss` belongs to the last micro-batch. The smoothed loss and the gradient norm are those of the state.
   void report(const TrainingState& state, double loss);
   // Excludes time from bytes_per_second.
   void leave_out(double seconds) { speed_.leave_out(seconds); }

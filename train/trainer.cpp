@@ -203,7 +203,7 @@ void Trainer::loop() {
     if (sync_->take_batch_without_loss()) warn_of_training_batch_without_loss();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
-    if (workers_.is_rank0() && progress_->is_due(state_)) report_progress(loss.item());
+    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item());
   }
   recorder_->log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   recorder_->write_pending_rows();
@@ -215,12 +215,6 @@ void Trainer::loop() {
 void Trainer::add_training_row(double loss) {
   steps_->finish_steps(state_);
   recorder_->add_training_loss(loss, schedule_.learning_rate(state_.steps), row_speed_->take(state_.micro_step + 1));
-}
-
-// Rank 0 only.
-void Trainer::report_progress(double loss) {
-  steps_->finish_steps(state_);
-  progress_->report(state_, loss);
 }
 
 void Trainer::give_hints() {

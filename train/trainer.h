@@ -81,7 +81,6 @@ class Trainer {
   void optimizer_step();
   void save_state();
   void add_training_row(double loss);
-  void report_progress(double loss);
   void leave_out(double seconds);
   void give_hints();
   void validate();
