@@ -185,6 +185,20 @@ void add_convert(CLI::App& convert, ConvertCommand& command) {
   convert.footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
 }
 
+void add_plot(CLI::App& plot, PlotCommand& command) {
+  const auto is_picture = [](const std::string& name) {
+    return name.ends_with(".svg") || name.ends_with(".png") ? std::string() : "expected a name that ends in .svg or .png, got " + name;
+  };
+  plot.add_option("RUN", command.runs, "folders of runs, also of the Python package")->required();
+  plot.add_option("-o,--out", command.out, "write the figure to this .svg or .png file")->check(is_picture)->type_name("F");
+  plot.add_flag("--text", command.text, "draw with characters on standard output; the default without --out and --html");
+  plot.add_option("--html", command.html, "write one page with the curves, the results, the sample texts and the config")->type_name("F");
+  plot.footer(
+      "Draws training and validation losses in bits per byte against the bytes seen, the learning rate, the gradient norm and the\n"
+      "throughput. Also draws runs that are in progress.\n\n"
+      "  mblm plot runs/quickstart_1\n  mblm plot runs/base_1 runs/wide_1 --out curves.svg\n");
+}
+
 void add_help(CLI::App& help, HelpCommand& command) {
   help.add_option("COMMAND", command.command, "the command to explain; default: all commands");
   CLI::Option* completion = help.add_flag("--bash-completion", command.bash_completion, "print the completion script for bash");
@@ -222,6 +236,7 @@ const std::vector<CommandEntry>& command_table() {
       entry("decompress", "Restore a file that mblm compress wrote", add_decompress),
       entry("embed", "Compute the hidden states of bytes, one vector per byte", add_embed),
       entry("info", "Describe a configuration, a model or this machine", add_info),
+      entry("plot", "Draw the curves of runs", add_plot),
       entry("convert", "Convert a checkpoint; the file extensions give the formats", add_convert),
       entry("help", "Explain the commands", add_help),
   };

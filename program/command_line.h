@@ -117,8 +117,16 @@ struct ConvertCommand {
   std::optional<std::string> layout;  // package version whose parameter names a .pth file has: 0.4.1 or 0.4.2 (default)
 };
 
+// Draws the curves of runs. Without `out` and `html`, as text.
+struct PlotCommand {
+  std::vector<std::string> runs;    // folders
+  std::optional<std::string> out;   // .svg or .png
+  std::optional<std::string> html;
+  bool text = false;
+};
+
 using Command = std::variant<HelpCommand, ConfigCommand, TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, ScoreCommand, CompressCommand,
-                             DecompressCommand, EmbedCommand, InfoCommand, ConvertCommand>;
+                             DecompressCommand, EmbedCommand, InfoCommand, ConvertCommand, PlotCommand>;
 
 // Returns the command to run, or an exit status if there is nothing to run: 0 after --help and --version, whose text goes to
 // standard output; 2 after a wrong command line, which one line on standard error reports.

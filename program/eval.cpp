@@ -79,7 +79,7 @@ nlohmann::ordered_json as_json(const AnswerScore& score) {
   return {{"answers", score.answers}, {"correct", score.correct}, {"accuracy", score.accuracy()}};
 }
 
-// Masked language models and data sets of questions have no word perplexity: they do not predict running text.
+// Masked language models, data sets of questions and data that are not text have no word perplexity: they do not predict running text.
 std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_masked) {
   nlohmann::ordered_json json;
   json["model"] = command.model.model;
@@ -90,10 +90,10 @@ std::string as_json(const EvalCommand& command, const Evaluation& e, bool is_mas
   json["bits_per_byte"] = e.bits_per_byte();
   if (is_masked) {
     json["accuracy"] = e.accuracy();
-  } else if (e.answers.empty()) {
+  } else if (e.answers.empty() && e.is_text()) {
     json["words"] = e.words;
     json["word_perplexity"] = e.word_perplexity();
-  } else {
+  } else if (!e.answers.empty()) {
     json["questions"] = as_json(e.all_answers());
     for (const auto& [kind, score] : e.answers) json["questions"]["by_kind"][kind] = as_json(score);
   }
@@ -122,10 +122,10 @@ std::string as_table(const EvalCommand& command, const Evaluation& e, bool is_ma
   row("bits per byte", e.bits_per_byte());
   if (is_masked) {
     row("accuracy", e.accuracy());
-  } else if (e.answers.empty()) {
+  } else if (e.answers.empty() && e.is_text()) {
     row("words", e.words);
     row("word perplexity", e.word_perplexity());
-  } else {
+  } else if (!e.answers.empty()) {
     add_answers(out, e);
   }
   return std::move(out).str();

@@ -3,11 +3,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <iomanip>
+#include <limits>
 #include <sstream>
+#include <vector>
+
+#include "engine/error.h"
 
 namespace mblm {
 namespace {
@@ -37,9 +42,11 @@ void ProgressLine::write(std::string_view text) const {
   [[maybe_unused]] const ssize_t written = ::write(descriptor_, text.data(), text.size());  // one write per line; a failure cannot be reported
 }
 
+std::size_t ProgressLine::width() const { return redraws_ ? columns(descriptor_) - 1 : std::numeric_limits<std::size_t>::max(); }
+
 // Cuts the line to the terminal's width: a wrapped line could not be redrawn.
 std::string ProgressLine::fitted(std::string_view line) const {
-  const std::string_view cut = line.substr(0, columns(descriptor_) - 1);
+  const std::string_view cut = line.substr(0, width());
   std::ostringstream out;
   out << erase_line << (colours_ ? faint : "") << cut << (colours_ ? plain : "");
   return std::move(out).str();
@@ -84,14 +91,31 @@ std::string format_duration(double seconds) {
   return text;
 }
 
-std::string progress_text(const TrainingProgress& p) {
+std::string progress_text(const TrainingProgress& p, std::size_t width) {
+  struct Part {
+    int rank;  // the highest is dropped first
+    std::string text;
+  };
+  const auto number = [](double value, int digits) { return concat_text(std::fixed, std::setprecision(digits), value); };
   const double share = p.micro_steps > 0 ? static_cast<double>(p.micro_step) / static_cast<double>(p.micro_steps) : 1;
-  std::ostringstream out;
-  out << "step " << p.step << '/' << p.steps << "  " << static_cast<int>(100 * share) << " %" << std::fixed << std::setprecision(3) << "  loss " << p.loss
-      << "  " << p.bits_per_byte << " bits/byte" << std::scientific << std::setprecision(1) << "  lr " << p.learning_rate;
-  if (p.gradient_norm) out << std::defaultfloat << std::setprecision(2) << "  norm " << *p.gradient_norm;
-  out << "  " << format_bytes(p.bytes_per_second) << "/s  " << format_duration(p.seconds_left) << " left";
-  return std::move(out).str();
+  std::vector<Part> parts{{2, concat_text("step ", p.step, '/', p.steps)},
+                          {4, concat_text(static_cast<int>(100 * share), " %")},
+                          {p.smoothed_loss ? 3 : 1, "loss " + number(p.loss, 3)}};
+  if (p.smoothed_loss) parts.push_back({1, "smoothed " + number(*p.smoothed_loss, 3)});
+  parts.push_back({5, number(p.bits_per_byte, 3) + " bits/byte"});
+  parts.push_back({7, concat_text(std::scientific, std::setprecision(1), "lr ", p.learning_rate)});
+  if (p.gradient_norm) parts.push_back({8, concat_text(std::setprecision(2), "norm ", *p.gradient_norm)});
+  parts.push_back({6, format_bytes(p.bytes_per_second) + "/s"});
+  parts.push_back({0, format_duration(p.seconds_left) + " left"});
+
+  const auto line = [&] {
+    std::string text;
+    for (const Part& part : parts) text += (text.empty() ? "" : "  ") + part.text;
+    return text;
+  };
+  while (parts.size() > 1 && line().size() > width)
+    parts.erase(std::max_element(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.rank < b.rank; }));
+  return line();
 }
 
 }  // namespace mblm

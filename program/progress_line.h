@@ -19,6 +19,8 @@ class ProgressLine {
   // Seconds between two updates: short on a terminal, long in a log file.
   double interval() const { return redraws_ ? 0.2 : 10; }
   bool redraws() const { return redraws_; }
+  // Number of characters that fit: one less than the terminal has columns, unlimited without a terminal.
+  std::size_t width() const;
 
   void show(std::string_view line);   // replaces the previous line
   void note(std::string_view line);   // writes a permanent line above the one that is redrawn
@@ -34,8 +36,10 @@ class ProgressLine {
   std::string shown_;
 };
 
-// step 120/1100  11 %  loss 1.612  2.326 bits/byte  lr 9.8e-04  norm 0.71  61.2 kB/s  3:05 left
-std::string progress_text(const TrainingProgress& progress);
+// step 120/1100  11 %  loss 1.612  smoothed 1.701  2.454 bits/byte  lr 9.8e-04  norm 0.71  61.2 kB/s  3:05 left
+// In less than the whole width the parts are dropped in this order: gradient norm, learning rate, speed, bits per byte, percent, the
+// batch's loss, step, smoothed loss. The time left always remains.
+std::string progress_text(const TrainingProgress& progress, std::size_t width);
 
 std::string format_bytes(double bytes);         // 61.2 kB, 1.4 MB
 std::string format_duration(double seconds);    // 3:05, 2:03:05

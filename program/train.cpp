@@ -61,7 +61,7 @@ TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& co
   const Device device = open_device(config.train.device, on_note, launched_process().local_rank);
   TrainerOptions options{.device = device, .communicator = communicator};
   if (on_note) note_precision(precision_named(config.train.precision, device), device);
-  options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress)); };
+  options.callbacks.on_progress = [&line](const TrainingProgress& progress) { line.show(progress_text(progress, line.width())); };
   options.callbacks.progress_interval = line.interval();
   options.callbacks.on_warning = [&line](const std::string& text) { line.note("mblm: warning: " + text); };
   options.callbacks.should_stop = [] { return InterruptScope::signal() != 0; };
@@ -94,8 +94,6 @@ int run(const TrainCommand& command) {
     const Workers workers(communicator);
     const RunConfig config = workers.together(
         [&] { return read_run_config(command.config, BlockRegistry(), with_compute_options(command.overrides, command.compute)); });
-    if (workers.is_rank0())
-      for (const std::string& field : inactive_fields(config)) write_note("not yet acting: " + field);
     ProgressLine line(STDERR_FILENO);
     const InterruptScope interrupt;
     TrainerOptions options = workers.together([&] { return trainer_options(config, command.compute, line, communicator); });

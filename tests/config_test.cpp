@@ -593,11 +593,4 @@ TEST_CASE("a configuration built in C++ is checked") {
   CHECK(error() == "mine: block: expected 2 entries, one per stage, got 1");
 }
 
-TEST_CASE("fields without effect are reported if they differ from the default") {
-  CHECK(inactive_fields(parsed(small_config)).empty());
-  const RunConfig config = parsed(small_config, {"train.cuda_graphs=false", "train.save_state_every=60", "io.tensorboard=true",
-                                                 "io.enabled_loss_log_for_gpus=[0, 1]", "io.dataset_args={a: 1}", "resume.checkpoint_file=x.pth"});
-  CHECK(inactive_fields(config) == std::vector<std::string>{"io.tensorboard=true"});
-}
-
 }  // namespace mblm::testing

@@ -77,7 +77,7 @@ TEST_CASE("help and version") {
   CHECK(version.out.starts_with(concat_text("mblm ", MBLM_VERSION, "\n")));
   for (const char* option : {"\ncompiler: ", "\nprocessor: ", "\noneDNN: ", "\nCUDA: ", "\nMPI: "}) CHECK(contains(version.out, option));
   CHECK(version.err.empty());
-  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"resume"}, {"eval"}, {"generate"}, {"embed"}, {"info"}, {"convert"}}) {
+  for (const std::vector<std::string>& command : {std::vector<std::string>{}, {"train"}, {"resume"}, {"eval"}, {"generate"}, {"embed"}, {"info"}, {"convert"}, {"plot"}}) {
     std::vector<std::string> arguments = command;
     arguments.push_back("--help");
     const ProgramResult help = run_program(arguments);
@@ -93,7 +93,7 @@ TEST_CASE("a wrong command line exits with status 2 and one line") {
                                      {"generate", "m", "--top-p", "1.5"}, {"generate", "m", "--format", "hex"}, {"generate", "m", "--prompt", "a", "-"},
                                      {"generate", "m", "--json", "--format", "ids"}, {"generate", "m", "--temperature", "-1"},
                                      {"eval", "m", "--split", "whole"}, {"eval", "m", "--threads", "0"}, {"eval", "m", "--device", "tpu"},
-                                     {"embed"}, {"embed", "m", "f", "-o", "hidden.txt"}, {"info"}, {"resume"}, {"resume", "runs/a", "--tokens", "3"}}) {
+                                     {"embed"}, {"embed", "m", "f", "-o", "hidden.txt"}, {"info"}, {"resume"}, {"resume", "runs/a", "--tokens", "3"}, {"plot"}, {"plot", "runs/a", "--out", "curves.pdf"}}) {
     const ProgramResult result = run_program(arguments);
     INFO(result.err);
     CHECK(result.status == 2);
@@ -123,6 +123,62 @@ TEST_CASE("a run trains, is evaluated and generates") {
   CHECK(run_program({"eval", file}).status == 1);
   CHECK(contains(run_program({"eval", file, "--data", folder / "text"}).out, "bits per byte"));
   CHECK(run_program({"generate", run, "--prompt", "the"}).out == run_program({"generate", file, "--prompt", "the"}).out);
+}
+
+TEST_CASE("the curves of runs are drawn as text, SVG, PNG and a page") {
+  const TemporaryFolder folder;
+  const std::string run = train(prepare_tiny_run(folder)), svg = folder / "curves.svg", png = folder / "curves.png", page = folder / "run.html";
+  const ProgramResult text = run_program({"plot", run});
+  INFO(text.err);
+  CHECK(text.status == 0);
+  CHECK(contains(text.out, "Bits per byte"));
+  CHECK(contains(text.out, "tiny_1"));
+  CHECK(run_program({"plot", run, "--text"}).out == text.out);
+  CHECK(run_program({"plot", run, run, "--out", svg}).out.empty());
+  CHECK(contains(read_file(svg), "Learning rate"));
+  const ProgramResult picture = run_program({"plot", run, "--out", png});
+  if (contains(run_program({"--version"}).out, "cairo (.png of mblm plot): yes")) {
+    CHECK(picture.status == 0);
+    CHECK(read_file(png).starts_with("\x89PNG"));
+  } else {
+    CHECK(picture.status == 1);
+    CHECK(picture.err == "mblm: " + png + ": this program was built without cairo, which .png needs; use .svg\n");
+    CHECK_FALSE(std::filesystem::exists(png));
+  }
+  CHECK(run_program({"plot", run, "--html", page}).status == 0);
+  CHECK(contains(read_file(page), "target_elements: 64"));
+  CHECK(contains(read_file(page), "class=\"made\""));
+  for (const std::string& bad : {(folder / "text").string(), (folder / "none").string()}) {
+    const ProgramResult result = run_program({"plot", run, bad, "--out", folder / "none.svg"});
+    CHECK(result.status == 1);
+    CHECK(result.err == "mblm: " + bad + ": expected a run's folder, loss.csv is missing\n");
+    CHECK_FALSE(std::filesystem::exists(folder / "none.svg"));
+  }
+}
+
+TEST_CASE("data that is not text has no perplexity per word") {
+  const TemporaryFolder folder;
+  const std::string run = train(prepare_tiny_run(folder));
+  const auto evaluated = [&](const std::string& content, std::vector<std::string> more = {}) {
+    folder.write("data", content);
+    std::vector<std::string> arguments{"eval", run, "--data", folder / "data", "--split", "test"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const ProgramResult result = run_program(arguments);
+    INFO(result.err);
+    CHECK(result.status == 0);
+    CHECK(contains(result.out, more.empty() ? "bits per byte" : "bits_per_byte"));
+    return contains(result.out, "word");
+  };
+  std::string noise, greek;
+  for (std::uint32_t i = 0, x = 1; i < 4000; ++i, x = x * 1664525 + 1013904223) noise += static_cast<char>(x >> 24);
+  while (greek.size() < 4000) greek += "\xce\xb8\xce\xac\xce\xbb\xce\xb1\xcf\x83\xcf\x83\xce\xb1, ";
+  CHECK(evaluated(words(4000)));
+  CHECK(evaluated(words(4000), {"--json"}));
+  CHECK(evaluated(greek));
+  CHECK_FALSE(evaluated(noise));
+  CHECK_FALSE(evaluated(noise, {"--json"}));
+  CHECK_FALSE(evaluated(std::string(4000, 'A')));  // one word
+  CHECK_FALSE(evaluated(words(3600) + noise));     // the split counts, not the file
 }
 
 TEST_CASE("a masked language model trains, is evaluated and described, and does not generate") {

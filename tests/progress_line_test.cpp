@@ -81,7 +81,7 @@ TEST_CASE("a dumb terminal is treated as no terminal") {
   CHECK(arrived(near, far, two_lines_and_a_note) == "one\r\nsaved\r\ntwo\r\n");
 }
 
-TEST_CASE("the text of the progress line") {
+TEST_CASE("the text of the progress line, and what is dropped on a narrow terminal") {
   TrainingProgress progress;
   progress.step = 120;
   progress.steps = 1100;
@@ -92,9 +92,26 @@ TEST_CASE("the text of the progress line") {
   progress.learning_rate = 9.84e-4;
   progress.bytes_per_second = 61234;
   progress.seconds_left = 185;
-  CHECK(progress_text(progress) == "step 120/1100  10 %  loss 1.612  2.326 bits/byte  lr 9.8e-04  61.2 kB/s  3:05 left");
+  constexpr std::size_t unlimited = 1000;
+  CHECK(progress_text(progress, unlimited) == "step 120/1100  10 %  loss 1.612  2.326 bits/byte  lr 9.8e-04  61.2 kB/s  3:05 left");
+  progress.smoothed_loss = 1.7014;
   progress.gradient_norm = 0.7123;
-  CHECK(progress_text(progress).find("  norm 0.71  ") != std::string::npos);
+  const std::string whole = "step 120/1100  10 %  loss 1.612  smoothed 1.701  2.326 bits/byte  lr 9.8e-04  norm 0.71  61.2 kB/s  3:05 left";
+  CHECK(progress_text(progress, unlimited) == whole);
+  CHECK(progress_text(progress, whole.size()) == whole);
+  CHECK(progress_text(progress, 99) == "step 120/1100  10 %  loss 1.612  smoothed 1.701  2.326 bits/byte  lr 9.8e-04  61.2 kB/s  3:05 left");
+  CHECK(progress_text(progress, 79) == "step 120/1100  10 %  loss 1.612  smoothed 1.701  2.326 bits/byte  3:05 left");
+  CHECK(progress_text(progress, 59) == "step 120/1100  10 %  loss 1.612  smoothed 1.701  3:05 left");
+  CHECK(progress_text(progress, 45) == "step 120/1100  smoothed 1.701  3:05 left");
+  CHECK(progress_text(progress, 30) == "smoothed 1.701  3:05 left");
+  CHECK(progress_text(progress, 12) == "3:05 left");
+  CHECK(progress_text(progress, 0) == "3:05 left");
+}
+
+TEST_CASE("the width of the line is that of the terminal, less one") {
+  CHECK(on_terminal(60, [](ProgressLine& line) { CHECK(line.width() == 59); }).empty());
+  CHECK(on_terminal(100, [](ProgressLine& line) { CHECK(line.width() == 99); }).empty());
+  CHECK(on_pipe([](ProgressLine& line) { CHECK(line.width() > 10000); }).empty());
 }
 
 TEST_CASE("sizes and durations") {

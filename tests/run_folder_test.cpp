@@ -67,9 +67,12 @@ TEST_CASE("rows have the package's columns, and their numbers parse to the same 
                      .batch = 2,
                      .cum_batch = 30,
                      .loss = 0.1,
-                     .lr = 0.001};
-  CHECK(to_csv(loss) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1\n");
-  CHECK(to_csv(LossRow{.timestamp = "t", .kind = "test", .loss = 1.0 / 3}) == "0,t,-1,test,-1,-1,-1,0.3333333333333333,-1,-1,-1\n");
+                     .lr = 0.001,
+                     .grad_norm = 0.75,
+                     .bytes_per_second = 61234.5,
+                     .smoothed_loss = 0.2};
+  CHECK(to_csv(loss) == "0,2024-01-31 12:00:00.000001,8192,train,1,2,30,0.1,0.001,-1,-1,0.75,61234.5,0.2\n");
+  CHECK(to_csv(LossRow{.timestamp = "t", .kind = "test", .loss = 1.0 / 3}) == "0,t,-1,test,-1,-1,-1,0.3333333333333333,-1,-1,-1,-1,-1,-1\n");
   TimeMemoryRow time{.cum_batch = 5, .num_items = 4, .kind = "train", .fw_time = 0.25, .bw_time = 0.5, .allocated = 1.5, .total = 8};
   CHECK(to_csv(time) == "5,4,train,0.25,0.5,1.5,0,0,0,8\n");
   time.bw_time.reset();
@@ -113,11 +116,26 @@ TEST_CASE("tables are truncated to the counted rows") {
   folder.write("tiny_1/notes.tmpl", "mine");
   run.go_back_to({.loss = 1, .time_memory = 0});
   CHECK(run.rows().loss == 1);
-  CHECK(read_file(run.path() / "loss.csv") == std::string(loss_header) + "0,t,-1,train,-1,-1,-1,3,-1,-1,-1\n");
+  CHECK(read_file(run.path() / "loss.csv") == std::string(loss_header) + "0,t,-1,train,-1,-1,-1,3,-1,-1,-1,-1,-1,-1\n");
   CHECK(read_file(run.path() / "timemem.csv") == time_memory_header);
   CHECK(names_in(run.path()) == std::vector<std::string>{"checkpoints", "loss.csv", "notes.tmpl", "state", "timemem.csv", "train.log"});
   CHECK(names_in(run.states()) == std::vector<std::string>{"lock"});
   CHECK(names_in(run.checkpoints()).empty());
+}
+
+TEST_CASE("the loss table of an earlier version gets the new columns when its run is resumed") {
+  const TemporaryFolder folder;
+  const std::string old_header = "gpu_rank,timestamp,elements_seen,kind,epoch,batch,cum_batch,loss,lr,avg_grad,avg_grad_clipped\n";
+  const std::string row = "0,t,4,train,0,0,0,3,0.1,-1,-1";
+  RunFolder run(io_in(folder.path()), "1");
+  for (int i = 0; i < 2; ++i) run.write(LossRow{});
+  write_file(run.path() / "loss.csv", old_header + row + "\n" + row + "\n" + row + "\n");
+  run.go_back_to({.loss = 2, .time_memory = 0});
+  CHECK(read_file(run.path() / "loss.csv") == std::string(loss_header) + row + ",-1,-1,-1\n" + row + ",-1,-1,-1\n");
+  run.write(LossRow{.timestamp = "t", .kind = "test", .loss = 1, .smoothed_loss = 2});
+  CHECK(read_file(run.path() / "loss.csv").ends_with("-1\n0,t,-1,test,-1,-1,-1,1,-1,-1,-1,-1,-1,2\n"));
+  run.go_back_to({.loss = 3, .time_memory = 0});
+  CHECK(read_file(run.path() / "loss.csv").ends_with("-1\n0,t,-1,test,-1,-1,-1,1,-1,-1,-1,-1,-1,2\n"));
 }
 
 TEST_CASE("the run id is the job id, the config's run id, or the time") {

@@ -59,7 +59,7 @@ std::map<std::string, std::string> outcome_of(const fs::path& run) {
   std::map<std::string, std::string> outcome;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints"))
     outcome[entry.path().filename()] = entry.is_symlink() ? fs::read_symlink(entry.path()).string() : read_file(entry.path());
-  outcome["loss.csv"] = columns(run / "loss.csv", [](std::size_t column) { return column != 1; });
+  outcome["loss.csv"] = columns(run / "loss.csv", [](std::size_t column) { return column != 1 && column != 12; });
   outcome["timemem.csv"] = columns(run / "timemem.csv", [](std::size_t column) { return column < 3; });
   outcome["samples"] = samples_in(run / "train.log");
   outcome["state"] = state_files(run).empty() ? "" : read_file(state_files(run).back());

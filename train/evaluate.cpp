@@ -41,8 +41,31 @@ struct BatchResult {
   double loss = 0, nats = 0;
   std::int64_t sequences = 0, bytes = 0, correct = 0;
   std::int64_t words = 0;  // including a word that continues from the previous batch
+  std::int64_t ids = 0, not_text = 0;
   bool begins_in_word = false, ends_in_word = false;
 };
+
+bool is_control(std::int64_t id) { return (id < ' ' && !is_space(id)) || id == 0x7f; }
+bool continues_utf8(std::int64_t id) { return id >= 0x80 && id < 0xc0; }
+
+// Counts control characters and bytes that do not belong to a whole UTF-8 sequence. Ids above 255 are special ids, which count as text.
+std::int64_t count_not_text(std::span<const std::int64_t> ids) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < ids.size();) {
+    const std::int64_t id = ids[i++];
+    if (id < 0x80 || id > 0xff) {
+      count += is_control(id);
+      continue;
+    }
+    const std::size_t wanted = id >= 0xf0 && id < 0xf5 ? 3 : id >= 0xe0 ? 2 : id >= 0xc2 && id < 0xe0 ? 1 : 0;
+    std::size_t found = 0;
+    while (found < wanted && i + found < ids.size() && continues_utf8(ids[i + found])) ++found;
+    const bool is_cut = found < wanted && i + found == ids.size();  // by the end of the batch
+    if (wanted > 0 && id < 0xf5 && (found == wanted || is_cut)) i += found;
+    else ++count;
+  }
+  return count;
+}
 
 void count_words(const Tensor& ids, BatchResult& result) {
   bool in_word = false;
@@ -53,6 +76,8 @@ void count_words(const Tensor& ids, BatchResult& result) {
   }
   result.begins_in_word = !is_space(all.front());
   result.ends_in_word = in_word;
+  result.ids = ids.numel();
+  result.not_text = count_not_text(all);
 }
 
 BatchResult evaluate_batch(const Model& model, const Batch& batch, Answers& answers) {
@@ -81,6 +106,8 @@ void add(Evaluation& sum, const BatchResult& batch, bool in_word) {
   sum.nats += batch.nats;
   sum.bytes += batch.bytes;
   sum.correct += batch.correct;
+  sum.ids += batch.ids;
+  sum.not_text += batch.not_text;
   sum.words += batch.words - (in_word && batch.begins_in_word);
 }
 
@@ -126,6 +153,7 @@ AnswerScore Evaluation::all_answers() const {
 }
 
 double Evaluation::bits_per_byte() const { return mean_loss() / std::numbers::ln2; }
+bool Evaluation::is_text() const { return words > 0 && not_text * 100 <= ids && ids <= words * 40; }
 double Evaluation::word_perplexity() const { return std::exp(nats / static_cast<double>(words)); }
 
 Evaluation evaluate(const Model& model, const Dataset& dataset, const EvaluationOptions& options) {

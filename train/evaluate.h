@@ -37,6 +37,8 @@ struct Evaluation {
   std::int64_t bytes = 0;    // bytes with a nonzero loss
   std::int64_t correct = 0;  // of these, bytes to which a masked language model assigns the highest probability
   std::int64_t words = 0;    // separated by white space; a word that spans two sequences counts once
+  std::int64_t ids = 0;      // all ids
+  std::int64_t not_text = 0; // of these, control characters other than white space, and bytes that are not UTF-8
   // By kind of question, for data sets with answers. An answer is correct if each of its ids has the highest probability (the lowest
   // id among equals) given the correct ids before it. This is equivalent to greedy generation of the answer.
   std::map<std::string, AnswerScore> answers = {};
@@ -49,7 +51,10 @@ struct Evaluation {
   double accuracy() const { return static_cast<double>(correct) / static_cast<double>(bytes); }  // for masked language models
   AnswerScore all_answers() const;
   double bits_per_byte() const;
-  double word_perplexity() const;  // exp(nats / words)
+  // Whether the ids are text of words: at most 1 % are not text, and a word has at most 40 bytes on average (others are base64 lines,
+  // DNA, or a language without spaces).
+  bool is_text() const;
+  double word_perplexity() const;  // exp(nats / words); meaningless unless is_text()
 };
 
 // Evaluates epoch 0; the last batch may be smaller. Records no gradients and applies no dropout. Sums are in batch order, so that the

@@ -15,7 +15,9 @@ namespace mblm {
 struct TrainingProgress {
   std::int64_t step = 0, steps = 0;              // optimizer steps
   std::int64_t micro_step = 0, micro_steps = 0;
-  double loss = 0, bits_per_byte = 0;            // of the last micro-batch
+  double loss = 0;                               // of the last micro-batch
+  std::optional<double> smoothed_loss = {};      // average over the last optimizer steps (train/loss_average.h)
+  double bits_per_byte = 0;                      // of the smoothed loss, or before the first step of `loss`
   double learning_rate = 0;                      // of the next optimizer step
   std::optional<double> gradient_norm = {};      // of the last optimizer step, before clipping
   double bytes_per_second = 0;                   // since the last report, excluding validation
@@ -34,6 +36,25 @@ struct TrainerCallbacks {
   std::function<bool()> should_stop = {};
 };
 
+// Measures the bytes per second of a run, without validations.
+class SpeedMeter {
+ public:
+  // For a run at `micro_step` with `bytes` bytes per micro-step.
+  SpeedMeter(std::int64_t bytes, std::int64_t micro_step) : bytes_(static_cast<double>(bytes)), micro_step_(micro_step) {}
+
+  // The bytes per second since the last call, or since the construction, up to `micro_step`.
+  double take(std::int64_t micro_step);
+  void leave_out(double seconds) { left_out_ += seconds; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  double bytes_;
+  std::int64_t micro_step_;
+  Clock::time_point taken_ = Clock::now();
+  double left_out_ = 0;  // since taken_
+};
+
 // Calls on_progress at its interval.
 class ProgressReporter {
  public:
@@ -42,21 +63,20 @@ class ProgressReporter {
 
   // Whether to report after this micro-step: the interval is over, or the run is at its end.
   bool is_due(const TrainingState& state) const;
-  // `loss` belongs to the last micro-batch, `gradient_norm` to the last optimizer step.
-  void report(const TrainingState& state, double loss, std::optional<double> gradient_norm);
+  // `loss` belongs to the last micro-batch. The smoothed loss and the gradient norm are those of the state.
+  void report(const TrainingState& state, double loss);
   // Excludes time from bytes_per_second.
-  void leave_out(double seconds) { left_out_ += seconds; }
+  void leave_out(double seconds) { speed_.leave_out(seconds); }
 
  private:
   using Clock = std::chrono::steady_clock;
 
   const TrainerCallbacks& callbacks_;
   const Schedule& schedule_;
-  const std::int64_t bytes_, first_micro_step_;
+  const std::int64_t first_micro_step_;
   const Clock::time_point started_ = Clock::now();
   Clock::time_point reported_ = started_;
-  std::int64_t reported_micro_step_ = first_micro_step_;
-  double left_out_ = 0;  // since reported_
+  SpeedMeter speed_;
 };
 
 }  // namespace mblm

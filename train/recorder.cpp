@@ -76,7 +76,8 @@ std::vector<int> Recorder::logged_ranks() const {
   return ranks;
 }
 
-void Recorder::add_training_loss(double loss, double learning_rate) {
+void Recorder::add_training_loss(double loss, double learning_rate, double bytes_per_second) {
+  const std::optional<double> smoothed = state_.loss_average.value();
   pending_rows_.push_back({.timestamp = format_now(),
                            .elements_seen = state_.elements,
                            .kind = "train",
@@ -86,9 +87,14 @@ void Recorder::add_training_loss(double loss, double learning_rate) {
                            .loss = loss,
                            .lr = learning_rate,
                            .avg_grad = state_.avg_grad,
-                           .avg_grad_clipped = state_.avg_grad_clipped});
+                           .avg_grad_clipped = state_.avg_grad_clipped,
+                           .grad_norm = state_.gradient_norm,
+                           .bytes_per_second = bytes_per_second,
+                           .smoothed_loss = smoothed.value_or(-1)});
   if (workers_.is_alone()) write_pending_rows();
-  log(concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss)));
+  std::string text = concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss));
+  if (smoothed) text += concat_text(", smoothed ", shortest_text(*smoothed), ", gradient norm ", shortest_text(state_.gradient_norm));
+  log(concat_text(text, ", learning rate ", shortest_text(learning_rate), ", ", std::llround(bytes_per_second), " bytes per second"));
 }
 
 // The pending rows of all workers belong to the same micro-steps and differ only in the loss.
@@ -103,6 +109,8 @@ void Recorder::write_pending_rows() {
       pending_rows_[i].loss = losses[static_cast<std::size_t>(rank)][i];
       folder_.write(pending_rows_[i]);
     }
+    pending_rows_[i].loss = losses.front()[i];
+    write_events(pending_rows_[i]);
   }
   pending_rows_.clear();
 }
@@ -128,6 +136,7 @@ void Recorder::write_test(const Evaluation& evaluation) {
 // Writes the same row for each logged worker.
 void Recorder::write_row(LossRow row) {
   row.timestamp = format_now();
+  write_events(row);
   for (const int rank : logged_ranks()) {
     row.gpu_rank = rank;
     folder_.write(row);
@@ -173,7 +182,25 @@ void Recorder::write_config() {
   folder_.write_config(config, summary);
 }
 
-void Recorder::begin_training() { summary_.training_start = format_now('T'); }
+void Recorder::begin_training() {
+  summary_.training_start = format_now('T');
+  if (workers_.is_rank0() && config_.io.tensorboard) events_ = std::make_unique<EventFile>(folder_.path() / "tensorboard", state_.cumulative_batch());
+}
+
+// Columns without a value (-1) are left out.
+void Recorder::write_events(const LossRow& row) {
+  if (events_ == nullptr) return;
+  const std::int64_t step = row.cum_batch >= 0 ? row.cum_batch : state_.cumulative_batch() - 1;
+  std::vector<EventScalar> scalars{{concat_text("loss/", row.kind == "valid" ? "validation" : row.kind == "test" ? "test" : "training"), row.loss}};
+  const auto add = [&](const char* tag, double value) {
+    if (!(value < 0)) scalars.push_back({tag, value});
+  };
+  add("loss/training_smoothed", row.smoothed_loss);
+  add("learning_rate", row.lr);
+  add("gradient_norm", row.grad_norm);
+  add("bytes_per_second", row.bytes_per_second);
+  events_->write(step, scalars);
+}
 
 void Recorder::end_training() { summary_.training_end = format_now('T'); }
 

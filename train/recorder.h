@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "train/best_checkpoints.h"
 #include "train/data/dataset.h"
 #include "train/evaluate.h"
+#include "train/event_file.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/run_state.h"
@@ -30,9 +32,10 @@ class Recorder {
   // Logs a sample of the model's output, a function of the seed and the micro-step. Costs at most a forward pass of a micro-batch.
   void log_sample(const Model& model, const Dataset& dataset);
 
-  // Adds a row for the micro-step just done; call it before the state advances. `learning_rate` belongs to the next optimizer step.
+  // Adds a row for the micro-step just done; call it before the state advances and after finish_steps, so that the smoothed loss
+  // contains all optimizer steps. `learning_rate` belongs to the next optimizer step.
   // With several workers the rows are pending until write_pending_rows.
-  void add_training_loss(double loss, double learning_rate);
+  void add_training_loss(double loss, double learning_rate, double bytes_per_second);
   void write_pending_rows();  // exchanges the losses of the workers if there are pending rows
   void write_validation(const Evaluation& evaluation);
   void write_test(const Evaluation& evaluation);
@@ -42,7 +45,7 @@ class Recorder {
 
   // Writes config.yaml with its summary. A new run with this config repeats the run: `resume` is as given. Paths that exist are absolute.
   void write_config();
-  void begin_training();  // sets the start time of the summary; writes nothing
+  void begin_training();  // sets the start time of the summary and starts the event file
   void end_training();    // sets the end time of the summary; writes nothing
   // Writes an error to train.log and config.yaml. Ignores further errors, since the caller throws the first one.
   void note_error(const char* message) noexcept;
@@ -50,6 +53,7 @@ class Recorder {
  private:
   std::vector<int> logged_ranks() const;
   void write_row(LossRow row);
+  void write_events(const LossRow& row);
   void write_row(TimeMemoryRow row);
 
   const RunConfig& config_;
@@ -60,7 +64,8 @@ class Recorder {
   RunFolder& folder_;
   const DeviceInfo device_;
   RunSummary summary_;
-  std::vector<LossRow> pending_rows_;  // training losses of this worker
+  std::vector<LossRow> pending_rows_;   // training losses of this worker
+  std::unique_ptr<EventFile> events_;   // of rank 0, with io.tensorboard
 };
 
 }  // namespace mblm

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "engine/io/atomic_file.h"
 #include "engine/io/file.h"
 #include "engine/io/folder.h"
 #include "engine/io/mapped_file.h"
@@ -102,6 +103,22 @@ YamlValue summary_section(const RunSummary& summary) {
   return section;
 }
 
+// Adds the columns of loss_header that a table of an earlier version lacks at its end. Leaves other tables unchanged.
+std::string with_all_columns(std::string_view table) {
+  const std::string_view header = table.substr(0, table.find('\n')), whole = loss_header.substr(0, loss_header.size() - 1);
+  if (header.size() >= whole.size() || !whole.starts_with(header) || whole[header.size()] != ',') return std::string(table);
+  const std::string_view missing = whole.substr(header.size());
+  std::string no_values;
+  for (auto count = std::count(missing.begin(), missing.end(), ','); count > 0; --count) no_values += ",-1";
+  std::string text;
+  for (std::size_t at = 0; at < table.size();) {
+    const std::size_t end = std::min(table.find('\n', at), table.size());
+    text += concat_text(table.substr(at, end - at), at == 0 ? missing : std::string_view(no_values), "\n");
+    at = end + 1;
+  }
+  return text;
+}
+
 void put(std::string& line, std::string_view field) { line.append(field); }
 template <class T>
   requires std::is_arithmetic_v<T>
@@ -153,7 +170,8 @@ std::string shortest_text(double number) {
 }
 
 std::string to_csv(const LossRow& r) {
-  return join(r.gpu_rank, r.timestamp, r.elements_seen, r.kind, r.epoch, r.batch, r.cum_batch, r.loss, r.lr, r.avg_grad, r.avg_grad_clipped);
+  return join(r.gpu_rank, r.timestamp, r.elements_seen, r.kind, r.epoch, r.batch, r.cum_batch, r.loss, r.lr, r.avg_grad, r.avg_grad_clipped, r.grad_norm,
+              r.bytes_per_second, r.smoothed_loss);
 }
 
 std::string to_csv(const TimeMemoryRow& r) {
@@ -188,6 +206,18 @@ std::size_t AppendFile::end_of(std::int64_t lines) const {
 
 void AppendFile::keep_lines(std::int64_t lines) {
   if (::ftruncate(file_.number(), static_cast<off_t>(end_of(lines))) != 0) throw_file_error(path_, "cannot be truncated");
+}
+
+void AppendFile::rewrite(const std::function<std::string(std::string_view)>& edit) {
+  std::string edited;
+  {
+    const MappedFile content(path_);
+    const std::string_view text(reinterpret_cast<const char*>(content.data()), content.size());
+    edited = edit(text);
+    if (edited == text) return;
+  }
+  write_file_atomically(path_, edited);
+  *this = AppendFile(path_);
 }
 
 std::filesystem::path RunFolder::path_for(const IoConfig& config, const std::string& run_id) {
@@ -277,6 +307,7 @@ void RunFolder::go_back_to(RowCounts rows) {
   if (!files_) return;
   check_rows(rows);
   files_->loss.keep_lines(1 + rows.loss);
+  files_->loss.rewrite(with_all_columns);
   files_->time_memory.keep_lines(1 + rows.time_memory);
   rows_ = rows;
   for (const std::filesystem::path& folder : {path_, checkpoints(), states()}) remove_unfinished_files(folder);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -45,6 +46,8 @@ struct LossRow {
   std::int64_t epoch = -1, batch = -1, cum_batch = -1;
   double loss = 0;
   double lr = -1, avg_grad = -1, avg_grad_clipped = -1;
+  // Not in the Python package: norm of the last step's gradient before clipping, speed since the previous row, average of the last steps.
+  double grad_norm = -1, bytes_per_second = -1, smoothed_loss = -1;
 };
 
 // A row of timemem.csv: seconds, and memory in GiB.
@@ -56,7 +59,8 @@ struct TimeMemoryRow {
   double allocated = 0, allocated_max = 0, reserved = 0, reserved_max = 0, total = 0;
 };
 
-inline constexpr std::string_view loss_header = "gpu_rank,timestamp,elements_seen,kind,epoch,batch,cum_batch,loss,lr,avg_grad,avg_grad_clipped\n";
+inline constexpr std::string_view loss_header =
+    "gpu_rank,timestamp,elements_seen,kind,epoch,batch,cum_batch,loss,lr,avg_grad,avg_grad_clipped,grad_norm,bytes_per_second,smoothed_loss\n";
 inline constexpr std::string_view time_memory_header =
     "cum_batch,num_items,kind,fw_time,bw_time,allocated,allocated_max,reserved,reserved_max,total\n";
 
@@ -79,6 +83,8 @@ class AppendFile {
   // Truncates the file after `lines` lines. Throws FileError if it has fewer.
   void keep_lines(std::int64_t lines);
   void check_lines(std::int64_t lines) const { end_of(lines); }  // throws the same error
+  // Replaces the content by `edit(content)`, atomically, unless they are equal.
+  void rewrite(const std::function<std::string(std::string_view)>& edit);
 
  private:
   std::size_t end_of(std::int64_t lines) const;  // in bytes
@@ -111,7 +117,7 @@ class RunFolder {
   // Writes all rows and log lines to disk (fsync).
   void flush();
   // Truncates the tables after `rows` rows and removes unfinished files. Throws FileError if a table has fewer rows; nothing is changed
-  // then.
+  // then. Adds the columns that the loss table of an earlier version does not have, with the value -1.
   void go_back_to(RowCounts rows);
   void check_rows(RowCounts rows) const;  // throws the same error, changes nothing
 

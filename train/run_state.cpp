@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <map>
 #include <string_view>
 
@@ -15,6 +16,8 @@ constexpr const char* checksum_key = "checksum";
 constexpr const char* warmup_key = "warmup_steps";
 constexpr const char* format_key = "mblm_state";
 constexpr const char *format = "3", *format_without_data = "2";  // versions of the names and meanings below
+// Entries that states of earlier versions do not have: their defaults hold.
+constexpr std::string_view later_entries[] = {"gradient_norm", "loss_average_sum", "loss_average_weight"};
 
 // Declares the numbers once, for writing and reading.
 template <class State, class Visit>
@@ -32,6 +35,9 @@ void visit_numbers(State& state, const Visit& visit) {
   visit("avg_grad", training.avg_grad);
   visit("avg_grad_clipped", training.avg_grad_clipped);
   visit("first_batch", training.first_batch);
+  visit("gradient_norm", training.gradient_norm);
+  visit("loss_average_sum", training.loss_average.sum);
+  visit("loss_average_weight", training.loss_average.weight);
   visit("sequences", state.sequences);
   visit("loss_rows", state.rows.loss);
   visit("timemem_rows", state.rows.time_memory);
@@ -111,6 +117,8 @@ SavedState read_run_state(const std::filesystem::path& path) {
   SavedState saved{{}, SafetensorsFile(path)};
   check_whole(saved.tensors);
   visit_numbers(saved.state, [&]<class T>(const char* name, T& number) {
+    const bool is_later = std::find(std::begin(later_entries), std::end(later_entries), name) != std::end(later_entries);
+    if (is_later && saved.tensors.metadata().count(name) == 0) return;
     std::string_view text = entry_of(saved.tensors, name);
     number = take_number<T>(concat_text(path.string(), ": ", name), text);
   });

@@ -10,6 +10,7 @@
 
 #include "engine/io/safetensors.h"
 #include "train/best_checkpoints.h"
+#include "train/loss_average.h"
 #include "train/run_folder.h"
 
 namespace mblm {
@@ -24,6 +25,8 @@ struct TrainingState {
   std::int64_t done_epoch = 0, done_batch = 0;  // place of the last micro-batch
   std::int64_t validation_due = 0;              // 1 if the validation after the last micro-batch is still to be done
   double avg_grad = -1, avg_grad_clipped = -1;  // of the last measured optimizer step, for the next row of loss.csv
+  double gradient_norm = -1;                    // of the last optimizer step, before clipping; -1 before the first one
+  LossAverage loss_average = {};                 // over the losses of the optimizer steps
 
   std::int64_t cumulative_batch() const { return first_batch + micro_step; }
 };

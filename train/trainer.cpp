@@ -140,7 +140,6 @@ void Trainer::begin(const std::optional<CheckpointFile>& start) {
   try {
     if (config_.resume) start_from_checkpoint(start);
     recorder_->write_config();
-    for (const std::string& field : inactive_fields(config_)) recorder_->log("not yet acting: " + field);
     for (const std::string& line : describe()) recorder_->log(line);
   } catch (const std::exception& error) {
     recorder_->note_error(error.what());
@@ -167,7 +166,10 @@ void Trainer::resume() {
 TrainingResult Trainer::run() {
   require(folder_ != nullptr, "train: cannot run after a dry run");
   recorder_->begin_training();
-  progress_.emplace(options_.callbacks, schedule_, state_, config_.train.batch_size * config_.input_seq_len * workers_.size());
+  const std::int64_t bytes = config_.train.batch_size * config_.input_seq_len * workers_.size();  // of a micro-step
+  progress_.emplace(options_.callbacks, schedule_, state_, bytes);
+  row_speed_.emplace(bytes, state_.micro_step);
+  hints_.emplace(config_, schedule_, data_->train().parts().loss_mask);
   sync_->restart_save_interval();
   runner_->set_micro_step(state_.cumulative_batch());
   TrainingResult result;
@@ -197,22 +199,40 @@ void Trainer::loop() {
     const Batch batch = batches.next().value();
     if (!batch.has_loss) sync_->report_batch_without_loss();
     const Tensor loss = steps_->micro_step(batch, state_);
-    if (contains(logging_points_, index)) recorder_->add_training_loss(loss.item(), schedule_.learning_rate(state_.steps));
+    if (contains(logging_points_, index)) add_training_row(loss.item());
     if ((index + 1) % config_.train.gradient_accumulate_every == 0) optimizer_step();
     if (sync_->take_batch_without_loss()) warn_of_training_batch_without_loss();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
-    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item(), steps_->gradient_norm());
+    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item());
   }
   recorder_->log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   recorder_->write_pending_rows();
   save_state();
+  give_hints();
+}
+
+// The state is brought up to date first, so that a row does not depend on when the run was saved.
+void Trainer::add_training_row(double loss) {
+  steps_->finish_steps(state_);
+  recorder_->add_training_loss(loss, schedule_.learning_rate(state_.steps), row_speed_->take(state_.micro_step + 1));
+}
+
+void Trainer::give_hints() {
+  for (const std::string& hint : hints_->take(state_)) recorder_->warn(hint);
+}
+
+// Excludes time from the speeds that are reported.
+void Trainer::leave_out(double seconds) {
+  progress_->leave_out(seconds);
+  row_speed_->leave_out(seconds);
 }
 
 void Trainer::optimizer_step() {
   recorder_->write_pending_rows();
   sync_->sync_step();
   steps_->optimizer_step(state_);
+  give_hints();
   // Only if the next row of loss.csv reports this step.
   const auto next = std::upper_bound(logging_points_.begin(), logging_points_.end(), state_.micro_step);
   if (next != logging_points_.end() && *next <= state_.micro_step + config_.train.gradient_accumulate_every) steps_->measure_gradient(state_);
@@ -250,7 +270,7 @@ void Trainer::validate() {
     checkpointer_->save_if_best(loss, state_);
     const Clock::time_point start = Clock::now();
     recorder_->log_sample(*model_, data_->validation());
-    progress_->leave_out(seconds_since(start));
+    leave_out(seconds_since(start));
   });
   recorder_->write_config();
 }
@@ -267,7 +287,7 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
   const Clock::time_point start = Clock::now();
   const Evaluation result = evaluate(*model_, dataset, options);
   const double seconds = seconds_since(start);
-  progress_->leave_out(seconds);
+  leave_out(seconds);
   if (result.stopped)
     sync_->stop();
   else

@@ -13,6 +13,7 @@
 #include "mblm/model.h"
 #include "train/data/dataset.h"
 #include "train/evaluate.h"
+#include "train/loss_hints.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/run_state.h"
@@ -79,6 +80,9 @@ class Trainer {
   void loop();
   void optimizer_step();
   void save_state();
+  void add_training_row(double loss);
+  void leave_out(double seconds);
+  void give_hints();
   void validate();
   void warn_of_training_batch_without_loss();
   Evaluation evaluate_split(const Dataset& dataset, Split split);
@@ -105,6 +109,8 @@ class Trainer {
   std::unique_ptr<Checkpointer> checkpointer_;
   std::unique_ptr<WorkerSync> sync_;
   std::optional<ProgressReporter> progress_;  // set by run()
+  std::optional<SpeedMeter> row_speed_;       // between rows of loss.csv; set by run()
+  std::optional<LossHints> hints_;            // set by run()
   bool warned_of_evaluation_ = false;         // that a batch has no byte that counts
 };
 

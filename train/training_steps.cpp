@@ -4,6 +4,8 @@
 #include <cmath>
 #include <string>
 
+#include "train/loss_hints.h"
+
 namespace mblm {
 namespace {
 
@@ -52,9 +54,13 @@ void TrainingSteps::finish_steps(TrainingState& state) { take_outcomes(state, St
 
 void TrainingSteps::take_outcomes(TrainingState& state, StepRunner::Newest newest) {
   for (const StepOutcome& outcome : runner_.take_outcomes(newest)) {
-    if (outcome.finite) continue;
+    state.gradient_norm = outcome.gradient_norm;
+    if (outcome.finite) {
+      state.loss_average.add(outcome.loss / static_cast<double>(config_.train.gradient_accumulate_every * workers_.size()));
+      continue;
+    }
     const std::string message = nonfinite_text(outcome);
-    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters did not change");
+    require(config_.train.on_nonfinite == "skip", "train: ", message, "; the parameters did not change; ", nonfinite_remedy(config_.train));
     ++state.skipped_steps;
     recorder_.log(message + "; skipped");
   }
@@ -73,11 +79,6 @@ std::string TrainingSteps::nonfinite_text(const StepOutcome& outcome) const {
 void TrainingSteps::measure_gradient(TrainingState& state) {
   state.avg_grad = mean_gradient(model_.parameters());
   state.avg_grad_clipped = state.avg_grad * runner_.last_outcome().clip_factor;
-}
-
-std::optional<double> TrainingSteps::gradient_norm() const {
-  if (!runner_.has_outcome()) return {};
-  return runner_.last_outcome().gradient_norm;
 }
 
 void TrainingSteps::share_from_rank0() {

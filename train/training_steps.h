@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,12 +31,10 @@ class TrainingSteps {
   // at the next optimizer step or in finish_steps: then it throws Error or, if train.on_nonfinite is `skip`, counts and logs the step
   // as skipped.
   void optimizer_step(TrainingState& state);
-  // Waits for the outcome of the last optimizer step and updates the state.
+  // Waits for the outcome of the last optimizer step and updates the state: gradient norm, smoothed loss, skipped steps.
   void finish_steps(TrainingState& state);
   // Writes the mean gradient of the last optimizer step to the state. Reads all gradients and waits for the device.
   void measure_gradient(TrainingState& state);
-  // The gradient norm of the last optimizer step, before clipping; nothing before the first step. Waits for the device.
-  std::optional<double> gradient_norm() const;
 
   // The tensors of a state file.
   std::vector<NamedTensor> tensors() { return runner_.state(); }

@@ -119,7 +119,4 @@ void check_run_config(const RunConfig& config, const std::string& origin = "conf
 std::string to_yaml(const ModelConfig& config);
 std::string to_yaml(const RunConfig& config);
 
-// Fields without effect yet whose values differ from the defaults, such as `io.tensorboard=true`, to report to the user.
-std::vector<std::string> inactive_fields(const RunConfig& config);
-
 }  // namespace mblm

@@ -54,22 +54,6 @@ YamlValue written(Section section) {
   return written_fields([&section](Fields& f) { declare_fields(f, section); });
 }
 
-// Fields that are accepted without effect: they appear in published configs, or are not implemented yet.
-struct InactiveField {
-  const char *section, *field;
-};
-constexpr InactiveField inactive[] = {
-    {"io", "tensorboard"},
-};
-
-// Formats a value in one line, a map as `a map`.
-std::string brief(const YamlValue& value) {
-  if (value.kind != YamlValue::Kind::List) return value.kind == YamlValue::Kind::Scalar ? value.text : shown(value);
-  std::string text;
-  for (const YamlValue& item : value.items) text += (text.empty() ? "" : ", ") + brief(item);
-  return "[" + text + "]";
-}
-
 }  // namespace
 
 YamlValue written_fields(const std::function<void(Fields&)>& declare) {
@@ -105,20 +89,5 @@ YamlValue yaml_of(const RunConfig& config) {
 std::string to_yaml(const ModelConfig& config) { return write_yaml(yaml_of(config)); }
 
 std::string to_yaml(const RunConfig& config) { return write_yaml(yaml_of(config)); }
-
-std::vector<std::string> inactive_fields(const RunConfig& config) {
-  RunConfig defaults;
-  defaults.resume.emplace();
-  const YamlValue given = yaml_of(config), standard = yaml_of(defaults);
-  std::vector<std::string> fields;
-  for (const InactiveField& entry : inactive) {
-    const YamlValue* section = given.find(entry.section);
-    if (section == nullptr) continue;
-    const YamlValue& value = *section->find(entry.field);
-    if (write_yaml(value) != write_yaml(*standard.find(entry.section)->find(entry.field)))
-      fields.push_back(std::string(entry.section) + "." + entry.field + "=" + brief(value));
-  }
-  return fields;
-}
 
 }  // namespace mblm

@@ -71,7 +71,7 @@ std::vector<FieldDoc> all_docs() {
       {"io", "log_train_loss_amount", "Number of training losses in loss.csv and train.log, evenly spread over the run.", "500"},
       {"io", "enabled_loss_log_for_gpus", "Workers with rows in loss.csv.", "[0, 1]"},
       {"io", "description", "A text for people, kept in the run's config.yaml.", "first try"},
-      {"io", "tensorboard", "Writes TensorBoard event files.", "true"},
+      {"io", "tensorboard", "Writes TensorBoard event files to the folder tensorboard of the run: `tensorboard --logdir runs`.", "true"},
       {"io", "run_id", "Last part of the name of the run's folder. null is the time of the start; JOB_ID in the environment wins.", "'1'"},
 
       {"resume", "checkpoint_file", "Start from the weights in this .safetensors or .pth file: fine-tuning. A stopped run continues with mblm resume instead.", "model.safetensors"},
