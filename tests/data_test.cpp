@@ -4,10 +4,14 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <thread>
+#include <barrier>
+#include <atomic>
 #include <numeric>
 #include <set>
 
 #include "engine/error.h"
+#include "engine/random.h"
 #include "tests/small_model.h"
 #include "tests/temporary_folder.h"
 #include "train/data/byte_scan.h"
@@ -133,6 +137,37 @@ TEST_CASE("a stream can have more files than a process can open") {
   ::setrlimit(RLIMIT_NOFILE, &before);
   CHECK(message == "(nothing was thrown)");
   CHECK(text == expected);
+}
+
+TEST_CASE("four threads read one stream of eight files") {
+  const TemporaryFolder folder;
+  std::string expected;
+  for (int i = 0; i < 8; ++i) {
+    std::string part(static_cast<std::size_t>(300 + 17 * i), ' ');
+    for (std::size_t j = 0; j < part.size(); ++j) part[j] = static_cast<char>(random_word({1, 2, 3}, expected.size() + j));
+    folder.write(std::to_string(i), part);
+    expected += part;
+  }
+  const ByteStream stream(folder.path());
+  REQUIRE(stream.size() == std::ssize(expected));
+  std::atomic<int> wrong = 0, reads = 0;
+  std::barrier start(4);
+  std::vector<std::thread> threads;
+  for (std::uint32_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      start.arrive_and_wait();
+      for (std::uint64_t i = 0; i < 2000; ++i) {
+        const std::size_t begin = random_word({4, t, 0}, i) % expected.size(), count = random_word({4, t, 1}, i) % std::min<std::size_t>(700, expected.size() - begin);
+        std::vector<std::uint8_t> bytes(count);
+        stream.read(static_cast<std::int64_t>(begin), bytes);
+        wrong += std::string(bytes.begin(), bytes.end()) != expected.substr(begin, count);
+        ++reads;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(reads == 8000);
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("files: the end of a file, or of a folder with files only, is for validation and test") {
