@@ -9,10 +9,12 @@
 namespace mblm::testing {
 namespace {
 
-// Key masks: Thirds hides every third key; EmptyRows also hides all keys of sequence 1, or, if causal, all but the last one.
-enum class Mask { None, Thirds, EmptyRows };
+// Key masks: Thirds hides every third key; EmptyRows also hides all keys of sequence 1, or, if causal, all but the last one; Start hides the
+// first 100 keys, so that the first tiles of a causal attention have no visible key.
+enum class Mask { None, Thirds, EmptyRows, Start };
 
 std::uint8_t visible(Mask mask, bool causal, std::int64_t b, std::int64_t j, std::int64_t tokens) {
+  if (mask == Mask::Start) return j >= 100;
   if (mask == Mask::EmptyRows && b == 1) return causal && j == tokens - 1;
   return mask == Mask::None || j % 3 != 1;
 }
@@ -77,7 +79,7 @@ HostArray oracle(const Case& c, const HostArray& qkv) {
 }
 
 std::string name_of(const Case& c) {
-  const char* masks[] = {"", " mask", " mask with empty rows"};
+  const char* masks[] = {"", " mask", " mask with empty rows", " mask without the start"};
   return concat_text("B=", c.batch, " T=", c.tokens, " H=", c.heads, " d=", c.width, c.causal ? " causal" : "", masks[static_cast<int>(c.mask)],
                      c.dropout > 0 ? " dropout" : "");
 }
@@ -158,6 +160,13 @@ std::vector<OpCase> cases() {
       for (const std::int64_t width : {1, 7, 16, 33, 64, 80}) all.push_back(make({1, tokens, 3, width, causal}));
     }
     for (const std::int64_t tokens : {24, 64, 100}) all.push_back(make({1, tokens, 2, 64, causal}));
+    // Several tiles of 64 queries and of 128 keys, the last ones partly filled.
+    for (const Case& c : {Case{2, 200, 1, 5, causal, Mask::EmptyRows, 0.3f}, Case{1, 300, 2, 8, causal, Mask::Start}, Case{1, 300, 1, 5, causal, Mask::Start, 0.3f},
+                          Case{1, 390, 1, 5, causal, Mask::None, 0.3f}}) {
+      all.push_back(make(c));
+      all.back().differences = false;
+      all.back().large = c.tokens > 200;
+    }
     all.push_back(make({0, 9, 2, 4, causal}));
     all.push_back(make({2, 0, 2, 4, causal}));
     OpCase steep = make({1, 70, 1, 4, causal});  // scores up to thousands: one key has nearly all the weight

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "engine/random.h"
 #include "tests/small_model.h"
 #include "tests/system_calls.h"
 #include "tests/temporary_folder.h"

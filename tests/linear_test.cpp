@@ -82,6 +82,29 @@ TEST_CASE("linear: the gradient of a bfloat16 copy is added to the float32 arena
   CHECK(relative_error(gradient_after(2), twice) <= 1e-6);
 }
 
+TEST_CASE("linear: a weight in the arena with a bias outside it, and the reverse") {
+  const Tensor x = random_tensor(Shape{7, 5}, 1), dy = random_tensor(Shape{7, 3}, 2);
+  for (const bool weight_inside : {true, false}) {
+    CAPTURE(weight_inside);
+    ParameterStore store;
+    Parameter& weight = store.add("weight", Shape{3, 5}, Init::normal());
+    Parameter& bias = store.add("bias", Shape{3}, Init::normal());
+    store.allocate({}, DType::Float32);
+    store.initialize(5);
+    const Result alone = differentiated(x, weight.value(), bias.value(), dy);
+    for (int pass = 1; pass <= 2; ++pass) {  // the arena adds up; a tensor outside gets the gradient of this pass
+      const Tensor leaf = (weight_inside ? bias : weight).value().as_leaf();
+      const Tensor y = linear(x, weight_inside ? weight.tensor() : leaf, weight_inside ? leaf : bias.tensor());
+      const Tensor outside = backward(std::span(&y, 1), std::span(&dy, 1), std::span(&leaf, 1)).at(0);
+      CHECK(error(outside, weight_inside ? alone.dbias : alone.dweight) <= 1e-6);
+      HostArray expected = to_host(weight_inside ? alone.dweight : alone.dbias);
+      for (double& value : expected.v) value *= pass;
+      CHECK(relative_error(to_host((weight_inside ? weight : bias).gradient()), expected) <= 1e-6);
+      for (const double value : to_host((weight_inside ? bias : weight).gradient()).v) CHECK(value == 0);
+    }
+  }
+}
+
 TEST_CASE("linear: mixed products have the same bits with 1, 2, 3 and 8 threads") {
   const int before = thread_count();
   const Tensor x = random_tensor(Shape{1030, 130}, 1), weight = cast(random_tensor(Shape{270, 130}, 2), DType::BFloat16), bias = random_tensor(Shape{270}, 3),

@@ -42,7 +42,8 @@ struct OpCase {
   double bfloat16_bound = 6e-3;    // the same on a GPU for bfloat16 inputs and outputs; twice that for gradients
   double gradient_size = 0;        // > 0: size of the terms of a gradient that cancels; the bound on a GPU is relative to it
   bool gradient = true;            // checks the gradients
-  bool differences = true;         // by central differences in float64: small shapes only
+  bool differences = true;         // also element by element, by central differences in float64: small shapes only
+  bool large = false;              // takes too long on the emulated GPU
   bool benchmark = false;          // measured by the benchmark programs
   bool gpu_benchmark = false;      // measured on a GPU and not tested: too large for the tests
   double flops = 0;                // floating-point operations of one forward pass, for the benchmarks

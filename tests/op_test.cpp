@@ -1,4 +1,4 @@
-// Every op on every case: against its formula, against finite differences, and with several thread counts.
+// Every op on every case: against its formula, its gradients against finite differences and in float32, and with several thread counts.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -85,6 +85,57 @@ void check_gradient(const OpCase& c) {
   }
 }
 
+// sum_i weight_i y_i of a sum of terms, and the size of its terms: the root of the sum of their squares.
+struct WeightedSum {
+  double sum = 0, square = 0;
+  void add(double weight, double y) {
+    sum += weight * y;
+    square += weight * weight * y * y;
+  }
+  double size() const { return std::sqrt(square); }
+};
+
+// The derivative along one random direction of all differentiated inputs together. Every element of every gradient takes part, so a wrong
+// one shows wherever it is. Fourth-order differences, element by element of the outputs before they are summed: large sums do not cancel.
+void check_direction(const OpCase& c) {
+  const Differentiated ours = differentiate(c, DType::Float64);
+  const std::vector<HostArray> host = host_inputs(c);
+  std::vector<HostArray> directions;
+  WeightedSum derivative;
+  for (std::size_t i = 0, leaf = 0; i < host.size(); ++i) {
+    directions.emplace_back(host[i].shape);
+    if (c.inputs[i].ids_below > 0 || !c.inputs[i].gradient) continue;
+    directions.back() = random_weights(host[i].shape, 1000 + i);
+    for (double& v : directions.back().v) v *= c.inputs[i].scale > 0 ? c.inputs[i].scale : 1.0;
+    const HostArray gradient = to_host(ours.gradients[leaf++]);
+    for (std::size_t j = 0; j < gradient.v.size(); ++j) derivative.add(directions.back().v[j], gradient.v[j]);
+  }
+  const NoGradScope no_grad;
+  const double h = 5e-4;
+  const auto at = [&](double offset) {
+    std::vector<Tensor> inputs;
+    for (std::size_t i = 0; i < host.size(); ++i) {
+      HostArray moved = host[i];
+      for (std::size_t j = 0; j < moved.v.size(); ++j) moved.v[j] += offset * directions[i].v[j];
+      inputs.push_back(from_host(moved, c.inputs[i].ids_below > 0 ? DType::Int64 : DType::Float64));
+    }
+    std::vector<HostArray> outputs;
+    for (const Tensor& y : c.run(inputs)) outputs.push_back(to_host(y));
+    return outputs;
+  };
+  const std::vector<HostArray> up = at(h), down = at(-h), far_up = at(2 * h), far_down = at(-2 * h);
+  WeightedSum numeric, value;
+  for (std::size_t k = 0; k < up.size(); ++k) {
+    const HostArray weights = random_weights(up[k].shape, k);
+    for (std::size_t i = 0; i < weights.v.size(); ++i) {
+      numeric.add(weights.v[i], (8 * (up[k].v[i] - down[k].v[i]) - (far_up[k].v[i] - far_down[k].v[i])) / (12 * h));
+      value.add(weights.v[i], up[k].v[i]);
+    }
+  }
+  INFO("ours ", derivative.sum, ", differences ", numeric.sum, ", size of the terms ", derivative.size(), ", of the value ", value.size());
+  CHECK(std::abs(derivative.sum - numeric.sum) <= 1e-8 * derivative.size() + 1e-11 * value.size());
+}
+
 }  // namespace
 
 TEST_CASE("ops match their formulas") {
@@ -111,6 +162,26 @@ TEST_CASE("gradients match finite differences") {
     if (c.gradient && c.differences && !c.benchmark) check_gradient(c);
   });
   set_thread_count(before);
+}
+
+TEST_CASE("the derivative along a random direction of all inputs matches finite differences") {
+  for_each_op_case([](const OpCase& c) {
+    if (c.gradient) check_direction(c);
+  });
+}
+
+TEST_CASE("float32 gradients match float64") {
+  for_each_op_case([](const OpCase& c) {
+    if (!c.gradient) return;
+    const Differentiated ours = differentiate(c, DType::Float32), truth = differentiate(c, DType::Float64);
+    REQUIRE(ours.gradients.size() == truth.gradients.size());
+    for (std::size_t k = 0; k < ours.gradients.size(); ++k) {
+      CAPTURE(k);
+      const HostArray b = to_host(truth.gradients[k]);
+      const double norm = relative_error(b, HostArray(b.shape)), error = relative_error(to_host(ours.gradients[k]), b) * (norm > 0 ? norm : 1);
+      CHECK(error <= std::max(1e-5, 2 * c.float32_bound) * std::max(norm, c.gradient_size));
+    }
+  });
 }
 
 TEST_CASE("gradients of parameters are added to their arena") {

@@ -70,6 +70,24 @@ TEST_CASE("an exception of a tile reaches the caller") {
   });
 }
 
+TEST_CASE("an exception of a tile that a helper runs reaches the caller") {
+  const int before = thread_count();
+  set_thread_count(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> arrived = 0;
+    const auto fail = [&] {
+      parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
+        ++arrived;
+        while (arrived < 2) std::this_thread::yield();  // each thread has one of the tiles
+        if (std::this_thread::get_id() != caller) throw std::runtime_error("helper");
+      });
+    };
+    CHECK_THROWS_WITH_AS(fail(), "helper", std::runtime_error);
+  }
+  set_thread_count(before);
+}
+
 TEST_CASE("nested tiles run sequentially on the thread of the outer tile") {
   with_each_thread_count([] {
     std::atomic<int> wrong = 0, inner_tiles = 0;

@@ -60,6 +60,13 @@ TEST_CASE("top-p keeps the smallest set that reaches the probability") {
   CHECK(drawn(logits_of(five), {.temperature = 1, .top_k = 2, .top_p = 0.6}) == std::set<std::int64_t>{1});
 }
 
+TEST_CASE("top-p keeps the lowest of equal ids at its boundary, and no id beyond an exact sum") {
+  CHECK(drawn({0, 0, 0, 0}, {.temperature = 1, .top_p = 0.5}) == std::set<std::int64_t>{0, 1});
+  CHECK(drawn({0, 0, 0, 0}, {.temperature = 1, .top_p = 0.51}) == std::set<std::int64_t>{0, 1, 2});
+  CHECK(drawn({0, 0, 1, 0, 0}, {.temperature = 1, .top_p = 0.5}) == std::set<std::int64_t>{0, 2});  // e + 1 of e + 4
+  CHECK(drawn({2, 1, 1, 1}, {.temperature = 1, .top_p = 0.45}) == std::set<std::int64_t>{0});      // e^2 of e^2 + 3 e: 0.475
+}
+
 TEST_CASE("min-p drops ids that are improbable relative to the most probable one") {
   CHECK(drawn(logits_of(five), {.temperature = 1, .min_p = 0.45}) == std::set<std::int64_t>{1, 3, 4});
   CHECK(drawn(logits_of(five), {.temperature = 1, .min_p = 1}) == std::set<std::int64_t>{1});

@@ -145,6 +145,13 @@ std::vector<OpCase> cases() {
     all.push_back(make({2, tokens, 3, 8, 12}, 50, 1, true));  // a_t underflows
   }
   all.push_back(make({1, 1100, 2, 3, 4}, 0.1, 0.02, true));  // more chunks than one sweep
+  for (const std::int64_t tokens : {2049, 2200}) {  // more than two sweeps; dt is small, so that early states reach late tokens
+    for (const bool with_state : {false, true}) {
+      all.push_back(make({1, tokens, 2, 3, 4}, 1e-3, 2e-4, with_state));
+      all.back().differences = false;
+      all.back().large = true;
+    }
+  }
   for (const double dt : {1e-3, 0.1, 6.0}) {
     OpCase accurate = make({1, 512, 4, 16, 16}, dt, 0, true);  // constant dt: every token has the same rounding error of a_t
     accurate.gradient = false;

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <limits>
 #include <numbers>
-#include <sstream>
 
 #include "engine/autograd.h"
 #include "engine/io/safetensors.h"
@@ -13,6 +12,7 @@
 #include "engine/pool.h"
 #include "mblm/config/block_config.h"
 #include "mblm/package_checkpoint.h"
+#include "tests/csv_rows.h"
 #include "tests/temporary_folder.h"
 #include "train/evaluate.h"
 #include "train/step_runner.h"
@@ -56,31 +56,6 @@ RunConfig tiny_config(const TemporaryFolder& folder) {
   config.io.run_id = "1";
   folder.write("text", text_of(4000));
   return config;
-}
-
-using Row = std::map<std::string, std::string>;
-std::vector<Row> rows_of(const std::filesystem::path& file) {
-  std::vector<Row> rows;
-  std::vector<std::string> names;
-  std::istringstream lines(read_file(file));
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    std::vector<std::string> values;
-    for (std::string value; std::getline(fields, value, ',');) values.push_back(value);
-    if (names.empty()) {
-      names = values;
-      continue;
-    }
-    Row row;
-    for (std::size_t i = 0; i < names.size(); ++i) row[names[i]] = values.at(i);
-    rows.push_back(row);
-  }
-  return rows;
-}
-std::vector<Row> rows_of(const std::filesystem::path& file, const std::string& kind) {
-  std::vector<Row> rows = rows_of(file);
-  std::erase_if(rows, [&](const Row& row) { return row.at("kind") != kind; });
-  return rows;
 }
 
 bool same_bits(const Tensor& a, const Tensor& b) {

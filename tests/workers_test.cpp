@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/error.h"
+#include "engine/random.h"
 #include "tests/dealt_dataset.h"
 #include "tests/run_outcome.h"
 #include "tests/thread_workers.h"
@@ -378,6 +379,98 @@ TEST_CASE("a batch without loss and changed data are noticed in the share of any
   for (const std::string& error : train(config, 2, DatasetRegistry(), {.resume_folder = folder / "runs/tiny_1"}))
     CHECK(contains(error, "the training data changed since the run began (2 shares, checksum "));
   CHECK(all_are(train(config, 2, DatasetRegistry(), {.resume_folder = folder / "runs/tiny_1", .accept_changed_data = true}), ""));
+}
+
+TEST_CASE("words are counted across batches for any number of workers") {
+  const TemporaryFolder folder;
+  const RunConfig config = read_run_config(prepare_tiny_run(folder), BlockRegistry());
+  Model model(config.model);
+  model.allocate();
+  model.initialize(1);
+  std::vector<std::string> texts{std::string(32 * 9, 'x'), std::string(32, 'x') + std::string(32 * 8, ' ')};
+  for (std::uint32_t seed = 0; seed < 6; ++seed) {  // a border within a word, before, after or between spaces
+    std::string text(32 * 9, ' ');
+    for (std::size_t i = 0; i < text.size(); ++i)
+      if (random_word({seed, 1, 2}, i) % 3 != 0) text[i] = 'a';
+    texts.push_back(text);
+  }
+  for (std::size_t number = 0; number < texts.size(); ++number) {
+    CAPTURE(number);
+    const std::string& text = texts[number];
+    std::int64_t words = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) words += text[i] != ' ' && (i == 0 || text[i - 1] == ' ');
+    const std::string name = concat_text("words", number);
+    folder.write(name + "/train/a", text);
+    const auto dataset = DatasetRegistry().make("pg19", {.path = folder / name, .length = 32});
+    REQUIRE(dataset->size(0) == 9);
+    for (const std::int64_t batch_size : {1, 2}) {
+      CHECK(evaluate(model, *dataset, {.batch_size = batch_size}).words == words);
+      for (const int workers : {2, 3, 4}) {
+        const std::vector<std::string> errors = run_workers(workers, [&](Communicator& communicator) {
+          const Evaluation e = evaluate(model, *dataset, {.batch_size = batch_size, .workers = Workers(&communicator)});
+          require(e.words == words, workers, " workers: expected ", words, " words, got ", e.words);
+        });
+        CHECK(all_are(errors, ""));
+      }
+    }
+  }
+}
+
+TEST_CASE("two workers in bfloat16 stop and resume to the same outcome") {
+  const TemporaryFolder folder;
+  const std::string file = prepare_tiny_run(folder);
+  const auto config = [&](const std::string& id) {
+    return config_with(file, {"io.run_id=" + id, "train.gradient_accumulate_every=2", "train.shuffle_train=true", "train.target_elements=128",
+                              "io.validate_amount=3", "io.num_models_to_save=2", "params.block[1].ff_dropout=0.1", "train.precision=bfloat16"});
+  };
+  CHECK(all_are(train(config("whole"), 2), ""));
+  const std::map<std::string, std::string> outcome = outcome_of(folder / "runs/tiny_whole");
+  CHECK(contains(read_file(folder / "runs/tiny_whole/config.yaml"), "precision: bfloat16"));
+  for (const int question : {2, 4, 6}) {
+    CAPTURE(question);
+    const std::string id = std::to_string(question);
+    const fs::path run = folder / ("runs/tiny_" + id);
+    std::atomic<int> stopped = 0;
+    const std::vector<std::string> errors = run_workers(2, [&](Communicator& communicator) {
+      int asked = 0;
+      TrainerOptions options{.communicator = &communicator};
+      options.callbacks.should_stop = [&] { return communicator.rank() == 1 && ++asked == question; };
+      stopped += Trainer(config(id), DatasetRegistry(), options).run().stopped;
+    });
+    CHECK(all_are(errors, ""));
+    CHECK(stopped == 2);
+    CHECK(all_are(train(read_config_of_run(run, BlockRegistry()), 2, DatasetRegistry(), {.resume_folder = run}), ""));
+    check_same(run, outcome);
+  }
+}
+
+TEST_CASE("a run that skipped a step that is not finite resumes to the same outcome") {
+  const TemporaryFolder folder;
+  const std::string file = prepare_tiny_run(folder);
+  const DatasetRegistry registry = troubled_registry({.bad_worker = 0, .bad = 13});  // in micro-step 4, of step 2
+  std::string precision;
+  SUBCASE("in float32") { precision = "float32"; }
+  SUBCASE("in bfloat16") { precision = "bfloat16"; }
+  const auto config = [&](const std::string& id) {
+    return config_with(file, {"io.run_id=" + id, "io.dataset_id=troubled", "train.on_nonfinite=skip", "train.gradient_accumulate_every=2",
+                              "train.target_elements=48", "train.precision=" + precision});
+  };
+  const TrainingResult whole = Trainer(config("whole"), registry).run();
+  CHECK(whole.state.skipped_steps == 1);
+  const std::map<std::string, std::string> outcome = outcome_of(whole.folder);
+  for (std::int64_t last = 2; last <= 7; ++last) {  // before, within and after the skipped step
+    CAPTURE(last);
+    std::int64_t done = 0;
+    const TrainerCallbacks callbacks{.on_progress = [&](const TrainingProgress& p) { done = p.micro_step; }, .progress_interval = 0,
+                                     .should_stop = [&] { return done >= last; }};
+    const TrainingResult first = Trainer(config(std::to_string(last)), registry, {.callbacks = callbacks}).run();
+    CHECK(first.state.micro_step == last);
+    CHECK(first.state.skipped_steps == (last >= 4 ? 1 : 0));
+    const TrainingResult rest = Trainer(read_config_of_run(first.folder, BlockRegistry()), registry, {.resume_folder = first.folder}).run();
+    CHECK(rest.state.skipped_steps == 1);
+    CHECK(rest.state.steps == whole.state.steps);
+    check_same(first.folder, outcome);
+  }
 }
 
 }  // namespace mblm::testing

@@ -1,5 +1,5 @@
 // Every op on every case, on a CUDA device in float32 and bfloat16 against the CPU in float64: values and gradients.
-// MBLM_OPS=rms_norm,gelu restricts the test to these case lists. The emulated device skips the large cases of the benchmarks.
+// MBLM_OPS=rms_norm,gelu restricts the test to these case lists. The emulated device skips the cases of the benchmarks and other large cases.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -101,7 +101,7 @@ TEST_CASE("ops on a CUDA device match the CPU in float64") {
     if (!is_chosen(list.op)) continue;
     std::size_t index = 0;
     for (const OpCase& c : list.cases()) {
-      if (c.gpu_benchmark || (c.benchmark && device_is_emulated()) || is_left_out(index++)) continue;
+      if (c.gpu_benchmark || ((c.benchmark || c.large) && device_is_emulated()) || is_left_out(index++)) continue;
       for (const DType dtype : {DType::Float32, DType::BFloat16}) {
         const std::string name = concat_text(list.op, ": ", c.name, ", ", dtype);
         CAPTURE(name);
