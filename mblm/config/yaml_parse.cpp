@@ -69,7 +69,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YAML::anchor_t anchor;
     bool has_key = false;    // in a map: the last key has no value yet
     bool is_merge = false;   // that key is the merge key
-    YAML::Mark key_mark;
+    YAML::Mark key_mark = {};
     std::vector<YamlValue> merged = {};  // maps of the merge keys; a later one wins
   };
 

@@ -19,8 +19,9 @@ ByteScan scan_bytes(const ByteStream& stream, std::int64_t begin, std::int64_t e
   Checksum sum;
   std::vector<std::uint8_t> bytes;
   for (std::int64_t i = 0; i < blocks; ++i) {
-    // Blocks follow each other if all bytes are read; otherwise the last one ends at the end.
-    const std::int64_t at = size <= longest_scan ? i * block : static_cast<std::int64_t>(static_cast<__int128>(size - block) * i / (blocks - 1));
+    // Blocks follow each other if all bytes are read; otherwise the last one ends at the end:
+    // (size - block) i / (blocks - 1), without overflow.
+    const std::int64_t at = size <= longest_scan ? i * block : (size - block) / (blocks - 1) * i + (size - block) % (blocks - 1) * i / (blocks - 1);
     bytes.resize(static_cast<std::size_t>(std::min(block, size - at)));
     stream.read(begin + at, bytes);
     for (const std::uint8_t byte : bytes) ++scan.counts[byte];

@@ -43,7 +43,8 @@ std::string Dataset::fingerprint() const {
   const std::int64_t sequences = size(0), samples = std::min(most_samples, sequences);
   Checksum sum;
   for (std::int64_t i = 0; i < samples; ++i) {
-    const std::int64_t index = samples == 1 ? 0 : static_cast<std::int64_t>(static_cast<__int128>(sequences - 1) * i / (samples - 1));
+    // (sequences - 1) i / (samples - 1) without overflow.
+    const std::int64_t index = samples == 1 ? 0 : (sequences - 1) / (samples - 1) * i + (sequences - 1) % (samples - 1) * i / (samples - 1);
     try {
       const Batch batch = read_batch(*this, {.epoch = 0, .first = index, .count = 1});
       for (const Tensor& x : {batch.ids, batch.loss_mask, batch.labels})
