@@ -3,15 +3,29 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <functional>
+#include <sstream>
+#include <string>
 
 #include "tests/op_case.h"
 
 namespace mblm::testing {
 
+// MBLM_OPS=rms_norm,gelu restricts tests to the cases of these ops.
+inline bool op_is_chosen(const std::string& op) {
+  const char* names = std::getenv("MBLM_OPS");
+  if (names == nullptr) return true;
+  std::istringstream list(names);
+  for (std::string name; std::getline(list, name, ',');)
+    if (name == op) return true;
+  return false;
+}
+
 // Leaves out the cases that are measured on a GPU only.
 inline void for_each_op_case(const std::function<void(const OpCase&)>& check) {
   for (const OpCases& list : all_op_cases()) {
+    if (!op_is_chosen(list.op)) continue;
     for (const OpCase& c : list.cases()) {
       if (c.gpu_benchmark) continue;
       const std::string name = concat_text(list.op, ": ", c.name);

@@ -4,22 +4,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <sstream>
 
 #include "tests/cuda/test_device.h"
-#include "tests/op_case.h"
+#include "tests/each_op_case.h"
 
 namespace mblm::testing {
 namespace {
-
-bool is_chosen(const std::string& op) {
-  const char* names = std::getenv("MBLM_OPS");
-  if (names == nullptr) return true;
-  std::istringstream list(names);
-  for (std::string name; std::getline(list, name, ',');)
-    if (name == op) return true;
-  return false;
-}
 
 // MBLM_STRIDE=N, at least 1, runs every N-th case of a list only, unless MBLM_LONG is set.
 bool is_left_out(std::size_t index) {
@@ -98,7 +88,7 @@ void check_case(const OpCase& c, DType dtype) {
 
 TEST_CASE("ops on a CUDA device match the CPU in float64") {
   for (const OpCases& list : all_op_cases()) {
-    if (!is_chosen(list.op)) continue;
+    if (!op_is_chosen(list.op)) continue;
     std::size_t index = 0;
     for (const OpCase& c : list.cases()) {
       if (c.gpu_benchmark || ((c.benchmark || c.large) && device_is_emulated()) || is_left_out(index++)) continue;

@@ -1,0 +1,146 @@
+"""Single faults, each with the test that must find it.
+
+A fault replaces `search`, which must occur exactly once in `file`, by `replace`. `test` is a pattern of test cases of `program`
+(tests/PROGRAM -tc=TEST). `ops` restricts tests of all ops to the cases of these ops (MBLM_OPS). Choose `search` as short as is unique, so
+that the fault is found again when the line moves or its surroundings change.
+"""
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    name: str
+    file: str
+    search: str
+    replace: str
+    program: str
+    test: str
+    ops: str = ""
+
+
+FORMULA = "ops match their formulas"
+DIRECTION = "the derivative along a random direction*"
+FLOAT32 = "float32 gradients match float64"
+
+OPS = [
+    Mutation("gradient of a clamped row", "cpu/rms_norm.cpp", "const T c = f[row] < 0 ? T(0) : dot", "const T c = dot", "op_test",
+             "rms_norm: the gradient of a clamped row*"),
+    Mutation("power of the norm", "cpu/rms_norm.cpp", "dot * r * r * r /", "dot * r * r /", "op_test", DIRECTION, "rms_norm"),
+    Mutation("a zero loss counts", "cpu/cross_entropy.cpp", "sums.count += elements[row] != 0 ? 1 : 0;", "sums.count += 1;", "op_test",
+             "cross_entropy: a row whose loss is exactly zero*"),
+    Mutation("loss weights in the gradient", "cpu/cross_entropy.cpp", "static_cast<T>(share * weight)", "static_cast<T>(share)", "op_test", DIRECTION,
+             "cross_entropy"),
+    Mutation("dropout mask of the first key tile, forward", "cpu/attention_long.cpp", "drop_row(head, r, first_key, tile.keys",
+             "drop_row(head, r, 0, tile.keys", "op_test", FORMULA, "attention"),
+    Mutation("dropout mask of the first key tile, backward", "cpu/attention_long.cpp", "drop_row(head, query, tile.first_key, tile.keys, ds)",
+             "drop_row(head, query, 0, tile.keys, ds)", "op_test", DIRECTION, "attention"),
+    Mutation("dropout mask of the first key tile, values", "cpu/attention_long.cpp", "drop_row(head, query, tile.first_key, tile.keys, p)",
+             "drop_row(head, query, 0, tile.keys, p)", "op_test", DIRECTION, "attention"),
+    Mutation("a query tile left out in float32", "cpu/attention_long.cpp", "for (std::int64_t first = 0; first < head.queries;",
+             "for (std::int64_t first = sizeof(T) == 4 && head.queries > 128 ? query_tile : 0; first < head.queries;", "op_test", FLOAT32, "attention"),
+    Mutation("rows that see no key have a gradient", "cpu/attention_long.cpp", "const T factor = head.sees_none(query) ? T(0) : head.scale",
+             "const T factor = head.scale", "op_test", DIRECTION, "attention"),
+    Mutation("earlier sums are not rescaled", "cpu/attention_long.cpp", "if (first_key > 0 && factor != 1)", "if (first_key > 128 && factor != 1)", "op_test",
+             FORMULA, "attention"),
+    Mutation("state ring one slot short, forward", "cpu/ssd_scan.cpp", "ssd::sweep_chunks + 1), n.heads", "ssd::sweep_chunks), n.heads", "op_test", FORMULA,
+             "ssd_scan"),
+    Mutation("state ring one slot short, backward", "cpu/ssd_scan_backward.cpp", "ssd::sweep_chunks + 1), n.heads", "ssd::sweep_chunks), n.heads",
+             "op_test", DIRECTION, "ssd_scan"),
+    Mutation("dropout does not rescale", "cpu/dropout.cpp", "static_cast<Real<T>>(1 / (1 - p))", "static_cast<Real<T>>(1)", "op_test", FORMULA, "dropout"),
+    Mutation("token shift backward reads its own token", "cpu/token_shift.cpp", "in + s.width + s.kept : next", "in + s.kept : next", "op_test", DIRECTION,
+             "token_shift"),
+    Mutation("a tap of the convolution", "cpu/causal_conv1d.cpp", "w2[i] * read(x2[i])", "w2[i] * read(x1[i])", "op_test", FORMULA, "causal_conv1d"),
+    Mutation("bias gradient of the last token only", "cpu/causal_conv1d.cpp", "dbias[i] += d[i];", "dbias[i] = d[i];", "op_test", DIRECTION,
+             "causal_conv1d"),
+    Mutation("softplus backward without the bias", "cpu/softplus.cpp", "read(d[i]) * scalar::sigmoid(read(in[i]) + read(b[i]))",
+             "read(d[i]) * scalar::sigmoid(read(in[i]))", "op_test", DIRECTION, "softplus"),
+    Mutation("a weight outside the arena adds", "ops/linear.cpp", ".transpose_a = true, .beta = dweight.beta", ".transpose_a = true, .beta = 0", "op_test",
+             "linear: a weight in the arena with a bias outside*"),
+    Mutation("a bias in the arena overwrites", "ops/bias_gradient.h", "0, sums, slot.beta)", "0, sums, 0)", "op_test",
+             "linear: a weight in the arena with a bias outside*"),
+    Mutation("skipped steps count for Adam", "cpu/adam.cpp", "s.updates += s.applies;", "s.updates += 1;", "op_test",
+             "gradient_norm: a non-finite loss is recorded*"),
+]
+
+ENGINE = [
+    Mutation("the exception of a tile is lost", "engine/parallel.cpp", "if (!failure) failure = std::current_exception();",
+             "if (!failure) failure = nullptr;", "engine_test", "an exception of a tile that a helper runs*"),
+    Mutation("a file is not flushed", "engine/io/atomic_file.cpp", "::fsync(file_.number())", "0*file_.number()", "engine_test",
+             "an atomic file is flushed before*"),
+    Mutation("a folder is not flushed", "engine/io/atomic_file.cpp", "::fsync(descriptor.number())", "0*descriptor.number()", "engine_test",
+             "an atomic file is flushed before*"),
+    Mutation("a failed rename is ignored", "engine/io/atomic_file.cpp", 'fail("cannot rename the temporary file", errno);', "errno = 0;", "engine_test",
+             "a file does not replace a folder*"),
+    Mutation("shared gradients are changed in place", "engine/autograd.cpp", "if (!sum.storage_is_unshared()) sum = clone(sum);", "", "engine_test",
+             "a gradient shared by two inputs*"),
+    Mutation("the checksum ignores three words of four", "engine/io/checksum.cpp", "lane < lanes; ++lane) chains[lane]", "lane < 1; ++lane) chains[lane]",
+             "engine_test", "a checksum differs*"),
+]
+
+MODEL = [
+    Mutation("spread of the last projection", "mblm/mamba2.cpp", ".scaled(1.0f / std::sqrt(static_cast<float>(layers)))", "", "model_test",
+             "initial values*"),
+    Mutation("bounds of linear weights", "mblm/stage_block.cpp", "1.0f / std::sqrt(static_cast<float>(in))", "1.0f / std::sqrt(static_cast<float>(out))",
+             "model_test", "initial values*"),
+    Mutation("the row of the padding", "mblm/hierarchy.cpp", "Init::normal().with_zero_row(config_.pad_token_id)", "Init::normal()", "model_test",
+             "initial values*"),
+    Mutation("bounds of queries and keys", "mblm/transformer.cpp", "const Init projection = Init::uniform(1.0f / std::sqrt(static_cast<float>(width_)))",
+             "const Init projection = Init::uniform(1.0f / std::sqrt(static_cast<float>(inner)))", "model_test", "initial values*"),
+]
+
+SAMPLING = [
+    Mutation("top-p keeps one id beyond an exact sum", "mblm/sample.cpp", "sum < wanted", "sum <= wanted", "generate_test", "top-p keeps the lowest of equal*"),
+    Mutation("top-p ranks equal ids by the highest", "mblm/sample.cpp", "return values[a] > values[b]; }",
+             "return values[a] > values[b] || (values[a] == values[b] && a > b); }", "generate_test", "top-p keeps the lowest of equal*"),
+]
+
+TRAINER = [
+    Mutation("each epoch has the first one's shuffle", "train/training_data.cpp", 'site_of("shuffle"), static_cast<std::uint32_t>(epoch)}',
+             'site_of("shuffle"), 0}', "train_test", "each epoch trains on other batches*"),
+    Mutation("each validation has the same shuffle", "train/trainer.cpp",
+             'site_of("shuffle_eval"), static_cast<std::uint32_t>(state_.cumulative_batch())}', 'site_of("shuffle_eval"), 0}', "train_test",
+             "validations have the labels*"),
+    Mutation("epoch of a validation", "train/recorder.cpp", ".epoch = state_.done_epoch", ".epoch = state_.epoch", "train_test",
+             "validations have the labels*"),
+    Mutation("batch of a validation", "train/recorder.cpp", ".batch = state_.done_batch", ".batch = state_.batch", "train_test",
+             "validations have the labels*"),
+    Mutation("cum_batch of a validation", "train/recorder.cpp", ".cum_batch = state_.cumulative_batch() - 1,", ".cum_batch = state_.cumulative_batch(),",
+             "train_test", "validations have the labels*"),
+    Mutation("stale mean gradients", "train/trainer.cpp", "*next <= state_.micro_step + config_.train.gradient_accumulate_every",
+             "*next <= state_.micro_step + 1", "train_test", "the mean gradient of a row*"),
+    Mutation("dropout restarts after a checkpoint", "train/trainer.cpp", "runner_->set_micro_step(state_.cumulative_batch());",
+             "runner_->set_micro_step(state_.micro_step);", "train_test", "a run that starts from a checkpoint continues*"),
+    Mutation("batches before a checkpoint", "train/training_data.cpp", "batches_in_epoch(epoch) * epoch + batch", "epoch + batch", "train_test",
+             "a run that starts from a checkpoint continues*"),
+    Mutation("workers share their dropout", "train/training_steps.cpp", "workers_.rank() * config_.train.batch_size", "0 * config_.train.batch_size",
+             "workers_test", "dropout differs between workers"),
+    Mutation("a word across batches counts twice", "train/evaluate.cpp", "batch.words - (in_word && batch.begins_in_word)", "batch.words + 0 * in_word",
+             "workers_test", "words are counted across batches*"),
+    Mutation("a word across batches is not followed", "train/evaluate.cpp", "in_word = batch.ends_in_word;", "in_word = batch.begins_in_word;",
+             "workers_test", "words are counted across batches*"),
+    Mutation("the rate rises after warm-up", "train/schedule.cpp", "(1 + std::cos(", "(1 - std::cos(", "train_test",
+             "learning rates equal those of the Python package"),
+]
+
+DATA = [
+    Mutation("epochs start at the same byte", "train/data/text_datasets.cpp", "start_ + epoch % length_ + index * length_", "start_ + 0 * epoch + index * length_",
+             "data_test", "each epoch starts a byte later*"),
+    Mutation("a stream reads on in the file that is open", "train/data/byte_stream.cpp", "!open_.is_open() || open_file_ != file", "!open_.is_open()",
+             "data_test", "four threads read one stream*"),
+]
+
+CHECKPOINTS = [
+    Mutation("the worst checkpoint is the best", "train/best_checkpoints.cpp", "return a.loss < b.loss;", "return a.loss > b.loss;", "train_test",
+             "a run learns and writes its files"),
+    Mutation("gradients of an open group are lost on resume", "train/step_runner.cpp", "gradients_used_ = !within_group;", "gradients_used_ = true;",
+             "workers_test", "a run that skipped a step*"),
+    Mutation("the bfloat16 copy is stale after resume", "train/step_runner.cpp", "from_host(file.tensor(name).host_bytes().data());\n  gradients_used_ = !within_group;\n  model_.parameters().values_changed();",
+             "from_host(file.tensor(name).host_bytes().data());\n  gradients_used_ = !within_group;\n  model_.parameters().values_and_copy_changed();",
+             "workers_test", "a run that skipped a step*"),
+    Mutation("the seed may change on resume", "train/immutable_fields.cpp", '"on_nonfinite", "cuda_graphs"};', '"on_nonfinite", "cuda_graphs", "seed"};',
+             "train_test", "a field of train is immutable*"),
+    Mutation("validations may change on resume", "train/immutable_fields.cpp", '"num_models_to_save", "validate_amount"};', '"num_models_to_save"};',
+             "train_test", "every field of the table*"),
+]
+
+MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + DATA + CHECKPOINTS
