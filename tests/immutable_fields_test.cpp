@@ -34,7 +34,7 @@ YamlValue another(const YamlValue& value) {
 TEST_CASE("every field of the table is refused on resume if it differs from the state") {
   const TemporaryFolder folder;
   const std::string file = prepare_tiny_run(folder);
-  const RunConfig config = read_run_config(file, BlockRegistry(), {"train.target_elements=8", "io.validate_amount=1", "io.dataset_args={}"});
+  const RunConfig config = read_run_config(file, BlockRegistry(), {"train.target_elements=8", "io.validate_amount=1"});
   const std::filesystem::path run = Trainer(config, DatasetRegistry()).run().folder, state_file = state_files(run).back();
   const std::string bytes = read_file(state_file), table = read_file(run / "loss.csv");
   const auto resume = [&] { Trainer(read_config_of_run(run, BlockRegistry()), DatasetRegistry(), {.resume_folder = run}); };

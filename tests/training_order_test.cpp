@@ -169,7 +169,7 @@ TEST_CASE("each epoch trains on other batches of distinct sequences, in the orde
 }
 
 TEST_CASE("validations have the labels of the last micro-step and an order of their own") {
-  // The third validation is after the last batch of an epoch, the second within one; max_eval_steps leaves one sequence out.
+  // The first validation is after the first batch of an epoch, the last one after the last; max_eval_steps leaves one sequence out.
   Run run({"train.shuffle_eval=true", "train.max_eval_steps=2", "io.validate_amount=4"});
   run.train();
   const auto model = initial_model(run.config);

@@ -90,8 +90,7 @@ MODEL = [
 
 SAMPLING = [
     Mutation("top-p keeps one id beyond an exact sum", "mblm/sample.cpp", "sum < wanted", "sum <= wanted", "generate_test", "top-p keeps the lowest of equal*"),
-    Mutation("top-p ranks equal ids by the highest", "mblm/sample.cpp", "return values[a] > values[b]; }",
-             "return values[a] > values[b] || (values[a] == values[b] && a > b); }", "generate_test", "top-p keeps the lowest of equal*"),
+    Mutation("top-p ranks equal ids by the highest", "mblm/sample.cpp", "a.value < b.value : a.id > b.id", "a.value < b.value : a.id < b.id", "generate_test", "top-p keeps the lowest of equal*"),
 ]
 
 TRAINER = [
