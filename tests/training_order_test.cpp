@@ -253,7 +253,7 @@ TEST_CASE("a run that starts from a checkpoint continues its data, labels and dr
     const Tensor ids = ids_of(Split::Train, epoch, batch_indices(batch, train_sequences, training_key(epoch)));
     const auto loss_at = [&](std::int64_t micro_step) {
       const Tensor scalars = make_step_scalars({}, {.micro_step = static_cast<double>(micro_step)});
-      return model->loss(ids, {.training = true, .seed = static_cast<std::uint64_t>(seed), .step_scalars = scalars}).loss.item();
+      return model->loss(ids, {}, {.training = true, .seed = static_cast<std::uint64_t>(seed), .step_scalars = scalars}).loss.item();
     };
     CHECK(is_near(std::stod(row.at("loss")), loss_at(place)));
     CHECK_FALSE(is_near(std::stod(row.at("loss")), loss_at(m)));
