@@ -105,8 +105,8 @@ TEST_CASE("initial values of every parameter follow the specification") {
   for (const auto& parameter : model->parameters().parameters()) {
     std::int64_t row = 0;
     for (const ParameterPart& part : parameter->parts()) {
-      const Tensor value = part.shape == parameter->shape() ? parameter->value() : parameter->value().slice(row, row + part.shape.size(0));
-      row += part.shape.rank() > 0 ? part.shape.size(0) : 0;
+      const Tensor value = part.shape == parameter->shape() ? parameter->value() : parameter->value().slice(row, row + part.shape[0]);
+      row += part.shape.rank() > 0 ? part.shape[0] : 0;
       parameters[part.name] = {part.name, value};
     }
   }
