@@ -7,7 +7,6 @@
 #include <random>
 
 #include "engine/inference.h"
-#include "engine/kernel_data.h"
 #include "engine/parallel.h"
 #include "ops/cast.h"
 #include "ops/linear.h"
@@ -38,7 +37,7 @@ Tensor random_tensor(const Shape& shape, DType dtype) {
 
 // Reads all bytes with all threads.
 std::uint64_t read_all(const Tensor& buffer) {
-  const auto* words = static_cast<const std::uint64_t*>(raw(buffer));
+  const auto* words = reinterpret_cast<const std::uint64_t*>(buffer.host_bytes().data());
   const auto count = static_cast<std::int64_t>(buffer.bytes() / 8);
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(tile_count(count, 8192)));
   parallel_tiles(count, 8192, [&](std::int64_t begin, std::int64_t end, std::int64_t tile) {

@@ -66,6 +66,7 @@ RunConfig config_for(const std::filesystem::path& folder, std::int64_t logged) {
   config.io.dataset_id = "files";
   config.io.dataset_dir = (folder / "text").string();
   config.io.log_train_loss_amount = logged;
+  config.io.validate_amount = 0;  // a validation reads its losses
   return config;
 }
 

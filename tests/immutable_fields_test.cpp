@@ -36,9 +36,10 @@ TEST_CASE("every field of the table is refused on resume if it differs from the 
   const std::string file = prepare_tiny_run(folder);
   const RunConfig config = read_run_config(file, BlockRegistry(), {"train.target_elements=8", "io.validate_amount=1"});
   const std::filesystem::path run = Trainer(config, DatasetRegistry()).run().folder, state_file = state_files(run).back();
-  const std::string bytes = read_file(state_file), table = read_file(run / "loss.csv");
+  const std::string bytes = read_file(state_file);
   const auto resume = [&] { Trainer(read_config_of_run(run, BlockRegistry()), DatasetRegistry(), {.resume_folder = run}); };
   CHECK(message_of<Error>(resume) == "(nothing was thrown)");
+  const std::string table = read_file(run / "loss.csv");  // without the row of the final test
 
   const std::string fields_of_run = read_run_state(state_file).state.config;
   YamlValue all = parse_yaml(fields_of_run, "state");

@@ -182,7 +182,8 @@ std::optional<std::string> throwing_call_in(const std::string& line) {
       do depth += line[end] == '(' ? 1 : line[end] == ')' ? -1 : 0;
       while (depth > 0 && ++end < line.size());
       const std::string arguments = line.substr(at + call.size(), end - at - call.size());
-      if (arguments.find("error") == std::string::npos && arguments.find("ignored") == std::string::npos && arguments.find("status") == std::string::npos)
+      if (arguments.find("error") == std::string::npos && arguments.find("ignored") == std::string::npos && arguments.find("status") == std::string::npos &&
+          arguments.find("refused") == std::string::npos)
         return call;
     }
   }

@@ -29,9 +29,9 @@ TEST_CASE("model hash: the same for a saved and loaded model and for both precis
 TEST_CASE("model hash: one bit of one value of any parameter, and the config, change it") {
   const auto model = make_model(config_of(lens, dims, layers, blocks));
   const std::string hash = model_hash(*model);
-  for (const NamedTensor& named : model->parameters().named_values()) {
-    CAPTURE(named.name);
-    Tensor values = named.tensor;
+  for (const auto& parameter : model->parameters().parameters()) {
+    CAPTURE(parameter->name());
+    Tensor values = parameter->value();
     std::byte& last = values.host_bytes().back();
     last ^= std::byte{1};
     CHECK(model_hash(*model) != hash);

@@ -310,7 +310,8 @@ TEST_CASE("progress reports the position of the run") {
   CHECK(all[19].seconds_left == 0);
   CHECK(all[9].seconds_left > 0);
   CHECK(all[9].bytes_per_second > 0);
-  CHECK(all[5].bits_per_byte == doctest::Approx(all[5].loss / std::numbers::ln2));
+  CHECK(all[0].bits_per_byte == doctest::Approx(all[0].loss / std::numbers::ln2));
+  CHECK(all[5].bits_per_byte == doctest::Approx(*all[5].smoothed_loss / std::numbers::ln2));
   int calls = 0;
   RunConfig again = config;
   again.io.run_id = "2";

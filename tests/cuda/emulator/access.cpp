@@ -318,7 +318,8 @@ EMULATOR_ACCESS(16)
 void __tsan_read_range(void* p, unsigned long n) { see_code(p, n, Access::Read, false, PC); }
 void __tsan_write_range(void* p, unsigned long n) { see_code(p, n, Access::Write, false, PC); }
 void __tsan_vptr_update(void**, void*) {}
-// Host code of the kernel files: guards of static variables, counts of shared pointers.
+// Host code of the kernel files: guards of static variables, counts of shared pointers, kernel slots.
 unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return *p; }
+long __tsan_atomic64_load(const volatile long* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 int __tsan_atomic32_fetch_add(volatile int* p, int value, int) { return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST); }
 }
