@@ -19,7 +19,7 @@ namespace {
 constexpr double logits_bound = 3e-6, loss_bound = 2e-6, gradient_bound = 3e-5, zero_gradient_bound = 1e-7;
 // In bfloat16: of all gradients together, and of each gradient whose norm is more than `large_share` of theirs.
 constexpr double bfloat16_logits_bound = 1e-2, bfloat16_loss_bound = 1e-3, bfloat16_total_bound = 2e-2, bfloat16_gradient_bound = 0.1, large_share = 1e-3;
-// Largest differences of logits between inference with caches and a forward pass.
+// Logits of inference with caches and of a forward pass: the largest difference, and in bfloat16, where both round, ||a - b|| / ||b||.
 constexpr double generation_bound = 1e-4, bfloat16_generation_bound = 1e-2;
 
 std::string short_number(double value) {
@@ -122,13 +122,15 @@ void check_inference(const Model& model, const Tensor& ids, bool narrow, GoldenR
   const std::int64_t batch = ids.size(0), length = ids.numel() / batch;
   const HostArray whole = to_host(model.loss(ids).logits);
   double largest = 0;
+  HostArray all(whole.shape);
   for (std::int64_t b = 0; b < batch; ++b) {
     const HostArray cached = cached_logits(model, ids.slice(b, b + 1).reshape(Shape{length}), result);
-    for (std::size_t i = 0; i < cached.v.size(); ++i)
-      largest = std::max(largest, std::abs(cached.v[i] - whole.v[static_cast<std::size_t>(b) * cached.v.size() + i]));
+    std::copy(cached.v.begin(), cached.v.end(), all.v.begin() + b * std::ssize(cached.v));
   }
-  result.check("generation", largest, narrow ? bfloat16_generation_bound : generation_bound);
-  result.line += ", generation " + short_number(largest);
+  for (std::size_t i = 0; i < all.v.size(); ++i) largest = std::max(largest, std::abs(all.v[i] - whole.v[i]));
+  const double error = narrow ? relative_error(all, whole) : largest;
+  result.check("generation", error, narrow ? bfloat16_generation_bound : generation_bound);
+  result.line += ", generation " + short_number(error);
 }
 
 }  // namespace
