@@ -11,7 +11,7 @@
 
 namespace mblm {
 
-// Identifies a stream of numbers. `site` stands for the name of a layer or parameter, `step` is the micro-step.
+// Identifies a stream of numbers. `site` identifies the layer or parameter, `step` is the micro-step.
 struct RandomKey {
   std::uint64_t seed = 0;
   std::uint32_t site = 0;

@@ -33,7 +33,7 @@ bool is_module_of_model(std::string_view name) {
 // Removes the part before the first dot while all names share it: `module.` of DataParallel, `_orig_mod.` of torch.compile, `model.` of a
 // class that contains the model, also several of them.
 void remove_shared_prefixes(NamedStored& tensors) {
-  // The number of averaged steps in a file of torch.optim.swa_utils.AveragedModel, which is no tensor of the model.
+  // torch.optim.swa_utils.AveragedModel adds the number of averaged steps, which is not a tensor of the model.
   std::erase_if(tensors, [](const auto& tensor) { return tensor.first == "n_averaged"; });
   while (!tensors.empty()) {
     const std::size_t dot = tensors.front().first.find('.');

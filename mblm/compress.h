@@ -26,7 +26,7 @@ struct CompressionResult {
 
 // Compresses the file `from` (`-`: standard input) to `to`, which is written completely or not at all. Memory does not grow with the
 // file, except as Scorer's. Content beyond a fixed context is coded in windows, as by predict_stream. Only the same model, build of this
-// library, instruction set, precision and kind of device can decompress the result. Throws FileError (also for a byte that is no id of
+// library, instruction set, precision and kind of device can decompress the result. Throws FileError (also for a byte that is not an id of
 // the model), and ValueError for a masked language model, for streams outside [1, 256], and for several streams of a pipe.
 CompressionResult compress_file(const Model& model, const std::string& from, const std::filesystem::path& to, const CompressOptions& options = {},
                                 const OnProgress& on_progress = {});

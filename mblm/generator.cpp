@@ -89,6 +89,8 @@ void Generator::step(std::span<const Row> rows, std::span<const std::int64_t> id
   std::vector<Work> work;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     check(rows[i], ids.subspan(i, 1));
+    require<ValueError>(std::find(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(i), rows[i]) == rows.begin() + static_cast<std::ptrdiff_t>(i),
+                        "generate: row ", rows[i], " appears twice");
     Work& one = work.emplace_back(Work{&at(rows[i]), at(rows[i]).open});
     one.bytes.push_back(ids[i]);
   }
@@ -165,7 +167,7 @@ void Generator::advance_tokens(int n, std::span<Work* const> work, std::int64_t 
     work[b]->next += static_cast<std::size_t>(bytes);
     work[b]->tokens -= tokens;
   }
-  if (std::any_of(work.begin(), work.end(), [](const Work* one) { return one->tokens > 0; })) return;  // the same rows follow
+  if (work.front()->tokens > 0) return;  // more tokens follow, of the same rows: feed() has one row, and step() one token of each
   const Tensor last = slice_sequence(outputs, tokens - 1, tokens).reshape(Shape{batch, outputs.size(2)});
   if (n == stages_.last()) {
     const std::vector<float> logits = stages_.model().to_logits(last).to_vector_as<float>();

@@ -44,7 +44,7 @@ class Generator {
   // Processes the next bytes of a row: the stages above process whole tokens in chunks and the stages below the open patch only.
   // Throws ValueError for ids outside the vocabulary and beyond a fixed context; then nothing has changed.
   void feed(Row row, std::span<const std::int64_t> ids);
-  // Processes one more byte of each of the rows, as one batch. Every row appears once. Throws as feed().
+  // Processes one more byte of each of the rows, as one batch. Throws as feed(), and ValueError for a row that appears twice.
   void step(std::span<const Row> rows, std::span<const std::int64_t> ids);
 
   // The logits of the next byte, (V). They are valid until the row changes.

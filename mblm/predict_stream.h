@@ -19,7 +19,7 @@ struct PredictedChunk {
 
 // Reads at most `most` bytes of the stream and calls `on_chunk` for each chunk in order. A stream that exceeds a fixed context is predicted
 // in windows that do not overlap, each from the start token. Returns the number of bytes. Throws FileError, naming the stream and the
-// offset, for a byte that is no id of the model.
+// offset, for a byte that is not an id of the model.
 std::int64_t predict_stream(Scorer& scorer, ByteReader& stream, const std::function<void(const PredictedChunk&)>& on_chunk,
                             std::int64_t most = std::numeric_limits<std::int64_t>::max());
 

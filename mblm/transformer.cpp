@@ -108,7 +108,7 @@ class Transformer final : public StageBlock {
       options.random = context.random(layer.attention_dropout_site);
     }
     if (state == nullptr) return layer.out(attention(qkv, options));
-    return layer.out(attention_cached(qkv, options, {state->lists[2 * l], state->lists[2 * l + 1], state->lengths, positions}));
+    return layer.out(attention_cached(qkv, options, {state->lists[2 * l], state->lists[2 * l + 1], state->lengths}));
   }
 
   Tensor feed_forward(const Layer& layer, const Tensor& x, const ForwardContext& context) const {

@@ -55,8 +55,6 @@ Tensor attention_cached(const Tensor& qkv, const AttentionOptions& options, cons
     require<ValueError>(cache.lengths[b] >= 0 && cache.lengths[b] + tokens <= k.size(0), "attention_cached: expected room for ", tokens,
                         " tokens in the cache, got ", cache.lengths[b], " of ", k.size(0), " rows in use");
   }
-  require_shape("attention_cached", "lengths", cache.device_lengths, Shape{batch});
-  require_dtype("attention_cached", "lengths", cache.device_lengths, DType::Int64);
   Tensor y = empty(qkv.shape().with(-1, width), qkv.dtype(), qkv.device());
   attention_cached_forward(qkv, options, cache, y);
   return y;

@@ -32,15 +32,13 @@ extern Kernel<void(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
     attention_backward;
 
 // Keys and values of earlier tokens, for inference. Each of the B sequences has its own k and v (capacity, H d) in the dtype of qkv, with
-// any capacity. lengths: rows in use per sequence. `device_lengths` (B) int64 are the same numbers on the device of qkv.
+// any capacity. lengths: rows in use per sequence.
 struct KvCache {
   std::span<Tensor> k, v;
   std::span<const std::int64_t> lengths;
-  Tensor device_lengths;
   template <class F> void visit_tensors(F&& f) const {
     for (const Tensor& rows : k) f(rows);
     for (const Tensor& rows : v) f(rows);
-    f(device_lengths);
   }
 };
 

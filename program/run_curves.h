@@ -25,7 +25,7 @@ struct RunCurves {
 };
 
 // Reads loss.csv and the fields of config.yaml that give the bytes of an element. Ignores an incomplete last line, which a run may be
-// writing. Throws FileError for a folder that is no run's, a table without losses, and a row that is not a row of the table.
+// writing. Throws FileError for a folder without a run, a table without losses, and a row that is not a row of the table.
 RunCurves read_run_curves(const std::filesystem::path& folder);
 
 // The moving average of train/loss_average.h over the points of a curve.

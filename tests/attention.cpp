@@ -126,7 +126,7 @@ OpCase make_cached(const Case& shape, const std::vector<std::int64_t>& parts, st
       }
       const std::vector<std::int64_t> own(lengths.begin() + first, lengths.begin() + last);
       const auto of = [&](std::vector<Tensor>& rows) { return std::span(rows).subspan(static_cast<std::size_t>(first), own.size()); };
-      const KvCache cache{of(k), of(v), own, from_values<std::int64_t>(Shape{last - first}, own, device)};
+      const KvCache cache{of(k), of(v), own};
       const Tensor part = attention_cached(x, options, cache);
       for (std::int64_t b = first; b < last; ++b) {
         std::int64_t& length = lengths[static_cast<std::size_t>(b)];

@@ -232,6 +232,8 @@ TEST_CASE("generator: wrong ids and too many of them are refused and change noth
   CHECK_THROWS_AS(generator.feed(row, std::span(ids).first(6)), ValueError);
   CHECK_THROWS_AS(generator.step(std::span(&row, 1), negative), ValueError);
   CHECK_THROWS_AS(generator.feed(row + 1, ids), ValueError);
+  const std::vector<Generator::Row> twice{row, row};
+  CHECK_THROWS_AS(generator.step(twice, std::span(ids).first(2)), ValueError);
   generator.feed(row, std::span(ids).subspan(7));
   const Logits steps = by_steps(*model, ids);
   CHECK(std::equal(steps.back().begin(), steps.back().end(), generator.logits(row).begin()));

@@ -17,7 +17,7 @@ std::string_view csv_kind(Split split) {
   return kinds[static_cast<int>(split)];
 }
 
-// A path that does not depend on the folder from which the program runs. Data sets can also use text that is no path.
+// A path that does not depend on the folder from which the program runs. Data sets can also use text that is not a path.
 std::string absolute_if_exists(const std::string& path) {
   std::error_code error;
   if (path.empty() || !std::filesystem::exists(path, error)) return path;

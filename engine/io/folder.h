@@ -15,8 +15,8 @@ bool is_folder(const std::filesystem::path& path);
 // The paths of everything in the folder, sorted. Throws FileError `FOLDER: cannot be read: reason`.
 std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder);
 
-// Removes the files, and the folders that are empty; a missing one is not an error. Goes on after a failure, then throws FileError that
-// names the first path that remains.
+// Removes the files, and the folders that are empty; a missing one is not an error. After a failure it removes the others, then throws
+// FileError, which names the first path that remains.
 void remove_all_of(const std::vector<std::filesystem::path>& paths);
 
 }  // namespace mblm

@@ -96,7 +96,7 @@ std::optional<std::string> choose_block_type(FieldReader& block, const BlockRegi
   return {};
 }
 
-// The readers of a model's blocks: one for the map that all stages share, or one per entry of the list. `is_list` tells them apart.
+// The readers of a model's blocks: one for the map that all stages share, or one per entry of the list. `is_list` distinguishes the two.
 struct BlockReaders {
   std::vector<FieldReader> readers;
   bool is_list = false;

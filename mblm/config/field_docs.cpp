@@ -11,7 +11,7 @@ std::vector<FieldDoc> all_docs() {
   return {
       {"params", "input_seq_len", "Bytes (ids) in one training sequence. May exceed the context unless stage 0 has fixed positions.", "1024"},
       {"params", "num_tokens", "Number of ids: 256 bytes, and one for each special id.", "257"},
-      {"params", "pad_token_id", "Id of padding, which the loss ignores. An id that is no byte (256 of 257) keeps every byte of the data in the loss.", "256"},
+      {"params", "pad_token_id", "Id of padding, which the loss ignores. An id above 255 (256 of 257) is not a byte, so every byte of the data counts in the loss.", "256"},
       {"params", "hidden_dims", "Width of each stage, from the most global to the most local one.", "[256, 128]"},
       {"params", "seq_lens", "Tokens of each stage. The last number is the bytes per patch of the stage above; the product is the context in bytes.", "[256, 4]"},
       {"params", "num_layers", "Layers of each stage.", "[3, 2]"},

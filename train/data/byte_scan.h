@@ -14,7 +14,7 @@ struct ByteScan {
   std::int64_t bytes = 0;                  // that were read
   std::string checksum;                    // of these bytes
 
-  double share_of(std::int64_t id) const;  // 0 for an id that is no byte
+  double share_of(std::int64_t id) const;  // 0 for an id above 255
 };
 
 inline constexpr std::int64_t longest_scan = std::int64_t{256} << 20;  // bytes
