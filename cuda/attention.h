@@ -14,8 +14,7 @@ struct AttentionInput {
   std::int64_t q_row, k_row;             // elements between tokens; k_row for k and v
   std::int64_t q_sequence, k_sequence;   // elements between sequences
   std::int64_t batch, heads;
-  int queries, keys, width;              // keys: an upper bound if `lengths` is given
-  const std::int64_t* lengths;           // query i of sequence b is token lengths[b] + i, after lengths[b] cached tokens; null for 0
+  int queries, keys, width;
   float scale;                           // 1 / sqrt(width)
   bool causal;
   bool packs;                            // the channels can be accessed 16 bytes at a time
@@ -53,7 +52,7 @@ void attention_backward_middle(const AttentionInput<bfloat16>& in, const Attenti
 void attention_forward_long(const AttentionInput<bfloat16>& in, const AttentionRows<bfloat16>& y, float* log_sum_exp);
 void attention_backward_long(const AttentionInput<bfloat16>& in, const AttentionRows<const bfloat16>& dy, const float* log_sum_exp,
                              const float* delta, const AttentionGradients<bfloat16>& out);
-// Any length, width and element type, without tensor cores. log_sum_exp may be null.
+// Any length, width and element type, without tensor cores.
 template <class T>
 void attention_forward_plain(const AttentionInput<T>& in, const AttentionRows<T>& y, float* log_sum_exp);
 template <class T>
@@ -77,7 +76,6 @@ template <class T>
 struct AttentionHead {
   const T *q, *k, *v;
   std::int64_t pair, b, h;      // pair = b H + h
-  std::int64_t offset;          // query i is token offset + i
   int keys;
   int first_key;                // first visible key
   bool causal;
@@ -88,15 +86,13 @@ struct AttentionHead {
     q = in.q + b * in.q_sequence + h * in.width;
     k = in.k + b * in.k_sequence + h * in.width;
     v = in.v + b * in.k_sequence + h * in.width;
-    offset = in.lengths == nullptr ? 0 : in.lengths[b];
-    keys = in.lengths == nullptr ? in.keys : static_cast<int>(offset) + in.queries;
+    keys = in.keys;
     key_mask = in.key_mask == nullptr ? nullptr : in.key_mask + b * in.keys;
     first_key = in.first_keys == nullptr ? 0 : in.first_keys[b];
   }
   // A query can see keys [0, causal_end). If the mask hides all of them, it sees all keys with equal weight.
   __device__ __forceinline__ int causal_end(int query) const {
-    const std::int64_t end = offset + query + 1;
-    return causal && end < keys ? static_cast<int>(end) : keys;
+    return causal && query + 1 < keys ? query + 1 : keys;
   }
   __device__ __forceinline__ bool sees_none(int query) const { return first_key >= causal_end(query); }
   // End of the keys that a query of [first, first + count) sees.
@@ -105,7 +101,7 @@ struct AttentionHead {
   __device__ __forceinline__ bool sees_all(int first, int end) const { return key_mask == nullptr && end <= causal_end(first); }
   // The first query that sees a key of [first, ...), rounded down to a multiple of `unit`.
   __device__ __forceinline__ int query_begin(int first, int unit) const {
-    return !causal || sees_none(0) || first <= offset ? 0 : static_cast<int>(first - offset) / unit * unit;
+    return !causal || sees_none(0) ? 0 : first / unit * unit;
   }
   // The score of a query and a key after masking: -inf if the key is hidden or does not exist.
   __device__ __forceinline__ float masked(int query, int key, float score) const {

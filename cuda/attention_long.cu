@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(threads) long_forward(AttentionInput<bfloat16>
       const int query = query_of(m) + lane / 4 + 8 * half;
       const float sum = row_sum(total[m][half]);
       factor[half] = 1 / sum;
-      if (log_sum_exp != nullptr && lane % 4 == 0 && query < in.queries)
+      if (lane % 4 == 0 && query < in.queries)
         log_sum_exp[part.pair * in.queries + query] = largest[m][half] / log2_e + logf(sum);
     }
     write_rows<D>(tiles.k[0], 16 * warp, sums[m], factor[0], factor[1], y.rows + head.b * y.sequence + head.h * in.width + query_of(m) * y.row, y.row,

@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(L::threads, L::forward_blocks) plain_forward(A
   for (int i = 0; i < L::rows; ++i) {
     const int query = part.first + row + L::down * i;
     sums.scale(i, 1 / total[i]);
-    if (log_sum_exp != nullptr && part.channel == 0 && x == 0 && query < in.queries)
+    if (part.channel == 0 && x == 0 && query < in.queries)
       log_sum_exp[part.pair * in.queries + query] = largest[i] + logf(total[i]);
   }
   sums.write(y.rows + head.b * y.sequence + head.h * in.width + part.first * y.row, y.row, count, part.channel, in.width, in.packs);

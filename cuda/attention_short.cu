@@ -230,8 +230,8 @@ __global__ void __launch_bounds__(threads)
     Rows<D, halves> q, k, v, g;
     q.load(lane, head.q, in.q_row);
     k.load(lane, head.k, in.k_row);
-    g.load(lane, dy_rows, dy.row);
     v.load(lane, head.v, in.k_row);
+    g.load(lane, dy_rows, dy.row);
     multiply(p, q, k);
     multiply(ds, g, v);
   }
