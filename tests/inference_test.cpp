@@ -307,8 +307,7 @@ struct Caches {
   Tensor next(const Tensor& qkv, std::int64_t heads) {
     AttentionOptions options;
     options.heads = heads;
-    const Tensor positions = from_values<std::int64_t>(Shape{std::ssize(lengths)}, lengths, qkv.device());
-    const Tensor y = attention_cached(qkv, options, {k, v, lengths, positions});
+    const Tensor y = attention_cached(qkv, options, {k, v, lengths});
     for (std::int64_t& length : lengths) length += qkv.size(1);
     return y;
   }
