@@ -185,6 +185,29 @@ void add_convert(CLI::App& convert, ConvertCommand& command) {
   convert.footer("  mblm convert checkpoint.pth model.safetensors --config config.yaml\n  mblm convert runs/quickstart_1 checkpoint.pth --layout 0.4.1\n");
 }
 
+void add_serve(CLI::App& serve, ServeCommand& command) {
+  add_model(serve, command.model);
+  add_number(serve, "--port", command.port, "port; 0: a free one", {0, 65535})->type_name("P")->capture_default_str();
+  serve.add_option("--host", command.host, "address to listen on; any other than the default requires --api-key-file")->type_name("H")->capture_default_str();
+  serve.add_option("--api-key-file", command.api_key_file, "file with the key that clients must send (Authorization: Bearer KEY)")->type_name("F");
+  const auto limit = [&](const char* name, std::int64_t& value, std::int64_t low, std::int64_t high, const char* unit, const char* text) {
+    add_number(serve, name, value, text, {low, high})->type_name(unit)->capture_default_str();
+  };
+  limit("--max-body", command.max_body, 1, 1 << 30, "BYTES", "largest body of a request");
+  limit("--max-tokens", command.max_tokens, 1, 1 << 30, "N", "largest max_tokens of a request, in bytes to generate");
+  limit("--max-rows", command.max_rows, 1, 1 << 16, "N", "continuations computed at the same time");
+  limit("--max-queue", command.max_queue, 0, 1 << 20, "N", "continuations that wait; beyond it requests get status 429");
+  limit("--max-connections", command.max_connections, 1, 1 << 16, "N", "open connections; beyond it they get status 503");
+  limit("--timeout", command.timeout, 1, 1 << 20, "SECONDS", "longest time of a completion");
+  limit("--receive-timeout", command.receive_timeout, 1, 1 << 20, "SECONDS", "longest time to receive a request, and for a client to take nothing of its answer");
+  add_compute_options(serve, command.compute);
+  serve.footer(
+      "Prints the address on standard output once it accepts requests. SIGTERM and Ctrl-C refuse new completions and finish the\n"
+      "others; a second one ends the program at once. MBLM_LOG=debug shows each request.\n\n"
+      "  mblm serve runs/quickstart_1\n"
+      "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"In the beginning\", \"max_tokens\": 100}'\n");
+}
+
 void add_plot(CLI::App& plot, PlotCommand& command) {
   const auto is_picture = [](const std::string& name) {
     return name.ends_with(".svg") || name.ends_with(".png") ? std::string() : "expected a name that ends in .svg or .png, got " + name;
@@ -234,6 +257,7 @@ const std::vector<CommandEntry>& command_table() {
       entry("score", "Compute the bits per byte of files", add_score),
       entry("compress", "Compress a file with the model's predictions, without loss", add_compress),
       entry("decompress", "Restore a file that mblm compress wrote", add_decompress),
+      entry("serve", "Answer completion requests over HTTP, with a page to try", add_serve),
       entry("embed", "Compute the hidden states of bytes, one vector per byte", add_embed),
       entry("info", "Describe a configuration, a model or this machine", add_info),
       entry("plot", "Draw the curves of runs", add_plot),

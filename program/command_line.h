@@ -125,8 +125,18 @@ struct PlotCommand {
   bool text = false;
 };
 
+struct ServeCommand {
+  ModelArgument model;
+  std::string host = "127.0.0.1";
+  std::int64_t port = 8080;
+  std::optional<std::string> api_key_file;
+  std::int64_t max_body = 1 << 20, max_tokens = 4096, max_rows = 64, max_queue = 256, max_connections = 400;
+  std::int64_t timeout = 600, receive_timeout = 20;  // seconds
+  ComputeOptions compute;
+};
+
 using Command = std::variant<HelpCommand, ConfigCommand, TrainCommand, ResumeCommand, EvalCommand, GenerateCommand, ScoreCommand, CompressCommand,
-                             DecompressCommand, EmbedCommand, InfoCommand, ConvertCommand, PlotCommand>;
+                             DecompressCommand, EmbedCommand, InfoCommand, ConvertCommand, PlotCommand, ServeCommand>;
 
 // Returns the command to run, or an exit status if there is nothing to run: 0 after --help and --version, whose text goes to
 // standard output; 2 after a wrong command line, which one line on standard error reports.

@@ -26,6 +26,7 @@ int run(const EmbedCommand& command);
 int run(const InfoCommand& command);
 int run(const ConvertCommand& command);
 int run(const PlotCommand& command);
+int run(const ServeCommand& command);
 
 // Thrown when standard output is a closed pipe: the program ends without a message.
 struct BrokenPipe {};

@@ -1,5 +1,6 @@
 // Checks the includes of the source files by folder:
 //   engine <- engine/io <- ops <- mblm/config <- mblm <- train/data <- train <- program
+// serve includes mblm and what is below it, and program includes serve.
 // cpu and cuda may include ops and engine; mpi may include train and engine; only tests and bench may include cpu and cuda. The
 // examples may include each other and the headers for other programs: mblm/mblm.h, and engine/kernel_data.h for custom kernels.
 // The headers of each vendor library are confined to the folders listed below.
@@ -21,7 +22,7 @@ constexpr std::size_t longest_file = 600;  // lines
 
 // Folders of source files. The longest matching name counts.
 const std::vector<std::string> folders = {"engine", "engine/io", "ops",  "cpu",     "cuda", "mblm/config", "mblm",
-                                          "train",  "train/data", "mpi", "program", "examples", "tests", "bench"};
+                                          "train",  "train/data", "mpi", "serve", "program", "examples", "tests", "bench"};
 
 // A folder and the folders below it in the stack.
 std::set<std::string> stack_up_to(const std::string& folder) {
@@ -33,6 +34,11 @@ std::set<std::string> stack_up_to(const std::string& folder) {
   return seen;
 }
 
+std::set<std::string> with(std::set<std::string> folders, const char* one) {
+  folders.insert(one);
+  return folders;
+}
+
 const std::map<std::string, std::set<std::string>> seen_from = {
     {"engine", stack_up_to("engine")},
     {"engine/io", stack_up_to("engine/io")},
@@ -41,13 +47,14 @@ const std::map<std::string, std::set<std::string>> seen_from = {
     {"mblm", stack_up_to("mblm")},
     {"train/data", stack_up_to("train/data")},
     {"train", stack_up_to("train")},
-    {"program", stack_up_to("program")},
+    {"serve", with(stack_up_to("mblm"), "serve")},
+    {"program", with(stack_up_to("program"), "serve")},
     {"cpu", {"cpu", "ops", "engine"}},
     {"cuda", {"cuda", "ops", "engine"}},
     {"mpi", {"mpi", "train", "engine"}},
     {"examples", {"examples"}},
-    {"tests", {"tests", "examples", "program", "train", "train/data", "mblm", "mblm/config", "cuda", "cpu", "ops", "engine/io", "engine"}},
-    {"bench", {"bench", "tests", "examples", "program", "train", "train/data", "mblm", "mblm/config", "cuda", "cpu", "ops", "engine/io", "engine"}},
+    {"tests", {"tests", "examples", "program", "serve", "train", "train/data", "mblm", "mblm/config", "cuda", "cpu", "ops", "engine/io", "engine"}},
+    {"bench", {"bench", "tests", "examples", "program", "serve", "train", "train/data", "mblm", "mblm/config", "cuda", "cpu", "ops", "engine/io", "engine"}},
 };
 
 // Headers that only the given folders may include.
@@ -63,6 +70,7 @@ struct Vendor {
 const std::vector<Vendor> vendors = {
     {{"cpu"}, {"Eigen/", "unsupported/Eigen", "dnnl", "oneapi/dnnl"}},
     {{"mpi"}, {"mpi.h"}},
+    {{"serve", "tests"}, {"httplib"}},
     {{"cuda"}, {"cuda",    "cublas",         "cudnn",          "cufft",
               "curand",  "cusolver",       "cusparse",       "nccl",
               "nvtx",    "nvrtc",          "nvml",           "cub/",
@@ -246,6 +254,10 @@ TEST_CASE("the check detects violations") {
   CHECK(refused("cpu/add.cpp", "#include \"engine/io/safetensors.h\""));
   CHECK(refused("mblm/model.cpp", "#include \"engine/kernel_data.h\""));
   CHECK(refused("train/trainer.cpp", "#include \"engine/kernel_data.h\""));
+  CHECK(refused("serve/x.cpp", "#include \"program/program.h\""));
+  CHECK(refused("serve/x.cpp", "#include \"train/trainer.h\""));
+  CHECK(refused("train/x.cpp", "#include \"serve/scheduler.h\""));
+  CHECK(refused("program/x.cpp", "#include <httplib.h>"));
   CHECK(refused("engine/x.cpp", "#include \"tensor.h\""));  // not a path from the root
 }
 
@@ -259,6 +271,9 @@ TEST_CASE("the check accepts allowed includes") {
   CHECK(allowed("cuda/x.cu", "#include <cublasLt.h>"));
   CHECK(allowed("mpi/x.cpp", "#include <mpi.h>"));
   CHECK(allowed("mpi/x.cpp", "#include \"train/communicator.h\""));
+  CHECK(allowed("serve/x.cpp", "#include \"mblm/generator.h\""));
+  CHECK(allowed("serve/x.cpp", "#include <httplib.h>"));
+  CHECK(allowed("program/serve.cpp", "#include \"serve/http_server.h\""));
   CHECK(allowed("program/main.cpp", "#include \"train/trainer.h\""));
   CHECK(allowed("program/train.cpp", "#include \"program/train.h\""));
   CHECK(allowed("tests/x.cpp", "#include \"cpu/lanes.h\""));
