@@ -103,7 +103,8 @@ std::string help_text(const CLI::App& command, std::size_t width) {
 
 std::string version_text() {
   return concat_text("mblm ", MBLM_VERSION, "\n", "compiler: ", MBLM_COMPILER, "\n", "processor: ", MBLM_PROCESSOR, "\n", "oneDNN: ", MBLM_ONEDNN_BUILT,
-                     "\n", "CUDA: ", MBLM_CUDA_BUILT, "\n", "MPI: ", MBLM_MPI_BUILT, "\n", "cairo (.png of mblm plot): ", MBLM_CAIRO_BUILT, "\n");
+                     "\n", "CUDA: ", MBLM_CUDA_BUILT, "\n", "MPI: ", MBLM_MPI_BUILT, "\n", "cairo (.png of mblm plot): ", MBLM_CAIRO_BUILT, "\n",
+                     "cpp-httplib (mblm serve): ", MBLM_SERVE_BUILT, "\n");
 }
 
 }  // namespace mblm
