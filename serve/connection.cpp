@@ -9,13 +9,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace mblm {
 namespace {
 
 constexpr std::chrono::milliseconds glance{100};  // time between looks at what else may end a wait
-constexpr int send_buffer = 1 << 17;              // bytes that the system holds for a client that does not read
+constexpr int send_buffer = 1 << 16;              // bytes that the system holds for a client that does not read
 constexpr std::size_t longest_rest = std::size_t{1} << 24;  // bytes of a refused request to read, so that its sender gets the answer
 constexpr std::chrono::milliseconds rest_patience{1000};
 

@@ -105,7 +105,6 @@ class HttpServer::Listener : public httplib::Server {
     set_pre_routing_handler([this](const Request& request, Response& response) { return route(request, response); });
     set_error_handler([](const Request&, Response& response) {
       if (response.body.empty()) answer(response, RequestError(response.status, invalid, response.status == 414 ? "the address is too long" : "not a valid HTTP request"));
-      return HandlerResponse::Unhandled;
     });
     set_exception_handler([](const Request&, Response& response, std::exception_ptr exception) {
       current_client().close_after_answer();
@@ -120,7 +119,9 @@ class HttpServer::Listener : public httplib::Server {
     set_post_routing_handler([](const Request&, Response& response) {
       response.headers.erase("Keep-Alive");
       response.set_header("X-Content-Type-Options", "nosniff");
-      if (current_client().closes()) response.headers.erase("Connection"), response.set_header("Connection", "close");
+      if (!current_client().closes()) return;
+      response.headers.erase("Connection");
+      response.set_header("Connection", "close");
     });
     set_logger([this](const Request& request, const Response& response) { log(request, response); });
     Post("/v1/completions", [this](const Request& request, Response& response, const httplib::ContentReader& reader) { complete(request, response, reader); });

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "serve/completion_request.h"
 
@@ -18,8 +19,10 @@ namespace mblm {
 
 // A value in a message, shortened.
 inline std::string shown(const nlohmann::json& value) {
+  constexpr std::size_t longest = 60;
   if (value.is_structured()) return value.is_array() ? "a list" : "an object";
-  return shown_text(value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  const std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return text.size() <= longest ? text : text.substr(0, longest) + "...";
 }
 
 // Fields that are null count as missing, as in OpenAI's API.

@@ -242,7 +242,7 @@ TEST_CASE("requests that are refused") {
   const Served served(limits);
   httplib::Client client = served.client();
   const auto post = [&](const std::string& body, const httplib::Headers& headers = {}) { return client.Post("/v1/completions", headers, body, "application/json"); };
-  CHECK(error_of(post("{\"prompt\": 1}")) == std::pair(400, std::string("prompt: expected a string, a list of strings, or ids, got \"1\"")));
+  CHECK(error_of(post("{\"prompt\": 1}")) == std::pair(400, std::string("prompt: expected a string, a list of strings, or ids, got 1")));
   CHECK(error_of(post("no")).first == 400);
   CHECK(error_of(post(R"({"prompt": "a", "model": "other"})")).first == 404);
   CHECK(error_of(client.Get("/v1/completions")).first == 405);
@@ -254,9 +254,9 @@ TEST_CASE("requests that are refused") {
   CHECK(error_of(post(std::string(3'000'000, ' '))).first == 413);
   CHECK(error_of(post("{}", {{"Origin", "http://evil.example"}})).first == 403);
   CHECK(error_of(post("{}", {{"Origin", "null"}})).first == 403);
-  CHECK(error_of(client.Get("/health", {{"Host", "evil.example"}})).first == 403);
-  CHECK(client.Get("/health", {{"Host", "localhost:80"}})->status == 200);
-  CHECK(client.Get("/health", {{"Host", "[::1]:80"}, {"Origin", "http://[::1]:80"}})->status == 200);
+  CHECK(error_of(client.Get("/health", httplib::Headers{{"Host", "evil.example"}})).first == 403);
+  CHECK(client.Get("/health", httplib::Headers{{"Host", "localhost:80"}})->status == 200);
+  CHECK(client.Get("/health", httplib::Headers{{"Host", "[::1]:80"}, {"Origin", "http://[::1]:80"}})->status == 200);
   const httplib::MultipartFormDataItems items{{"prompt", "a", "", ""}};
   CHECK(error_of(client.Post("/v1/completions", items)).first == 415);
 
@@ -451,9 +451,9 @@ TEST_CASE("a queue that is full answers 429, and time that is over 504") {
 }
 
 TEST_CASE("closing finishes what has begun and refuses the rest") {
-  Served served;
+  Served served(ServeLimits{.tokens = 1 << 20});
   RawClient stream(served.port);
-  stream.send(post_text("/v1/completions", R"({"prompt": "a", "max_tokens": 4000, "stream": true})"));
+  stream.send(post_text("/v1/completions", R"({"prompt": "a", "max_tokens": 12000, "stream": true})"));
   CHECK(stream.read_until("data: ").find("200 OK") != std::string::npos);
   served.server.close();
   CHECK(error_of(served.post({{"prompt", "b"}})).first == 503);

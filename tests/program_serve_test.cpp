@@ -55,14 +55,14 @@ std::string stream_of(int tokens) { return post_text("/v1/completions", concat_t
 
 TEST_CASE("serve prints its address, answers, and ends by a signal after what has begun") {
   for (const auto& [signal, status] : {std::pair{SIGTERM, 143}, std::pair{SIGINT, 130}}) {
-    ServingProgram serving;
+    ServingProgram serving({"--max-tokens", "100000"});
     CHECK(serving.address().starts_with("http://127.0.0.1:"));
     REQUIRE(serving.port() > 0);
     RawClient models(serving.port());
     models.send("GET /v1/models HTTP/1.1\r\nConnection: close\r\n\r\n");
     CHECK(models.read_all().find("\"id\":\"tiny\"") != std::string::npos);
     RawClient stream(serving.port()), idle(serving.port());
-    stream.send(stream_of(4000));
+    stream.send(stream_of(15000));
     CHECK(stream.read_until("data: ").find("200 OK") != std::string::npos);
     serving.program().send(signal);
     std::this_thread::sleep_for(100ms);

@@ -15,6 +15,8 @@
 namespace mblm::testing {
 
 RawClient::RawClient(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  const int small = 1 << 13;  // bytes that the system takes for this client while it does not read
+  setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(port));
