@@ -49,7 +49,7 @@ ClientStream::~ClientStream() {
 
 bool ClientStream::wait(short events, Clock::time_point end, bool ends_when_closing) const {
   while (true) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
     if (left.count() <= 0) return false;
     pollfd one{socket_, events, 0};
     const int ready = ::poll(&one, 1, static_cast<int>(std::min(left, glance).count()));

@@ -171,7 +171,7 @@ class HttpServer::Listener : public httplib::Server {
     if (ConnectionThreads::refusing()) {
       const std::string body = dump(error_json("server_error", "too many connections"));
       const std::string text = concat_text("HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
-      client.answer_until(Clock::now() + std::chrono::milliseconds(1));
+      client.answer_until(Clock::now() + std::chrono::milliseconds(50));  // a new socket takes it at once
       client.write(text.data(), text.size());
       return false;
     }
@@ -244,7 +244,7 @@ class HttpServer::Listener : public httplib::Server {
     if (request.path == "/v1/completions") return HandlerResponse::Unhandled;
     response.status = 200;
     if (request.path == "/") {
-      response.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'");
+      response.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; frame-ancestors 'none'");
       response.set_content(page, "text/html; charset=utf-8");
     } else if (request.path == "/health") {
       if (closing_) response.status = 503;

@@ -38,6 +38,7 @@ struct Served {
     httplib::Client one("127.0.0.1", port);
     one.set_read_timeout(60s);
     one.set_keep_alive(true);
+    one.set_tcp_nodelay(true);
     return one;
   }
   httplib::Result post(const Json& body) const { return client().Post("/v1/completions", body.dump(), "application/json"); }
