@@ -16,7 +16,8 @@ const char* const page = R"html(<!doctype html>
   #model, #status { color: #777; font-size: .9rem; }
   textarea, input { font: inherit; color: inherit; background: transparent; border: 1px solid var(--line); border-radius: 6px; padding: .5rem .6rem; box-sizing: border-box; }
   textarea { width: 100%; min-height: 7rem; margin-top: 1rem; resize: vertical; font-family: ui-monospace, monospace; font-size: .95rem; }
-  fieldset { border: 0; padding: 0; margin: .75rem 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem; }
+  fieldset { border: 0; padding: 0; margin: .75rem 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem; align-items: end; }
+  [hidden] { display: none !important; }
   label { font-size: .8rem; color: #777; display: block; }
   label input { width: 100%; color: CanvasText; font-size: .95rem; }
   button { font: inherit; border: 0; border-radius: 6px; padding: .5rem 1.2rem; background: var(--accent); color: white; cursor: pointer; }
@@ -34,8 +35,8 @@ const char* const page = R"html(<!doctype html>
     <label>Bytes <input id="max_tokens" type="number" min="1" value="200"></label>
     <label>Temperature <input id="temperature" type="number" min="0" step="any" value="0.8"></label>
     <label>Top p <input id="top_p" type="number" min="0" max="1" step="any" value="1"></label>
-    <label>Top k (0: all) <input id="top_k" type="number" min="0" value="0"></label>
-    <label>Seed (empty: random) <input id="seed" type="number" min="0"></label>
+    <label>Top k <input id="top_k" type="number" min="0" value="0"></label>
+    <label>Seed <input id="seed" type="number" min="0" placeholder="random"></label>
     <label>Stop at <input id="stop_text" type="text"></label>
     <label id="key_label" hidden>Key <input id="key" type="password" autocomplete="off"></label>
   </fieldset>

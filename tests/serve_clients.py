@@ -190,6 +190,7 @@ def test_page(program, model):
     with browser() as page, served(program, model, "--max-tokens", "100000") as address:
         page.command("POST", "/url", {"url": address})
         page.wait("return document.querySelector('#model').textContent.includes('context of')")
+        assert page.run("return document.querySelector('#key').offsetParent === null"), "the field of the key is shown"
         page.type("#prompt", PROMPT)
         page.run("max_tokens.value = 300; seed.value = 5")
         page.click("#go")
@@ -221,7 +222,7 @@ def test_key_on_page(program, model):
         key.write_text("secret\n")
         with served(program, model, "--api-key-file", str(key)) as address:
             page.command("POST", "/url", {"url": address})
-            page.wait("return !document.querySelector('#key_label').hidden")
+            page.wait("return document.querySelector('#key').offsetParent !== null")
             page.type("#key", "secret\ue004")
             page.wait("return document.querySelector('#model').textContent.includes('context of')")
             page.type("#prompt", PROMPT)
