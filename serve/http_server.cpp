@@ -23,7 +23,7 @@ using httplib::Response;
 
 constexpr std::size_t longest_head = std::size_t{1} << 16;  // bytes of the request line and the headers
 constexpr std::chrono::milliseconds patience{200};          // between looks whether a client has left
-constexpr std::chrono::milliseconds between_events{10};     // bytes of a stream that come sooner share an event: each costs time
+constexpr std::chrono::milliseconds between_events{30};     // bytes of a stream that come sooner share an event, which takes time to make and to send
 constexpr int backlog = 512;
 constexpr const char* json_type = "application/json";
 constexpr const char* invalid = "invalid_request_error";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "engine/parallel.h"
@@ -13,6 +14,7 @@ namespace {
 
 // Bytes of prompts to read between two steps. A step of others waits for them; without others, pieces may be longer.
 constexpr std::int64_t shared_piece = 512, lone_piece = 1 << 13;
+constexpr std::int64_t choices_per_tile = 4;  // choosing takes about 10 us
 constexpr std::size_t queued_bodies = 32;  // bounds the memory of waiting prompts: their bytes, in bodies of the largest size
 
 ScoredId scored(std::int64_t id, std::span<const float> logits, const std::optional<std::size_t>& likeliest) {
@@ -61,6 +63,7 @@ struct Scheduler::Writing {
   std::vector<ScoredId> held{};  // the ids that `stop` holds back
   std::int64_t chosen = 0;
   std::int64_t next = 0;  // the last id chosen, not processed yet
+  Progress news{};        // of this step
 };
 
 Scheduler::Scheduler(const Model& model, const ServeLimits& limits) : model_(model), limits_(limits) {
@@ -316,22 +319,34 @@ void Scheduler::write() {
     ++reading->done;
   }
   const std::size_t scored_rows = rows.size();
+  parallel_tiles(std::ssize(writing_), choices_per_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t i = begin; i < end; ++i) choose(*writing_[static_cast<std::size_t>(i)]);
+  });
+  SchedulerCounts more;
   std::erase_if(writing_, [&](const std::unique_ptr<Writing>& writing) {
-    bool goes_on = false;
-    try {
-      goes_on = choose(*writing);
-    } catch (const std::exception& error) {
-      finish(*writing->ticket, writing->number, Finish::Failed, error.what());
+    const std::optional<Finish> end = writing->news.finish;
+    more.generated_bytes += static_cast<std::uint64_t>(writing->news.generated);
+    if (end == Finish::Failed) {
+      ++more.failed;
+    } else if (end) {
+      ++more.finished;
     }
-    if (goes_on) {
+    writing->ticket->outbox->add(std::exchange(writing->news, {}));
+    if (!end) {
       rows.push_back(writing->row);
       ids.push_back(writing->next);
-    } else {
-      generator_->leave(writing->row);
-      --used_rows_;
+      return false;
     }
-    return !goes_on;
+    generator_->leave(writing->row);
+    --used_rows_;
+    return true;
   });
+  {
+    const std::lock_guard lock(mutex_);
+    counts_.generated_bytes += more.generated_bytes;
+    counts_.finished += more.finished;
+    counts_.failed += more.failed;
+  }
   if (rows.empty()) return;
   generator_->step(rows, ids);  // after an exception all rows are given up
   const std::lock_guard lock(mutex_);
@@ -340,31 +355,31 @@ void Scheduler::write() {
   counts_.prompt_bytes += scored_rows;
 }
 
-// Chooses the next id of a continuation. Returns false if it has ended.
-bool Scheduler::choose(Writing& writing) {
-  const Ticket& ticket = *writing.ticket;
-  const std::span<const float> logits = generator_->logits(writing.row);
-  const std::int64_t id = writing.sampler.choose(logits, generator_->length(writing.row));
-  ++writing.chosen;
-  writing.next = id;
-  writing.held.push_back(scored(id, logits, ticket.task.likeliest));
-
-  std::size_t free = writing.stop.push(id).size();
-  std::optional<Finish> finish;
-  if (writing.stop.stopped() || writing.sampler.stops_at(id)) {
-    finish = Finish::Stop;
-  } else if (writing.chosen == ticket.task.count) {
-    finish = Finish::Length;
+// Chooses the next id of a continuation and writes down what is new. Runs on several threads at once, for different continuations.
+void Scheduler::choose(Writing& writing) const {
+  const Task& task = writing.ticket->task;
+  Progress& news = writing.news;
+  news.choice = writing.ticket->first_choice + writing.number;
+  try {
+    const std::span<const float> logits = generator_->logits(writing.row);
+    writing.next = writing.sampler.choose(logits, generator_->length(writing.row));
+    ++writing.chosen;
+    writing.held.push_back(scored(writing.next, logits, task.likeliest));
+    std::size_t free = writing.stop.push(writing.next).size();
+    if (writing.stop.stopped() || writing.sampler.stops_at(writing.next)) {
+      news.finish = Finish::Stop;
+    } else if (writing.chosen == task.count) {
+      news.finish = Finish::Length;
+    }
+    if (news.finish) free += writing.stop.flush().size();  // empty after a stop text
+    const auto end = writing.held.begin() + static_cast<std::ptrdiff_t>(free);
+    news.ids.assign(std::make_move_iterator(writing.held.begin()), std::make_move_iterator(end));
+    news.generated = 1;
+    writing.held.erase(writing.held.begin(), end);
+  } catch (const std::exception& error) {
+    news.finish = Finish::Failed;
+    news.error = error.what();
   }
-  if (finish) free += writing.stop.flush().size();  // empty after a stop text
-  const auto end = writing.held.begin() + static_cast<std::ptrdiff_t>(free);
-  ticket.outbox->add({.choice = ticket.first_choice + writing.number, .ids = {std::make_move_iterator(writing.held.begin()), std::make_move_iterator(end)},
-                      .generated = 1, .finish = finish});
-  writing.held.erase(writing.held.begin(), end);
-  const std::lock_guard lock(mutex_);
-  ++counts_.generated_bytes;
-  if (finish) ++counts_.finished;
-  return !finish;
 }
 
 void Scheduler::finish(const Ticket& ticket, std::size_t number, Finish how, const std::string& error) {

@@ -63,7 +63,7 @@ class Scheduler {
   void read(Reading& reading, std::int64_t bytes);
   void begin_writing(Reading& reading);
   void write();
-  bool choose(Writing& writing);
+  void choose(Writing& writing) const;
   void finish(const Ticket& ticket, std::size_t number, Finish finish, const std::string& error = {});
   void finish_all(const Ticket& ticket, Finish how, const std::string& error = {});
   void fail_everything(const std::string& error);
