@@ -142,4 +142,30 @@ CHECKPOINTS = [
              "train_test", "every field of the table*"),
 ]
 
-MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + DATA + CHECKPOINTS
+SERVER = [
+    Mutation("a long prompt is read at once", "serve/scheduler.cpp", "shared_piece = 512,", "shared_piece = 1 << 30,", "serve_test", "a long prompt does not stall*"),
+    Mutation("prompts are read in the order of arrival", "serve/scheduler.cpp", "        reading_.push_back(std::move(reading));", "        reading_.push_front(std::move(reading));",
+             "serve_test", "a long prompt does not stall*"),
+    Mutation("continuations share random numbers", "serve/scheduler.cpp", "static_cast<std::int64_t>(number)), StopText", "0 * static_cast<std::int64_t>(number)), StopText",
+             "serve_test", "a continuation has the same bytes*"),
+    Mutation("the repetition penalty forgets the prompt", "serve/scheduler.cpp", "begun.back()->sampler.see(task.prompt);", "", "serve_test", "a continuation has the same bytes*"),
+    Mutation("the row of a client that left is kept", "serve/scheduler.cpp", "return outbox->abandoned() || now >= deadline;", "return now >= deadline;", "serve_test",
+             "rows and places*"),
+    Mutation("a completion has no deadline", "serve/scheduler.cpp", "return outbox->abandoned() || now >= deadline;", "return outbox->abandoned();", "serve_test",
+             "work ends at its deadline*"),
+    Mutation("the queue has no limit", "serve/scheduler.cpp", "queued_ + choices <= room", "queued_ + choices <= room + 9", "serve_test", "work beyond the limits*"),
+    Mutation("an answer is collected twice", "serve/submission.cpp", "std::exchange(news_[choice], {})", "news_[choice]", "serve_test", "a client that collects nothing*"),
+    Mutation("a text ends within a character", "serve/completion_response.cpp", "bytes_.size() - decoder_.pending()", "bytes_.size()", "serve_test", "parts of a text*"),
+    Mutation("a key may be longer", "serve/http_server.cpp", "given.size() == expected.size() ? 0 : 1", "given.size() >= expected.size() ? 0 : 1", "serve_test", "a key"),
+    Mutation("other sites may ask", "serve/http_server.cpp", '!origin.ends_with("://" + host)', '!origin.ends_with(host) && false', "serve_test", "requests that are refused"),
+    Mutation("a body has no limit", "serve/http_server.cpp", "fits = count <= options_.limits.body - body.size();", "fits = true;", "serve_test", "requests that are refused"),
+    Mutation("a slow sender has all the time", "serve/connection.cpp", "read_end_ = Clock::now() + patience_;", "read_end_ = Clock::now() + 100 * patience_;", "serve_test",
+             "a client that sends slowly*"),
+    Mutation("a client that does not read is kept", "serve/connection.cpp", "std::min(Clock::now() + patience_, answer_end_)", "answer_end_", "serve_test",
+             "clients that leave or stop reading*"),
+    Mutation("a client that left is not noticed", "serve/connection.cpp", "one.revents & (POLLRDHUP | POLLHUP | POLLERR)", "one.revents & 0", "serve_test",
+             "clients that leave or stop reading*"),
+    Mutation("a server that shuts down takes requests", "serve/http_server.cpp", "    scheduler_.close();", "", "serve_test", "closing finishes*"),
+]
+
+MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + DATA + CHECKPOINTS + SERVER
