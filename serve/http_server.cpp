@@ -338,7 +338,6 @@ class HttpServer::Listener : public httplib::Server {
   }
 
   std::shared_ptr<Completion> begin(const std::string& body) {
-    if (closing_) throw RequestError(503, "server_error", "the server is shutting down");
     const auto completion = std::make_shared<Completion>(parse_completion_request(body, model_.config(), options_.model_name, options_.limits), open_completions_);
     try {
       completion->submission = scheduler_.submit(std::exchange(completion->request.tasks, {}), current_client().request_start() + options_.limits.request);

@@ -192,8 +192,13 @@ TEST_CASE("parts of a text are well-formed, and together they are the text and t
       const Json part = Json::parse(dump(choice.take()));  // throws for malformed UTF-8
       CHECK(part["index"] == 3);
       CHECK(part["logprobs"].is_null());
+      const std::string part_bytes = from_base64(part["text_base64"].get<std::string>()).value();
+      Utf8Decoder decoder;
+      std::string part_text;
+      for (const char c : part_bytes) part_text += decoder.push(static_cast<std::uint8_t>(c));
+      CHECK(part["text"] == part_text + decoder.flush());  // both are the same bytes
       text += part["text"].get<std::string>();
-      raw += from_base64(part["text_base64"].get<std::string>()).value();
+      raw += part_bytes;
       CHECK((part["finish_reason"] == "length") == (at >= bytes.size()));
       CHECK_FALSE(choice.has_news());
     }

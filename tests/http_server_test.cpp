@@ -286,7 +286,7 @@ TEST_CASE("a key") {
   httplib::Client client = served.client();
   CHECK(client.Get("/health")->status == 200);
   CHECK(client.Get("/")->status == 200);
-  for (const char* wrong : {"", "Bearer", "Bearer ", "Bearer secre", "Bearer secret2", "Bearer SECRET", "Basic secret", "secret"}) {
+  for (const char* wrong : {"", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Bearer secretsecret", "Bearer SECRET", "Basic secret", "secret"}) {
     CAPTURE(wrong);
     const httplib::Headers headers{{"Authorization", wrong}};
     CHECK(error_of(client.Get("/v1/models", headers)).first == 401);
