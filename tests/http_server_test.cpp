@@ -423,7 +423,9 @@ TEST_CASE("many requests one after another leave the memory as it was") {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const std::size_t after = resident_pages(), grown = (after > before ? after - before : 0) * page;
   MESSAGE("grew by ", grown, " bytes");
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed memory for a while
   CHECK(grown < (std::size_t{4} << 20));
+#endif
 }
 
 TEST_CASE("a queue that is full answers 429, and time that is over 504") {
