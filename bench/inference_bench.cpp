@@ -100,7 +100,7 @@ void measure_attention(const Settings& s, std::int64_t batch, std::int64_t heads
   for (std::int64_t b = 0; b < batch; ++b)
     for (std::vector<Tensor>* rows : {&k, &v}) rows->push_back(random_tensor(Shape{keys, heads * width}, dtype));
   const std::vector<std::int64_t> lengths(static_cast<std::size_t>(batch), keys - 1);
-  const Tensor qkv = random_tensor(Shape{batch, 1, 3 * heads * width}, dtype), positions = from_values<std::int64_t>(Shape{batch}, lengths);
+  const Tensor qkv = random_tensor(Shape{batch, 1, 3 * heads * width}, dtype);
   const Tensor buffer = zeros(Shape{2 * batch * keys * heads * width}, dtype);
   AttentionOptions options;
   options.heads = heads;
@@ -109,7 +109,7 @@ void measure_attention(const Settings& s, std::int64_t batch, std::int64_t heads
   const InferenceScope inference;
   for (int round = 0; round <= s.rounds; ++round) {
     const double r = seconds([&] { sink = sink + read_all(buffer); });
-    const double o = seconds([&] { attention_cached(qkv, options, {k, v, lengths, positions}); });
+    const double o = seconds([&] { attention_cached(qkv, options, {k, v, lengths}); });
     if (round == 0) continue;
     ours.push_back(o), reading.push_back(r);
   }
