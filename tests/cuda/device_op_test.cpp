@@ -1,22 +1,15 @@
 // Every op on every case, on a CUDA device in float32 and bfloat16 against the CPU in float64: values and gradients.
-// MBLM_OPS=rms_norm,gelu restricts the test to these case lists. The emulated device skips the cases of the benchmarks and other large cases.
+// MBLM_OPS=rms_norm,gelu restricts the test to these case lists, MBLM_STRIDE (stride.h) to a part of each. The emulated device skips the cases of the benchmarks and other large cases.
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "tests/cuda/test_device.h"
 #include "tests/each_op_case.h"
+#include "tests/stride.h"
 
 namespace mblm::testing {
 namespace {
-
-// MBLM_STRIDE=N, at least 1, runs every N-th case of a list only, unless MBLM_LONG is set.
-bool is_left_out(std::size_t index) {
-  const char* stride = std::getenv("MBLM_STRIDE");
-  if (stride == nullptr || std::getenv("MBLM_LONG") != nullptr) return false;
-  return index % std::max(1ul, std::strtoul(stride, nullptr, 10)) != 0;
-}
 
 struct Results {
   std::vector<HostArray> outputs, gradients;
