@@ -367,9 +367,10 @@ TEST_CASE("a hook can end the run, which then counts as finished") {
     return report.since_best >= 1;
   };
   const RunConfig config = config_with(folder, "1", {"train.gradient_accumulate_every=4"});
-  Trainer trainer(config, DatasetRegistry(),
-                  {.callbacks = {.on_progress = [&](const TrainingProgress& progress) { last_reported = static_cast<int>(progress.micro_step); }, .progress_interval = 1e9}, .hooks = hooks});
-  const TrainingResult result = trainer.run();
+  std::optional<Trainer> trainer;
+  trainer.emplace(config, DatasetRegistry(),
+                  TrainerOptions{.callbacks = {.on_progress = [&](const TrainingProgress& progress) { last_reported = static_cast<int>(progress.micro_step); }, .progress_interval = 1e9}, .hooks = hooks});
+  const TrainingResult result = trainer->run();
   REQUIRE(reports.size() == 3);
   CHECK(reports.back().micro_step == 11);
   const std::int64_t end = 12;  // completes its group
@@ -381,7 +382,8 @@ TEST_CASE("a hook can end the run, which then counts as finished") {
   CHECK(*result.validation_loss == reports.back().best_loss);
   CHECK(result.test_loss.has_value());
   CHECK(log_of(result.folder).find(concat_text("a hook ends the run after micro-step ", reports.back().micro_step, " of 16\n")) != std::string::npos);
-  CHECK(last_state(result.folder).tensor("values").to_vector<float>() != trainer.model().parameters().values().to_vector<float>());  // the best model
+  CHECK(last_state(result.folder).tensor("values").to_vector<float>() != trainer->model().parameters().values().to_vector<float>());  // the best model
+  trainer.reset();  // unlocks the folder
 
   // Resuming it as it is trains no further; with a greater length it continues.
   CHECK(resume(result.folder, hooks).state.micro_step == end);
