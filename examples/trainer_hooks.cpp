@@ -47,7 +47,7 @@ class Average {
 
 RunConfig config_for(const std::string& folder) {
   std::ofstream text(folder + "/counting.txt");
-  for (int i = 0; i < 3000; ++i) text << i << " is followed by " << i + 1 << ".\n";
+  for (int i = 0, n = 0; i < 3000; ++i, n = (n + 619) % 1000) text << n << " is followed by " << n + 1 << ".\n";
 
   const auto block = std::make_shared<TransformerConfig>();
   block->attn_head_dims = 16;
