@@ -120,11 +120,15 @@ Model::Loss Model::masked_loss(const Tensor& input_ids, const Tensor& labels, co
   return loss(prepared(input_ids, context.token_mask, labels, loss_mask), context);
 }
 
+Tensor Model::prediction_logits(const ModelInput& input, const ForwardContext& context) const {
+  const Rows rows = config_.is_masked() ? Rows::AtBytes : Rows::Predictors;
+  return to_logits(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), rows, input.length));
+}
+
 Model::Loss Model::loss(const ModelInput& input, const ForwardContext& context) const {
   require<ValueError>(input.targets.defined(), "loss: expected a prepared input with ", config_.is_masked() ? "labels" : "ids", ", got none");
-  const Rows rows = config_.is_masked() ? Rows::AtBytes : Rows::Predictors;
-  const Tensor logits = to_logits(local_rows(hierarchy_.forward(input.ids, input.token_masks, context), rows, input.length));
-  const CrossEntropy result = cross_entropy(logits, input.targets, config_.is_masked() ? no_label : config_.pad_token_id, input.loss_mask);
+  const Tensor logits = prediction_logits(input, context);
+  const CrossEntropy result = cross_entropy(logits, input.targets, ignored_target(), input.loss_mask);
   return {result.loss, result.elements, result.count, logits.detach()};
 }
 

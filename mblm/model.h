@@ -1,6 +1,7 @@
 // The model: configuration, parameters, forward passes and losses.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -68,6 +69,11 @@ class Model {
   // Logits (R, V) of rows of the local stage's output (R, D), in the dtype of the parameters.
   Tensor to_logits(const Tensor& rows) const;
 
+  // The logits that the losses are computed from, with their history: (B, L, V), where row t predicts input.targets[:, t].
+  Tensor prediction_logits(const ModelInput& input, const ForwardContext& context = {}) const;
+  // The id in ModelInput::targets that the losses ignore.
+  std::int64_t ignored_target() const { return config_.is_masked() ? no_label : config_.pad_token_id; }
+
   // Loss of either kind of model. Throws ValueError for a masked language model without labels.
   Loss loss(const ModelInput& input, const ForwardContext& context = {}) const;
 
@@ -84,6 +90,9 @@ class Model {
   Hierarchy hierarchy_;
   LinearParameters to_logits_;
 };
+
+// A loss instead of Model::loss: a scalar in the dtype of the logits. `input` is prepared and on the model's device.
+using LossFunction = std::function<Tensor(const Model& model, const ModelInput& input, const ForwardContext& context)>;
 
 // Parses a precision, float32 or bfloat16. Without a name returns the device's default: bfloat16 on a GPU, float32 on the CPU.
 // Throws ConfigError.

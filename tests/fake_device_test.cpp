@@ -88,11 +88,22 @@ TEST_CASE("a run reads other values only to log them") {
   for (int i = 0; i < 400; ++i) text += "word " + std::to_string(i * i) + " ";
   folder.write("text/train/a", text);
   folder.write("text/validation/a", text);
-  for (const std::int64_t logged : {0, 3}) {
+  // Hooks that read nothing change none of this.
+  TrainerHooks hooks;
+  hooks.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) { return model.loss(input, context).loss; };
+  hooks.before_update = [](Model& model, const StepInfo&) {
+    Tensor gradients = model.parameters().gradients();
+    convert(scale(gradients, 0.5), gradients);
+  };
+  hooks.after_update = [](Model& model, const StepInfo&) { model.parameters().values_changed(); };
+  hooks.learning_rate = [](std::int64_t, std::int64_t, double configured) { return 0.5 * configured; };
+  hooks.on_row = [](const LossRow&) {};
+  for (const auto& [logged, with_hooks] : {std::pair<std::int64_t, bool>{0, false}, {3, false}, {3, true}}) {
     TrainerOptions options{.device = fake_device};
+    if (with_hooks) options.hooks = hooks;
     std::size_t numbers_read = 0;
     RunConfig config = config_for(folder.path(), logged);
-    config.io.run_id = std::to_string(logged);
+    config.io.run_id = concat_text(logged, with_hooks ? "_hooks" : "");
     Trainer trainer(config, DatasetRegistry(), options);
     runtime_calls() = {};
     const TrainingResult result = trainer.run();

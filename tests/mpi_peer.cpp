@@ -2,11 +2,15 @@
 //   mpi_peer sum                              checks sums, broadcasts and gathers of many sizes
 //   mpi_peer single                           opens the communicator with an MPI library for one thread only
 //   mpi_peer train CONFIG [FIELD=VALUE ...]   trains on the data set `dealt`; fails if the final models of the workers differ
+//   mpi_peer hooks CONFIG [FIELD=VALUE ...]   the same with hooks; fails if the gradients that they see or their states differ
 #include <iostream>
 #include <string>
 
+#include "engine/elementwise.h"
 #include "engine/error.h"
 #include "engine/random.h"
+#include "ops/add.h"
+#include "ops/scale.h"
 #include "tests/dealt_dataset.h"
 #include "train/trainer.h"
 
@@ -47,11 +51,35 @@ void check_sums(Communicator& communicator) {
   for (std::size_t rank = 0; rank < parts.size(); ++rank) require(parts[rank].size() == 3 * rank, "gather: wrong bytes of rank ", rank);
 }
 
-void train(Communicator* communicator, const std::string& file, const Overrides& overrides) {
-  Trainer trainer(read_run_config(file, BlockRegistry(), overrides), testing::dealt_registry(), {.communicator = communicator});
+void train(Communicator* communicator, const std::string& file, const Overrides& overrides, const TrainerHooks& hooks = {}) {
+  Trainer trainer(read_run_config(file, BlockRegistry(), overrides), testing::dealt_registry(), {.hooks = hooks, .communicator = communicator});
   trainer.run();
   const std::vector<float> values = trainer.model().parameters().values().to_vector<float>();
   for (const std::vector<float>& other : Workers(communicator).exchange_lists(values)) require(other == values, "train: the models of the workers differ");
+}
+
+// Ends at the second validation, which only rank 0 decides.
+void train_with_hooks(Communicator* communicator, const std::string& file, const Overrides& overrides) {
+  std::vector<float> gradients;
+  Tensor average;
+  TrainerHooks hooks;
+  hooks.before_update = [&](Model& model, const StepInfo&) {
+    const std::vector<float> seen = model.parameters().gradients().to_vector<float>();
+    gradients.insert(gradients.end(), seen.begin(), seen.end());
+    Tensor all = model.parameters().gradients();
+    convert(scale(all, 0.5), all);
+  };
+  hooks.after_update = [&](Model& model, const StepInfo&) { convert(add(scale(average, 0.9), scale(model.parameters().values(), 0.1)), average); };
+  hooks.state = [&](const Model& model) {
+    average = zeros_like(model.parameters().values());
+    return std::vector<NamedTensor>{{"average", average}};
+  };
+  hooks.end_run = [&](const ValidationReport& report) { return communicator->rank() == 0 && report.validations == 2; };
+  train(communicator, file, overrides, hooks);
+  require(!gradients.empty(), "hooks: before_update was not called");
+  for (const std::vector<float>& other : Workers(communicator).exchange_lists(gradients)) require(other == gradients, "hooks: the gradients of the workers differ");
+  const std::vector<float> own = average.to_vector<float>();
+  for (const std::vector<float>& other : Workers(communicator).exchange_lists(own)) require(other == own, "hooks: the states of the workers differ");
 }
 
 bool for_one_thread = false;
@@ -73,6 +101,7 @@ int main(int count, char** arguments) {
     const std::unique_ptr<Communicator> communicator = open_communicator();
     require(communicator != nullptr, "expected a launcher, there is none");
     if (words.at(0) == "sum") check_sums(*communicator);
+    else if (words.at(0) == "hooks") train_with_hooks(communicator.get(), words.at(1), Overrides(words.begin() + 2, words.end()));
     else train(communicator.get(), words.at(1), Overrides(words.begin() + 2, words.end()));
     return 0;
   } catch (const std::exception& error) {

@@ -151,6 +151,15 @@ TEST_CASE("workers of mpirun train like one process that accumulates their micro
   }
 }
 
+TEST_CASE("hooks see the same gradients on all workers, and rank 0 ends the run") {
+  const TemporaryFolder folder;
+  const std::string file = prepare_tiny_run(folder);
+  const ProgramResult result = run_program(workers(2, MBLM_MPI_PEER, {"hooks", file, "io.dataset_id=dealt", "train.target_elements=96", "io.validate_amount=4"}));
+  INFO(result.err);
+  CHECK(result.status == 0);
+  CHECK(contains(read_file(folder / "runs/tiny_1/train.log"), "a hook ends the run after micro-step 4 of 12"));
+}
+
 TEST_CASE("two runs are bit-identical") {
   const Reference& reference = common_reference();
   reference.check_end("again", fields(reference.config, "again"));

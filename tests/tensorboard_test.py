@@ -69,7 +69,7 @@ def main():
         assert process.returncode == -9, "expected to kill the run before its end"
         # Resumes from the older state: TensorBoard must drop the events after it.
         states = sorted((run / "state").glob("state_*.safetensors"))
-        assert len(states) == 2, states
+        assert len(states) in (2, 3), states  # 3 if it was killed before it removed the oldest
         states[-1].unlink()
         subprocess.run([program, "resume", run], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         assert len(list((run / "tensorboard").iterdir())) == 2

@@ -21,9 +21,10 @@ std::string fingerprint_of(const TrainingData& data, const Workers& workers) {
 
 }  // namespace
 
-Checkpointer::Checkpointer(const RunConfig& config, Schedule& schedule, const Workers& workers, const TrainingData& data, Model& model,
-                           TrainingSteps& steps, RunFolder& folder, BestCheckpoints& best, Recorder& recorder)
+Checkpointer::Checkpointer(const RunConfig& config, const TrainerHooks& hooks, Schedule& schedule, const Workers& workers, const TrainingData& data,
+                           Model& model, TrainingSteps& steps, RunFolder& folder, BestCheckpoints& best, Recorder& recorder)
     : config_(config),
+      hooks_(hooks),
       schedule_(schedule),
       workers_(workers),
       data_(data),
@@ -36,12 +37,26 @@ Checkpointer::Checkpointer(const RunConfig& config, Schedule& schedule, const Wo
       data_fingerprint_(fingerprint_of(data, workers)) {}
 
 void Checkpointer::save_if_best(double validation_loss, const TrainingState& state) {
-  best_.add({validation_loss, state.cumulative_batch()},
-            [&](const std::filesystem::path& path) { save_model(model_, path, {{loss_metadata_key, shortest_text(validation_loss)}}); });
+  std::filesystem::path saved;
+  best_.add({validation_loss, state.cumulative_batch()}, [&](const std::filesystem::path& path) {
+    save_model(model_, path, {{loss_metadata_key, shortest_text(validation_loss)}});
+    saved = path;
+  });
+  if (saved.empty()) return;
+  report_saved({.kind = SavedFile::Kind::Best, .path = saved, .step = state.steps, .micro_step = state.micro_step, .validation_loss = validation_loss});
 }
 
-void Checkpointer::save_last() {
-  best_.save_last([this](const std::filesystem::path& path) { save_model(model_, path); });
+void Checkpointer::save_last(const TrainingState& state) {
+  std::filesystem::path saved;
+  best_.save_last([&](const std::filesystem::path& path) {
+    save_model(model_, path);
+    saved = path;
+  });
+  report_saved({.kind = SavedFile::Kind::Last, .path = saved, .step = state.steps, .micro_step = state.micro_step});
+}
+
+void Checkpointer::report_saved(const SavedFile& file) const {
+  if (hooks_.on_save) hooks_.on_save(file);
 }
 
 void Checkpointer::load_best() {
@@ -58,15 +73,17 @@ void Checkpointer::load_best() {
 
 void Checkpointer::save_state(const TrainingState& state) {
   folder_.flush();  // writes the rows that the state counts to disk first
-  states_.save({.training = state,
-                .sequences = data_.train().size(0),
-                .rows = folder_.rows(),
-                .best = best_.list(),
-                .data = data_fingerprint_,
-                .config = immutable_fields(config_, workers_.size()),
-                .warmup_steps = schedule_.warmup_steps()},
-               steps_.tensors());
+  const std::filesystem::path saved = states_.save({.training = state,
+                                                    .sequences = data_.train().size(0),
+                                                    .rows = folder_.rows(),
+                                                    .best = best_.list(),
+                                                    .data = data_fingerprint_,
+                                                    .config = immutable_fields(config_, workers_.size()),
+                                                    .warmup_steps = schedule_.warmup_steps(),
+                                                    .hooks = result_hooks(hooks_)},
+                                                   steps_.tensors());
   recorder_.log(concat_text("saved the state after micro-step ", state.micro_step));
+  report_saved({.kind = SavedFile::Kind::State, .path = saved, .step = state.steps, .micro_step = state.micro_step});
 }
 
 // Checks everything before it changes the model or the folder.
@@ -95,6 +112,10 @@ TrainingState Checkpointer::restore(bool accept_changed_data) {
 void Checkpointer::check_state(const RunState& state) const {
   const std::string differing = changed_fields(state.config, config_, workers_.size());
   require<ConfigError>(differing.empty(), folder_.path().string(), ": cannot change fields of a run: ", differing);
+  const std::string hooks = result_hooks(hooks_);
+  const auto named = [](const std::string& names) { return names.empty() ? "none" : names; };
+  require<ConfigError>(state.hooks == hooks, folder_.path().string(), ": the run uses trainer hooks of its program: ", named(state.hooks), "; this program sets ",
+                       named(hooks), ". Resume it with the program that began it");
   require<ConfigError>(state.training.micro_step <= schedule_.micro_steps(), folder_.path().string(), ": expected a length (train.target_elements, ",
                        "max_steps or epochs) of at least the ", state.training.micro_step, " micro-steps that are done, got ", schedule_.micro_steps());
 }

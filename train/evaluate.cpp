@@ -80,12 +80,12 @@ void count_words(const Tensor& ids, BatchResult& result) {
   result.not_text = count_not_text(all);
 }
 
-BatchResult evaluate_batch(const Model& model, const Batch& batch, Answers& answers) {
+BatchResult evaluate_batch(const Model& model, const Batch& batch, const LossFunction& own_loss, Answers& answers) {
   const Tensor& values = model.parameters().values();
   const ModelInput input = to_device(batch.input, values.device(), values.dtype());
   const Model::Loss loss = model.loss(input);
   const std::vector<double> elements = loss.elements.to_vector_as<double>();
-  BatchResult result{.loss = loss.loss.item(),
+  BatchResult result{.loss = own_loss ? own_loss(model, input, {}).item() : loss.loss.item(),
                      .nats = std::accumulate(elements.begin(), elements.end(), 0.0),
                      .sequences = batch.ids.size(0),
                      .bytes = static_cast<std::int64_t>(loss.count.item())};
@@ -173,7 +173,7 @@ Evaluation evaluate(const Model& model, const Dataset& dataset, const Evaluation
     stopped = options.should_stop && workers.any(options.should_stop());
     const std::int64_t i = first + workers.rank();
     if (stopped || i >= batches) continue;
-    results.push_back(evaluate_batch(model, ahead.next().value(), answers));
+    results.push_back(evaluate_batch(model, ahead.next().value(), options.loss, answers));
     if (options.on_progress) options.on_progress(i + 1, batches);
   }
   Evaluation sum = sum_in_order(workers.exchange_lists(results));

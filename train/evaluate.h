@@ -18,6 +18,9 @@ struct EvaluationOptions {
   std::int64_t batch_size = 1;
   std::int64_t max_batches = std::numeric_limits<std::int64_t>::max();
   std::optional<RandomKey> shuffle = {};
+  // The loss of a batch in Evaluation::mean_batch_loss, instead of Model::loss. The other results remain those of Model::loss, which is
+  // then computed as well.
+  LossFunction loss = {};
   Workers workers = Workers();             // worker i mod W evaluates batch i
   std::function<bool()> should_stop = {};  // called before each batch; all workers stop if one returns true; set on all workers or none
   std::function<void(std::int64_t done, std::int64_t batches)> on_progress = {};  // called after each batch of this worker; optional

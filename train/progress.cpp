@@ -26,8 +26,7 @@ double SpeedMeter::take(std::int64_t micro_step) {
 ProgressReporter::ProgressReporter(const TrainerCallbacks& callbacks, const Schedule& schedule, const TrainingState& state, std::int64_t bytes)
     : callbacks_(callbacks), schedule_(schedule), first_micro_step_(state.micro_step), speed_(bytes, state.micro_step) {}
 
-bool ProgressReporter::is_due(const TrainingState& state) const {
-  const bool is_last = state.micro_step == schedule_.micro_steps();
+bool ProgressReporter::is_due(bool is_last) const {
   return callbacks_.on_progress && (is_last || seconds_between(reported_, Clock::now()) >= callbacks_.progress_interval);
 }
 

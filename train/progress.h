@@ -17,7 +17,7 @@ struct TrainingProgress {
   std::int64_t micro_step = 0, micro_steps = 0;
   double loss = 0;                               // of the last micro-batch
   std::optional<double> smoothed_loss = {};      // average over the last optimizer steps (train/loss_average.h)
-  double bits_per_byte = 0;                      // of the smoothed loss, or before the first step of `loss`
+  double bits_per_byte = 0;                      // of the smoothed loss, or before the first step of `loss`; meaningless with a loss of hooks
   double learning_rate = 0;                      // of the next optimizer step
   std::optional<double> gradient_norm = {};      // of the last optimizer step, before clipping
   double bytes_per_second = 0;                   // since the last report, excluding validation
@@ -61,8 +61,8 @@ class ProgressReporter {
   // For a run at `state` with `bytes` bytes per micro-step. The callbacks and the schedule must outlive this object.
   ProgressReporter(const TrainerCallbacks& callbacks, const Schedule& schedule, const TrainingState& state, std::int64_t bytes);
 
-  // Whether to report after this micro-step: the interval is over, or the run is at its end.
-  bool is_due(const TrainingState& state) const;
+  // Whether to report after this micro-step: the interval is over, or it is the last one of the run.
+  bool is_due(bool is_last) const;
   // `loss` belongs to the last micro-batch. The smoothed loss and the gradient norm are those of the state.
   void report(const TrainingState& state, double loss);
   // Excludes time from bytes_per_second.

@@ -33,10 +33,11 @@ std::string answers_text(const Evaluation& evaluation) {
 
 }  // namespace
 
-Recorder::Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const Workers& workers, const TrainingState& state,
+Recorder::Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const TrainerHooks& hooks, const Workers& workers, const TrainingState& state,
                    const BestCheckpoints& best, RunFolder& folder, const DeviceInfo& device, RunSummary summary)
     : config_(config),
       callbacks_(callbacks),
+      hooks_(hooks),
       workers_(workers),
       state_(state),
       best_(best),
@@ -78,23 +79,25 @@ std::vector<int> Recorder::logged_ranks() const {
 
 void Recorder::add_training_loss(double loss, double learning_rate, double bytes_per_second) {
   const std::optional<double> smoothed = state_.loss_average.value();
-  pending_rows_.push_back({.timestamp = format_now(),
-                           .elements_seen = state_.elements,
-                           .kind = "train",
-                           .epoch = state_.epoch,
-                           .batch = state_.batch,
-                           .cum_batch = state_.cumulative_batch(),
-                           .loss = loss,
-                           .lr = learning_rate,
-                           .avg_grad = state_.avg_grad,
-                           .avg_grad_clipped = state_.avg_grad_clipped,
-                           .grad_norm = state_.gradient_norm,
-                           .bytes_per_second = bytes_per_second,
-                           .smoothed_loss = smoothed.value_or(-1)});
+  const LossRow row{.timestamp = format_now(),
+                    .elements_seen = state_.elements,
+                    .kind = "train",
+                    .epoch = state_.epoch,
+                    .batch = state_.batch,
+                    .cum_batch = state_.cumulative_batch(),
+                    .loss = loss,
+                    .lr = learning_rate,
+                    .avg_grad = state_.avg_grad,
+                    .avg_grad_clipped = state_.avg_grad_clipped,
+                    .grad_norm = state_.gradient_norm,
+                    .bytes_per_second = bytes_per_second,
+                    .smoothed_loss = smoothed.value_or(-1)};
+  pending_rows_.push_back(row);
   if (workers_.is_alone()) write_pending_rows();
   std::string text = concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss));
   if (smoothed) text += concat_text(", smoothed ", shortest_text(*smoothed), ", gradient norm ", shortest_text(state_.gradient_norm));
   log(concat_text(text, ", learning rate ", shortest_text(learning_rate), ", ", std::llround(bytes_per_second), " bytes per second"));
+  write_metrics(row);
 }
 
 // The pending rows of all workers belong to the same micro-steps and differ only in the loss.
@@ -107,7 +110,7 @@ void Recorder::write_pending_rows() {
     for (const int rank : logged_ranks()) {
       pending_rows_[i].gpu_rank = rank;
       pending_rows_[i].loss = losses[static_cast<std::size_t>(rank)][i];
-      folder_.write(pending_rows_[i]);
+      write_to_table(pending_rows_[i]);
     }
     pending_rows_[i].loss = losses.front()[i];
     write_events(pending_rows_[i]);
@@ -118,13 +121,18 @@ void Recorder::write_pending_rows() {
 // The row has the epoch and batch of the last micro-step.
 void Recorder::write_validation(const Evaluation& evaluation) {
   const double loss = evaluation.mean_batch_loss();
-  write_row(LossRow{.elements_seen = state_.elements,
+  const LossRow row{.timestamp = format_now(),
+                    .elements_seen = state_.elements,
                     .kind = "valid",
                     .epoch = state_.done_epoch,
                     .batch = state_.done_batch,
                     .cum_batch = state_.cumulative_batch() - 1,
-                    .loss = loss});
-  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), answers_text(evaluation)));
+                    .loss = loss};
+  write_row(row);
+  // A loss of the program's own has no bits per byte.
+  const std::string bits = hooks_.loss ? concat_text(", ", shortest_text(evaluation.bits_per_byte()), " bits per byte") : "";
+  log(concat_text("micro-step ", state_.micro_step, ": validation loss ", shortest_text(loss), bits, answers_text(evaluation)));
+  write_metrics(row);
 }
 
 void Recorder::write_test(const Evaluation& evaluation) {
@@ -135,12 +143,31 @@ void Recorder::write_test(const Evaluation& evaluation) {
 
 // Writes the same row for each logged worker.
 void Recorder::write_row(LossRow row) {
-  row.timestamp = format_now();
+  if (row.timestamp.empty()) row.timestamp = format_now();
   write_events(row);
   for (const int rank : logged_ranks()) {
     row.gpu_rank = rank;
-    folder_.write(row);
+    write_to_table(row);
   }
+}
+
+void Recorder::write_to_table(const LossRow& row) {
+  folder_.write(row);
+  if (workers_.is_rank0() && hooks_.on_row) hooks_.on_row(row);
+}
+
+// Asks for the metrics when the row is made: with several workers it is written later.
+void Recorder::write_metrics(const LossRow& row) {
+  if (!workers_.is_rank0() || !hooks_.metrics) return;
+  std::string text;
+  std::vector<EventScalar> scalars;
+  for (const auto& [name, value] : hooks_.metrics(row)) {
+    text += concat_text(text.empty() ? ": " : ", ", name, " ", shortest_text(value));
+    scalars.push_back({name, value});
+  }
+  if (scalars.empty()) return;
+  log(concat_text("micro-step ", state_.micro_step + (row.kind == "train"), text));
+  if (events_ != nullptr) events_->write(row.cum_batch, scalars);
 }
 
 void Recorder::write_training_time(double forward_seconds, double backward_seconds) {

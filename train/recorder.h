@@ -16,6 +16,7 @@
 #include "train/progress.h"
 #include "train/run_folder.h"
 #include "train/run_state.h"
+#include "train/trainer_hooks.h"
 #include "train/workers.h"
 
 namespace mblm {
@@ -24,8 +25,8 @@ namespace mblm {
 // writes. The arguments of the constructor must outlive this object.
 class Recorder {
  public:
-  Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const Workers& workers, const TrainingState& state, const BestCheckpoints& best,
-           RunFolder& folder, const DeviceInfo& device, RunSummary summary);
+  Recorder(const RunConfig& config, const TrainerCallbacks& callbacks, const TrainerHooks& hooks, const Workers& workers, const TrainingState& state,
+           const BestCheckpoints& best, RunFolder& folder, const DeviceInfo& device, RunSummary summary);
 
   void log(const std::string& line);
   void warn(const std::string& warning);
@@ -53,11 +54,14 @@ class Recorder {
  private:
   std::vector<int> logged_ranks() const;
   void write_row(LossRow row);
+  void write_to_table(const LossRow& row);
   void write_events(const LossRow& row);
+  void write_metrics(const LossRow& row);
   void write_row(TimeMemoryRow row);
 
   const RunConfig& config_;
   const TrainerCallbacks& callbacks_;
+  const TrainerHooks& hooks_;
   const Workers& workers_;
   const TrainingState& state_;
   const BestCheckpoints& best_;

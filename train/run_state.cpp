@@ -14,10 +14,12 @@ namespace {
 using Metadata = std::map<std::string, std::string>;
 constexpr const char* checksum_key = "checksum";
 constexpr const char* warmup_key = "warmup_steps";
+constexpr const char* hooks_key = "hooks";  // only in runs with hooks
 constexpr const char* format_key = "mblm_state";
 constexpr const char *format = "3", *format_without_data = "2";  // versions of the names and meanings below
 // Entries that states of earlier versions do not have: their defaults hold.
-constexpr std::string_view later_entries[] = {"gradient_norm", "loss_average_sum", "loss_average_weight"};
+constexpr std::string_view later_entries[] = {"gradient_norm",   "loss_average_sum",     "loss_average_weight", "validations",
+                                              "best_validation", "best_validation_loss", "ended_length"};
 
 // Declares the numbers once, for writing and reading.
 template <class State, class Visit>
@@ -38,6 +40,10 @@ void visit_numbers(State& state, const Visit& visit) {
   visit("gradient_norm", training.gradient_norm);
   visit("loss_average_sum", training.loss_average.sum);
   visit("loss_average_weight", training.loss_average.weight);
+  visit("validations", training.validations);
+  visit("best_validation", training.best_validation);
+  visit("best_validation_loss", training.best_validation_loss);
+  visit("ended_length", training.ended_length);
   visit("sequences", state.sequences);
   visit("loss_rows", state.rows.loss);
   visit("timemem_rows", state.rows.time_memory);
@@ -109,6 +115,7 @@ void write_run_state(const std::filesystem::path& path, const RunState& state, c
   Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}, {"data", state.data}};
   visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });
   if (state.warmup_steps) metadata[warmup_key] = number_text(*state.warmup_steps);
+  if (!state.hooks.empty()) metadata[hooks_key] = state.hooks;
   metadata[checksum_key] = checksum_of(sorted, metadata);
   write_safetensors(path, sorted, metadata);
 }
@@ -126,6 +133,7 @@ SavedState read_run_state(const std::filesystem::path& path) {
     std::string_view text = entry_of(saved.tensors, warmup_key);
     saved.state.warmup_steps = take_number<std::int64_t>(concat_text(path.string(), ": ", warmup_key), text);
   }
+  if (saved.tensors.metadata().count(hooks_key) != 0) saved.state.hooks = entry_of(saved.tensors, hooks_key);
   saved.state.best = parse_best(path.string() + ": best", entry_of(saved.tensors, "best"));
   saved.state.config = entry_of(saved.tensors, "config");
   if (entry_of(saved.tensors, format_key) != format_without_data) saved.state.data = entry_of(saved.tensors, "data");

@@ -27,6 +27,10 @@ struct TrainingState {
   double avg_grad = -1, avg_grad_clipped = -1;  // of the last measured optimizer step, for the next row of loss.csv
   double gradient_norm = -1;                    // of the last optimizer step, before clipping; -1 before the first one
   LossAverage loss_average = {};                 // over the losses of the optimizer steps
+  std::int64_t validations = 0;                 // with a finite loss
+  std::int64_t best_validation = 0;             // the one with the smallest loss, counted from 1
+  double best_validation_loss = 0;              // its loss
+  std::int64_t ended_length = 0;                // the run's length in micro-steps when a hook ended it early; 0: none did
 
   std::int64_t cumulative_batch() const { return first_batch + micro_step; }
 };
@@ -39,6 +43,7 @@ struct RunState {
   std::string data;              // fingerprint of the training data; empty in states of format 2
   std::string config;            // result of immutable_fields (train/immutable_fields.h)
   std::optional<std::int64_t> warmup_steps = {};  // of the schedule; older states do not have it
+  std::string hooks = {};        // result of result_hooks (train/trainer_hooks.h)
 };
 
 // Writes the numbers and a checksum of the whole state to the metadata of a .safetensors file. Throws FileError as write_safetensors.

@@ -35,7 +35,7 @@ Schedule::Schedule(const TrainConfig& config, std::int64_t length, std::int64_t 
   warmup_steps_ = static_cast<std::int64_t>(std::floor(static_cast<double>(steps_) * config.warmup_steps_perc));
 }
 
-double Schedule::learning_rate(std::int64_t step) const {
+double Schedule::configured_rate(std::int64_t step) const {
   if (step < warmup_steps_) return peak_ * (0.1 + 0.9 * static_cast<double>(step) / static_cast<double>(warmup_steps_));
   if (kind_ == "constant") return peak_;
   const double part = static_cast<double>(step - warmup_steps_) / static_cast<double>(std::max<std::int64_t>(1, steps_ - warmup_steps_));

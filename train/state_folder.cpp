@@ -31,13 +31,15 @@ std::vector<std::filesystem::path> StateFolder::files() const {
   return files;
 }
 
-void StateFolder::save(const RunState& state, const std::vector<NamedTensor>& tensors) const {
+std::filesystem::path StateFolder::save(const RunState& state, const std::vector<NamedTensor>& tensors) const {
   std::string number = std::to_string(state.training.micro_step);
   number.insert(0, number.size() < 12 ? 12 - number.size() : 0, '0');
-  write_run_state(folder_ / ("state_" + number + ".safetensors"), state, tensors);
+  const std::filesystem::path path = folder_ / ("state_" + number + ".safetensors");
+  write_run_state(path, state, tensors);
   std::vector<std::filesystem::path> old = files();
   old.erase(old.begin(), old.begin() + static_cast<std::ptrdiff_t>(std::min(kept, old.size())));
   remove_all_of(old);
+  return path;
 }
 
 std::optional<NewestState> StateFolder::newest() const {

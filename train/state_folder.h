@@ -26,8 +26,8 @@ class StateFolder {
 
   explicit StateFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  // Throws FileError; the existing states do not change then.
-  void save(const RunState& state, const std::vector<NamedTensor>& tensors) const;
+  // Returns the path of the new file. Throws FileError; the existing states do not change then.
+  std::filesystem::path save(const RunState& state, const std::vector<NamedTensor>& tensors) const;
   // Returns the newest intact state, or nothing if none was saved. Throws FileError if all states are damaged.
   std::optional<NewestState> newest() const;
   // Renames the damaged states to NAME.damaged, so that they do not count as states at the next save, and reports them with `warn`.

@@ -1,10 +1,12 @@
 #include "train/step_runner.h"
 
 #include <algorithm>
+#include <set>
 #include <sstream>
 #include <utility>
 
 #include "engine/autograd.h"
+#include "ops/scale.h"
 #include "train/input_staging.h"
 #include "train/step_graphs.h"
 
@@ -12,7 +14,8 @@ namespace mblm {
 
 namespace {
 
-const std::string constant_prefix = "constant.";  // of names in a state
+// Prefixes of names in a state.
+const std::string constant_prefix = "constant.", optimizer_prefix = "optimizer.", hook_prefix = "hook.";
 
 // Describes everything on the host that the work of a micro-step depends on.
 std::string key_of(const ModelInput& input, const ForwardContext& context) {
@@ -29,15 +32,38 @@ std::string key_of(const ModelInput& input, const ForwardContext& context) {
   return std::move(key).str();
 }
 
+// The tensors that hooks keep, under their names in a state.
+std::vector<NamedTensor> own_state_of(const TrainerHooks& hooks, const Optimizer* optimizer, const Model& model) {
+  std::vector<NamedTensor> all;
+  std::set<std::string> names;
+  const Device device = model.parameters().values().device();
+  const auto add = [&](const std::string& prefix, const std::vector<NamedTensor>& tensors) {
+    for (const auto& [name, tensor] : tensors) {
+      require<ValueError>(names.insert(prefix + name).second, "trainer hooks: state: duplicate name ", name);
+      require<ValueError>(tensor.defined(), "trainer hooks: state: ", name, ": expected a tensor, it is undefined");
+      require<DeviceError>(tensor.device() == device, "trainer hooks: state: ", name, ": expected a tensor on ", concat_text(device), ", got one on ", concat_text(tensor.device()));
+      all.push_back({prefix + name, tensor});
+    }
+  };
+  if (optimizer != nullptr) add(optimizer_prefix, optimizer->state());
+  if (hooks.state) add(hook_prefix, hooks.state(model));
+  return all;
+}
+
 }  // namespace
 
-StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options, bool graphs)
+StepRunner::StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options, bool graphs, const TrainerHooks& hooks)
     : model_(model),
-      adam_(model.parameters(), options),
       accumulate_(accumulate),
+      options_(options),
+      hooks_(hooks),
+      own_optimizer_(hooks.make_optimizer ? hooks.make_optimizer(model) : nullptr),
+      own_state_(own_state_of(hooks, own_optimizer_.get(), model)),
       scalars_(make_step_scalars(model.parameters().values().device())),
       copies_{AsyncCopy(scalars_.device(), scalars_.bytes()), AsyncCopy(scalars_.device(), scalars_.bytes())} {
   const Device device = scalars_.device();
+  if (!own_optimizer_) adam_.emplace(model.parameters(), options);
+  if (hooks_.loss) one_ = from_values<std::int64_t>(Shape{}, std::vector<std::int64_t>{1}, device);
   if (device.kind == DeviceKind::Cpu) return;
   staging_ = std::make_unique<InputStaging>(device);
   if (graphs && StepGraphs::are_supported(device)) graphs_ = std::make_unique<StepGraphs>(device, *staging_);
@@ -56,7 +82,7 @@ Tensor StepRunner::micro_step(const ModelInput& input, const ForwardContext& con
   };
   const bool is_on_host = input.ids.device().kind == DeviceKind::Cpu;
   if (staging_ == nullptr || !is_on_host) return run(input);
-  return graphs_ == nullptr ? run(staging_->to_device(input)) : graphs_->run_micro_step(key_of(input, context), input, run);
+  return graphs_ == nullptr || (hooks_.loss && !hooks_.loss_fits_graph) ? run(staging_->to_device(input)) : graphs_->run_micro_step(key_of(input, context), input, run);
 }
 
 Model::Loss StepRunner::forward(const ModelInput& input, ForwardContext context) const { return compute_loss(input, std::move(context)); }
@@ -70,7 +96,13 @@ void StepRunner::backward(const Model::Loss& loss) {
 Model::Loss StepRunner::compute_loss(const ModelInput& there, ForwardContext context) const {
   context.step_scalars = scalars_;
   const Tensor& values = model_.parameters().values();
-  return model_.loss(to_device(there, values.device(), values.dtype()), context);
+  const ModelInput input = to_device(there, values.device(), values.dtype());
+  if (!hooks_.loss) return model_.loss(input, context);
+  const Tensor loss = hooks_.loss(model_, input, context);
+  require<ShapeError>(loss.defined() && loss.rank() == 0, "trainer hooks: loss: expected a scalar, got ",
+                      loss.defined() ? concat_text("shape ", loss.shape()) : "an undefined tensor");
+  require<GradientError>(loss.wants_grad() || !is_recording(), "trainer hooks: loss: expected a loss that depends on the parameters, it has no gradient");
+  return {.loss = loss, .elements = {}, .count = one_, .logits = {}};
 }
 
 void StepRunner::accumulate_gradient(const Model::Loss& loss) {
@@ -83,22 +115,56 @@ void StepRunner::start_group() {
   gradients_used_ = false;
 }
 
-void StepRunner::optimizer_step(double learning_rate, Collective* collective) {
-  write_step_scalar(scalars_, &StepScalars::learning_rate, learning_rate);
-  if (collective != nullptr) {
-    Tensor reduced = model_.parameters().reduced();
-    const std::int64_t behind = model_.parameters().gradients().numel();
-    Tensor sums = reduced.slice(behind, behind + step_sums);
-    pack_step_sums(scalars_, sums);
-    collective->sum(reduced);
-    unpack_step_sums(sums, scalars_);
+void StepRunner::optimizer_step(const StepInfo& info, Collective* collective) {
+  write_step_scalar(scalars_, &StepScalars::learning_rate, info.learning_rate);
+  if (collective != nullptr) sum_over_workers(collective);
+  if (hooks_.before_update) {
+    const NoGradScope no_grad;
+    hooks_.before_update(model_, info);
   }
-  if (graphs_ == nullptr) adam_.step(scalars_);
-  else graphs_->run_update([this] { adam_.step(scalars_); });
-  model_.parameters().values_and_copy_changed();
+  update(info);
+  if (hooks_.after_update) {
+    const NoGradScope no_grad;
+    hooks_.after_update(model_, info);
+  }
   gradients_used_ = true;
   copies_[static_cast<std::size_t>(++steps_ % 2)].start(scalars_);
   taken_ = std::max(taken_, steps_ - 2);
+}
+
+void StepRunner::sum_over_workers(Collective* collective) {
+  Tensor reduced = model_.parameters().reduced();
+  const std::int64_t behind = model_.parameters().gradients().numel();
+  Tensor sums = reduced.slice(behind, behind + step_sums);
+  pack_step_sums(scalars_, sums);
+  collective->sum(reduced);
+  unpack_step_sums(sums, scalars_);
+}
+
+void StepRunner::update(const StepInfo& info) {
+  if (own_optimizer_) return update_with_own_optimizer(info);
+  if (graphs_ == nullptr) adam_->step(scalars_);
+  else graphs_->run_update([this] { adam_->step(scalars_); });
+  model_.parameters().values_and_copy_changed();
+}
+
+// Waits for the device: the optimizer is called only if the step applies, and gets clipped gradients. The gradients of the model remain
+// unclipped, as after a step of Adam.
+void StepRunner::update_with_own_optimizer(const StepInfo& info) {
+  const NoGradScope no_grad;
+  ParameterStore& parameters = model_.parameters();
+  gradient_norm(parameters.gradients(), parameters.segments(), options_.gradient, scalars_);
+  const StepScalars s = read_step_scalars(scalars_);
+  if (s.applies != 0) {
+    Tensor values = parameters.values();
+    own_optimizer_->step(values, s.clip_factor == 1 ? parameters.gradients() : scale(parameters.gradients(), s.clip_factor), info);
+    parameters.values_changed();
+  }
+  // A step of Adam on no parameters closes the group.
+  const DType dtype = parameters.values().dtype();
+  const auto nothing = [&] { return zeros(Shape{ParameterStore::alignment}, dtype, scalars_.device()); };
+  Tensor values = nothing(), first_moment = nothing(), second_moment = nothing(), copy;
+  adam_step(values, nothing(), first_moment, second_moment, copy, Tensor(), {}, scalars_);
 }
 
 StepOutcome StepRunner::outcome_of(std::int64_t step) const {
@@ -126,10 +192,9 @@ StepOutcome StepRunner::last_outcome() const {
 std::string StepRunner::take_note() { return graphs_ == nullptr ? "" : graphs_->take_note(); }
 
 std::vector<NamedTensor> StepRunner::state_between_groups() const {
-  std::vector<NamedTensor> state{{"values", model_.parameters().values()},
-                                 {"first_moment", adam_.first_moment()},
-                                 {"second_moment", adam_.second_moment()},
-                                 {"step_scalars", scalars_}};
+  std::vector<NamedTensor> state{{"values", model_.parameters().values()}, {"step_scalars", scalars_}};
+  if (adam_) state.insert(state.end(), {{"first_moment", adam_->first_moment()}, {"second_moment", adam_->second_moment()}});
+  state.insert(state.end(), own_state_.begin(), own_state_.end());
   for (const auto& constant : model_.parameters().constants())
     if (!constant->name().empty()) state.push_back({constant_prefix + constant->name(), constant->tensor()});
   return state;

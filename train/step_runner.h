@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "engine/io/safetensors.h"
 #include "mblm/model.h"
 #include "train/optimizer.h"
+#include "train/trainer_hooks.h"
 
 namespace mblm {
 
@@ -35,8 +37,8 @@ struct StepOutcome {
 class StepRunner {
  public:
   // The model must be allocated and outlive this object. `graphs` captures micro-steps and updates as graphs where the device supports it
-  // (train/step_graphs.h); the results have the same bits.
-  StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {}, bool graphs = false);
+  // (train/step_graphs.h); the results have the same bits. Of `hooks` it uses loss, before_update, after_update, make_optimizer and state.
+  StepRunner(Model& model, std::int64_t accumulate, const UpdateOptions& options = {}, bool graphs = false, const TrainerHooks& hooks = {});
   ~StepRunner();
 
   // Sets the index of the next micro-batch, which is part of every random key. It starts at 0, and each micro-step increments it.
@@ -49,8 +51,10 @@ class StepRunner {
   Model::Loss forward(const ModelInput& input, ForwardContext context) const;
   void backward(const Model::Loss& loss);
 
-  // Applies one Adam step with the gradients of the group. Does not change the parameters if the loss or gradient is not finite.
-  void optimizer_step(double learning_rate, Collective* collective = nullptr);
+  // Applies one step of Adam or of the optimizer of `hooks` with the gradients of the group. Does not change the parameters if the loss or
+  // gradient is not finite. `info` is for the hooks.
+  void optimizer_step(const StepInfo& info, Collective* collective = nullptr);
+  void optimizer_step(double learning_rate, Collective* collective = nullptr) { optimizer_step(StepInfo{.learning_rate = learning_rate}, collective); }
   // Returns the outcomes that were not yet taken, in order. Leave excludes the last optimizer step, which may still be running on the
   // device; WaitFor waits for it. Only the last two outcomes are available.
   enum class Newest { Leave, WaitFor };
@@ -73,11 +77,19 @@ class StepRunner {
   Model::Loss compute_loss(const ModelInput& there, ForwardContext context) const;
   void accumulate_gradient(const Model::Loss& loss);
   void start_group();
+  void sum_over_workers(Collective* collective);
+  void update(const StepInfo& info);
+  void update_with_own_optimizer(const StepInfo& info);
 
   Model& model_;
-  Adam adam_;
   const std::int64_t accumulate_;
+  const UpdateOptions options_;
+  const TrainerHooks hooks_;
+  std::optional<Adam> adam_;                  // not set with an optimizer of the program's own
+  std::unique_ptr<Optimizer> own_optimizer_;
+  std::vector<NamedTensor> own_state_;        // of the hooks and the own optimizer
   Tensor scalars_;
+  Tensor one_;                                // the count of a loss of the program's own, scalar int64
   bool gradients_used_ = true;          // an optimizer step has applied the accumulated gradients
   std::unique_ptr<InputStaging> staging_;  // null on the CPU
   std::unique_ptr<StepGraphs> graphs_;     // null: no graphs

@@ -80,13 +80,14 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
       schedule_(config.train, config.input_seq_len, workers_.size(), data_->epoch_micro_steps()),
       validation_points_(spread_points(config.io.validate_amount, schedule_.micro_steps())),
       logging_points_(spread_points(config.io.log_train_loss_amount, schedule_.micro_steps())) {
+  if (options_.hooks.learning_rate) schedule_.replace_learning_rate(options_.hooks.learning_rate);
   const std::optional<CheckpointFile> start = open_start(config_, options_);
   model_ = make_model(config_, start, options_.device);
   runner_ = std::make_unique<StepRunner>(*model_, config_.train.gradient_accumulate_every * workers_.size(),
                                          UpdateOptions{.adam = adam_options(config_.train),
                                                        .gradient = {.clip = config_.train.gradient_clipping.value_or(0),
                                                                     .stop_after_nonfinite = config_.train.on_nonfinite == "stop"}},
-                                         config_.train.cuda_graphs);
+                                         config_.train.cuda_graphs, options_.hooks);
 
   // Writes nothing before all workers have opened their data and models.
   check_consistent(workers_, config_, data_->train().size(0));
@@ -102,9 +103,9 @@ Trainer::Trainer(const RunConfig& config, const DatasetRegistry& datasets, Train
 
   best_ = std::make_unique<BestCheckpoints>(folder_->checkpoints(), config_.io.num_models_to_save,
                                             [this](const std::string& warning) { recorder_->warn(warning); });
-  recorder_ = std::make_unique<Recorder>(config_, options_.callbacks, workers_, state_, *best_, *folder_, device, std::move(summary));
+  recorder_ = std::make_unique<Recorder>(config_, options_.callbacks, options_.hooks, workers_, state_, *best_, *folder_, device, std::move(summary));
   steps_ = std::make_unique<TrainingSteps>(config_, schedule_, workers_, *model_, *runner_, *recorder_);
-  checkpointer_ = std::make_unique<Checkpointer>(config_, schedule_, workers_, *data_, *model_, *steps_, *folder_, *best_, *recorder_);
+  checkpointer_ = std::make_unique<Checkpointer>(config_, options_.hooks, schedule_, workers_, *data_, *model_, *steps_, *folder_, *best_, *recorder_);
   sync_ = std::make_unique<WorkerSync>(workers_, options_.callbacks.should_stop, config_.train.save_state_every);
 
   if (workers_.is_rank0()) options_.resume_folder.empty() ? begin(start) : resume();
@@ -169,7 +170,7 @@ TrainingResult Trainer::run() {
   const std::int64_t bytes = config_.train.batch_size * config_.input_seq_len * workers_.size();  // of a micro-step
   progress_.emplace(options_.callbacks, schedule_, state_, bytes);
   row_speed_.emplace(bytes, state_.micro_step);
-  hints_.emplace(config_, schedule_, data_->train().parts().loss_mask);
+  hints_.emplace(config_, schedule_, data_->train().parts().loss_mask || options_.hooks.loss);
   sync_->restart_save_interval();
   runner_->set_micro_step(state_.cumulative_batch());
   TrainingResult result;
@@ -186,6 +187,7 @@ TrainingResult Trainer::run() {
   }
   result.folder = folder_->path();
   result.stopped = sync_->stopped();
+  result.ended_early = ended_early();
   result.state = state_;
   return result;
 }
@@ -193,7 +195,7 @@ TrainingResult Trainer::run() {
 void Trainer::loop() {
   if (state_.validation_due != 0) validate();  // the run was stopped during this validation
   Prefetcher batches(data_->train(), config_.model, data_->places(state_, schedule_.micro_steps() - state_.micro_step));
-  while (state_.micro_step < schedule_.micro_steps() && !sync_->must_stop()) {
+  while (!is_over() && !sync_->must_stop()) {
     if (sync_->save_is_due()) save_state();
     const std::int64_t index = state_.micro_step;
     const Batch batch = batches.next().value();
@@ -204,12 +206,17 @@ void Trainer::loop() {
     if (sync_->take_batch_without_loss()) warn_of_training_batch_without_loss();
     data_->advance(state_);
     if (contains(validation_points_, index)) validate();
-    if (workers_.is_rank0() && progress_->is_due(state_)) progress_->report(state_, loss.item());
+    if (workers_.is_rank0() && progress_->is_due(is_over())) progress_->report(state_, loss.item());
   }
   recorder_->log(concat_text("waited ", std::round(batches.waited_seconds() * 1e3) / 1e3, " s for data"));
   recorder_->write_pending_rows();
   save_state();
   give_hints();
+}
+
+// A run that a hook ends completes its group of micro-steps: a state within a group has only the gradients of the first worker.
+bool Trainer::is_over() const {
+  return state_.micro_step == schedule_.micro_steps() || (ended_early() && state_.micro_step % config_.train.gradient_accumulate_every == 0);
 }
 
 // The state is brought up to date first, so that a row does not depend on when the run was saved.
@@ -272,11 +279,33 @@ void Trainer::validate() {
     recorder_->log_sample(*model_, data_->validation());
     leave_out(seconds_since(start));
   });
+  ask_to_end(evaluation);
   recorder_->write_config();
 }
 
+// Rank 0 decides for all workers.
+void Trainer::ask_to_end(const Evaluation& evaluation) {
+  const double loss = evaluation.mean_batch_loss();
+  if (!std::isfinite(loss)) return;
+  if (++state_.validations == 1 || loss < state_.best_validation_loss) {
+    state_.best_validation = state_.validations;
+    state_.best_validation_loss = loss;
+  }
+  if (!options_.hooks.end_run || ended_early()) return;
+  const ValidationReport report{.evaluation = evaluation,
+                                .loss = loss,
+                                .best_loss = state_.best_validation_loss,
+                                .validations = state_.validations,
+                                .since_best = state_.validations - state_.best_validation,
+                                .step = state_.steps,
+                                .micro_step = state_.micro_step};
+  if (!workers_.any(workers_.is_rank0() && options_.hooks.end_run(report))) return;
+  state_.ended_length = schedule_.micro_steps();
+  recorder_->log(concat_text("a hook ends the run after micro-step ", state_.micro_step, " of ", schedule_.micro_steps()));
+}
+
 Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
-  EvaluationOptions options{.batch_size = config_.train.batch_size, .workers = workers_};
+  EvaluationOptions options{.batch_size = config_.train.batch_size, .loss = options_.hooks.loss, .workers = workers_};
   // Several workers can stop only between groups of micro-batches, see WorkerSync.
   if (workers_.is_alone() || state_.micro_step % config_.train.gradient_accumulate_every == 0)
     options.should_stop = [this] { return sync_->wants_to_stop(); };
@@ -301,7 +330,7 @@ Evaluation Trainer::evaluate_split(const Dataset& dataset, Split split) {
 
 // Saves the last model, then loads the best model and tests it.
 void Trainer::finish(TrainingResult& result) {
-  workers_.on_rank0([this] { checkpointer_->save_last(); });
+  workers_.on_rank0([this] { checkpointer_->save_last(state_); });
   if (!best_->list().empty()) result.validation_loss = best_->list().front().loss;
   result.validation_loss = workers_.exchange_values(result.validation_loss).front();
   if (sync_->stopped()) {

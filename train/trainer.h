@@ -18,6 +18,7 @@
 #include "train/run_folder.h"
 #include "train/run_state.h"
 #include "train/schedule.h"
+#include "train/trainer_hooks.h"
 #include "train/workers.h"
 
 namespace mblm {
@@ -37,12 +38,14 @@ struct TrainerOptions {
   bool accept_changed_data = false;          // resumes a run although its training data changed
   Renames rename_modules = {};               // renames tensors of resume.checkpoint_file if resume.rename_modules is set
   TrainerCallbacks callbacks = {};
+  TrainerHooks hooks = {};
   Communicator* communicator = nullptr;  // connects the workers of the run; must outlive the trainer
 };
 
 struct TrainingResult {
   std::filesystem::path folder;
   bool stopped = false;                   // should_stop stopped the run before its end
+  bool ended_early = false;               // hooks.end_run ended it
   TrainingState state;
   std::optional<double> validation_loss;  // of the best checkpoint
   std::optional<double> test_loss;        // after the last step, if the data set has a test split
@@ -56,7 +59,7 @@ class Trainer {
   // Opens the data and creates the model before the run folder, so that errors occur before anything is written. Throws ConfigError
   // (check_run_config), FileError, MemoryError, DeviceError.
   // A resumed run continues from its newest intact state and removes later rows from its tables; without a state it restarts from
-  // the beginning. Throws ConfigError, naming the fields, if immutable fields (train/immutable_fields.h) differ, and FileError if the training data changed (unless accept_changed_data).
+  // the beginning. Throws ConfigError, naming them, if immutable fields (train/immutable_fields.h) or hooks differ, and FileError if the training data changed (unless accept_changed_data).
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
   ~Trainer();
 
@@ -78,12 +81,15 @@ class Trainer {
   void resume();
 
   void loop();
+  bool is_over() const;
   void optimizer_step();
   void save_state();
   void add_training_row(double loss);
   void leave_out(double seconds);
   void give_hints();
   void validate();
+  void ask_to_end(const Evaluation& evaluation);
+  bool ended_early() const { return state_.ended_length == schedule_.micro_steps(); }
   void warn_of_training_batch_without_loss();
   Evaluation evaluate_split(const Dataset& dataset, Split split);
   void finish(TrainingResult& result);

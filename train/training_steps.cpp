@@ -45,7 +45,8 @@ Tensor TrainingSteps::timed_micro_step(const ModelInput& input, const ForwardCon
 }
 
 void TrainingSteps::optimizer_step(TrainingState& state) {
-  runner_.optimizer_step(schedule_.learning_rate(state.steps), workers_.collective());
+  const StepInfo info{.step = state.steps + 1, .micro_step = state.micro_step + 1, .learning_rate = schedule_.learning_rate(state.steps)};
+  runner_.optimizer_step(info, workers_.collective());
   ++state.steps;
   take_outcomes(state, StepRunner::Newest::Leave);
 }

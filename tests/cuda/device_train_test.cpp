@@ -150,6 +150,81 @@ TEST_CASE("a run with graphs has the bits of a run without them, also when it is
   CHECK(values[0] == values[2]);
 }
 
+TEST_CASE("hooks run in order with graphs, and a loss of the program's own is part of a graph only if it may be") {
+  const TemporaryFolder folder;
+  write_text(folder);
+  struct Outcome {
+    std::vector<float> values, average;
+    std::int64_t launches = 0;
+    int losses = 0;
+  };
+  const auto train = [&](const char* id, Device where, bool graphs, bool fits_graph, const TrainerHooks& more = {}, int stop = 1000) {
+    Outcome outcome;
+    Tensor average;
+    TrainerHooks hooks = more;
+    hooks.loss = [&](const Model& model, const ModelInput& input, const ForwardContext& context) {
+      outcome.losses += context.training;
+      return scale(model.loss(input, context).loss, 0.5);
+    };
+    hooks.loss_fits_graph = fits_graph;
+    hooks.before_update = [](Model& model, const StepInfo& info) {
+      Tensor gradients = model.parameters().gradients();
+      convert(scale(gradients, info.step % 2 == 0 ? 1.0 : 0.25), gradients);
+    };
+    hooks.after_update = [&](Model& model, const StepInfo&) { convert(add(scale(average, 0.75), scale(model.parameters().values(), 0.25)), average); };
+    hooks.state = [&](const Model& model) {
+      average = zeros_like(model.parameters().values());
+      return std::vector<NamedTensor>{{"average", average}};
+    };
+    RunConfig config = config_for(folder.path(), id);
+    config.train.cuda_graphs = graphs;
+    emulator::counts() = {};
+    int asked = 0;
+    TrainingResult result;
+    {
+      Trainer trainer(config, DatasetRegistry(), {.device = where, .callbacks = {.should_stop = [&] { return ++asked > stop; }}, .hooks = hooks});
+      result = trainer.run();
+      outcome.values = values_after(trainer);
+    }
+    outcome.launches = emulator::counts().graph_launches;
+    if (result.stopped) {
+      Trainer trainer(read_config_of_run(result.folder, BlockRegistry()), DatasetRegistry(), {.device = where, .resume_folder = result.folder, .hooks = hooks});
+      trainer.run();
+      outcome.values = values_after(trainer);
+    }
+    outcome.average = average.to_vector<float>();
+    return outcome;
+  };
+  const Outcome eager = train("eager", device(), false, true), apart = train("apart", device(), true, false), inside = train("inside", device(), true, true),
+                stopped = train("stopped", device(), true, true, {}, 45), cpu = train("cpu", Device{}, false, false);
+  CHECK(eager.launches == 0);
+  CHECK(apart.launches == 23);             // updates, except the first one
+  CHECK(inside.launches == 23 + 17);       // and the micro-steps that are not timed, except the first one
+  CHECK(eager.losses == 48);
+  CHECK(apart.losses == 48);
+  CHECK(inside.losses == 30 + 1 + 1);      // timed, eager, captured
+  for (const Outcome* other : {&apart, &inside, &stopped}) {
+    CHECK(other->values == eager.values);
+    CHECK(other->average == eager.average);
+  }
+  double difference = 0, square = 0;
+  for (std::size_t i = 0; i < cpu.average.size(); ++i) {
+    difference += std::pow(static_cast<double>(eager.average[i]) - static_cast<double>(cpu.average[i]), 2);
+    square += std::pow(static_cast<double>(cpu.average[i]), 2);
+  }
+  CHECK(std::sqrt(difference / square) < 1e-3);
+
+  // An optimizer of the program's own computes with ops.
+  struct Descent final : Optimizer {
+    void step(Tensor& values, const Tensor& gradients, const StepInfo& info) override { convert(add(values, scale(gradients, -info.learning_rate)), values); }
+  };
+  const TrainerHooks own{.make_optimizer = [](const Model&) { return std::make_unique<Descent>(); }};
+  const Outcome own_eager = train("own_eager", device(), false, true, own), own_graphs = train("own_graphs", device(), true, true, own);
+  CHECK(own_graphs.launches == 17);
+  CHECK(own_eager.values == own_graphs.values);
+  CHECK(own_eager.values != eager.values);
+}
+
 TEST_CASE("a run that was begun on one device resumes on the other") {
   const TemporaryFolder folder;
   write_text(folder);

@@ -121,6 +121,27 @@ TRAINER = [
              "learning rates equal those of the Python package"),
 ]
 
+HOOKS = [
+    Mutation("a validation ignores the loss of the hooks", "train/evaluate.cpp", "own_loss ? own_loss(model, input, {}).item()", "false ? own_loss(model, input, {}).item()", "train_test",
+             "a loss of the program's own trains*"),
+    Mutation("tensors of hooks are not saved", "train/step_runner.cpp", "  state.insert(state.end(), own_state_.begin(), own_state_.end());\n", "", "train_test",
+             "a run with every hook resumes*"),
+    Mutation("an own optimizer gets unclipped gradients", "train/step_runner.cpp", "s.clip_factor == 1 ?", "true ?", "train_test",
+             "an optimizer of the program's own gets clipped*"),
+    Mutation("the bfloat16 copy is stale after an own optimizer", "train/step_runner.cpp", "    parameters.values_changed();\n", "    parameters.values_and_copy_changed();\n", "train_test",
+             "an optimizer of the program's own gets clipped*"),
+    Mutation("an own optimizer is called for any step", "train/step_runner.cpp", "if (s.applies != 0) {", "{", "train_test", "an optimizer of the program's own is not called*"),
+    Mutation("hooks count steps from 0", "train/training_steps.cpp", ".step = state.steps + 1,", ".step = state.steps,", "train_test", "before_update sees*"),
+    Mutation("a hook ends a run within a group", "train/trainer.cpp", "ended_early() && state_.micro_step % config_.train.gradient_accumulate_every == 0", "ended_early()",
+             "train_test", "a hook can end the run*"),
+    Mutation("the end of a run is not saved", "train/run_state.cpp", '  visit("ended_length", training.ended_length);\n', "", "train_test", "a hook can end the run*"),
+    Mutation("the best validation is not saved", "train/run_state.cpp", '  visit("validations", training.validations);\n', "", "train_test", "a run with every hook resumes*"),
+    Mutation("every worker asks whether to end", "train/trainer.cpp", "workers_.is_rank0() && options_.hooks.end_run(report)", "options_.hooks.end_run(report)", "train_test",
+             "workers call the hooks*"),
+    Mutation("a run resumes with other hooks", "train/checkpointer.cpp", "require<ConfigError>(state.hooks == hooks,", "require<ConfigError>(true,", "train_test",
+             "a run with hooks is not resumed*"),
+]
+
 DATA = [
     Mutation("epochs start at the same byte", "train/data/text_datasets.cpp", "start_ + epoch % length_ + index * length_", "start_ + 0 * epoch + index * length_",
              "data_test", "each epoch starts a byte later*"),
@@ -168,4 +189,4 @@ SERVER = [
     Mutation("a server that shuts down takes requests", "serve/http_server.cpp", "    scheduler_.close();", "", "serve_test", "closing finishes*"),
 ]
 
-MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + DATA + CHECKPOINTS + SERVER
+MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + HOOKS + DATA + CHECKPOINTS + SERVER
