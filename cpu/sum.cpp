@@ -56,14 +56,14 @@ constexpr std::int64_t part_elements = 65536, least_rows = 64;  // of a part of 
 template <class Terms, class Y>
 void sum_terms(const Terms& terms, const Shape& shape, Real<Y> factor, Y* y) {
   using T = typename Terms::Number;
-  const std::int64_t outer = shape[0], rows = shape[1], inner = shape[2], width = std::min(inner, block_columns), blocks = tile_count(inner, block_columns);
-  const std::int64_t part_rows = std::max(least_rows, part_elements / std::max<std::int64_t>(1, width)), parts = std::max<std::int64_t>(1, tile_count(rows, part_rows));
+  const std::int64_t outer = shape[0], rows = shape[1], inner = shape[2], blocks = tile_count(inner, block_columns);
+  const std::int64_t width = std::clamp<std::int64_t>(inner, 1, block_columns), part_rows = std::max(least_rows, part_elements / width);
+  const std::int64_t parts = std::max<std::int64_t>(1, tile_count(rows, part_rows));
   if (parts > 1) {
     Tensor partials = empty(Shape{outer * parts, 1, inner}, dtype_of<T>);
     T* sums = data<T>(partials);
-    // The last part may be shorter, so a unit is an outer index and a part here.
     parallel_tiles(outer * parts * blocks, 1, [&](std::int64_t unit, std::int64_t, std::int64_t) {
-      const std::int64_t index = unit / blocks, column = unit % blocks * block_columns, part = index % parts, first = part * part_rows;
+      const std::int64_t index = unit / blocks, column = unit % blocks * block_columns, first = index % parts * part_rows;
       const std::int64_t count = std::min(part_rows, rows - first), begin = (index / parts * rows + first) * inner + column;
       if (inner == 1)
         sums[index] = sum_run(terms, begin, count);
@@ -73,7 +73,7 @@ void sum_terms(const Terms& terms, const Shape& shape, Real<Y> factor, Y* y) {
     sum_terms(Elements<T>{sums}, Shape{outer, parts, inner}, factor, y);
     return;
   }
-  const std::int64_t units_per_tile = std::max<std::int64_t>(1, elementwise_tile / std::max<std::int64_t>(1, rows * width));
+  const std::int64_t units_per_tile = std::max<std::int64_t>(1, elementwise_tile / std::max(width, rows * width));
   parallel_tiles(outer * blocks, units_per_tile, [&](std::int64_t first_unit, std::int64_t last_unit, std::int64_t) {
     T sums[block_columns];
     for (std::int64_t unit = first_unit; unit < last_unit; ++unit) {
@@ -113,8 +113,8 @@ void products(const Tensor& u, const Tensor& v, Tensor& y) {
   });
 }
 
-const bool added =
-    add_cpu_floating_kernel(sum_forward, forward) && add_cpu_floating_kernel(sum_backward, backward) && add_cpu_floating_kernel(sum_products, products);
+const bool added = add_cpu_floating_kernel(sum_forward, forward) && add_cpu_floating_kernel(sum_backward, backward) &&
+                   add_cpu_floating_kernel(sum_products, products);
 
 }  // namespace
 }  // namespace mblm

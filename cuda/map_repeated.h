@@ -50,11 +50,12 @@ template <class F, class Y, class B, class... A>
 void map_repeated(const F& f, const Shape& shape, Y* y, const B* b, const A*... a) {
   constexpr int N = bytes_per_access / std::max({sizeof(Y), sizeof(B), sizeof(A)...});
   const std::int64_t n = shape.numel(), repeats = shape[1], inner = shape[2];
+  const unsigned blocks = blocks_for(n, std::int64_t{N} * map_threads);
   const bool aligned = is_aligned(y, N * sizeof(Y)) && (is_aligned(a, N * sizeof(A)) && ...);
   if (aligned && inner % N == 0 && is_aligned(b, N * sizeof(B)))
-    launch<map_repeated_elements<N, true, F, Y, B, A...>>(blocks_for(n, std::int64_t{N} * map_threads), map_threads, 0, f, n, repeats, inner, y, b, a...);
+    launch<map_repeated_elements<N, true, F, Y, B, A...>>(blocks, map_threads, 0, f, n, repeats, inner, y, b, a...);
   else if (aligned && inner == 1 && repeats % N == 0)
-    launch<map_repeated_elements<N, false, F, Y, B, A...>>(blocks_for(n, std::int64_t{N} * map_threads), map_threads, 0, f, n, repeats, inner, y, b, a...);
+    launch<map_repeated_elements<N, false, F, Y, B, A...>>(blocks, map_threads, 0, f, n, repeats, inner, y, b, a...);
   else
     launch<map_repeated_elements<1, false, F, Y, B, A...>>(blocks_for(n, map_threads), map_threads, 0, f, n, repeats, inner, y, b, a...);
 }

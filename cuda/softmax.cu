@@ -140,7 +140,8 @@ void forward(const Tensor& x, Tensor& y) {
     const T* in = data<T>(x);
     T* out = data<T>(y);
     const bool done = is_aligned(in, 16) && is_aligned(out, 16) && for_team_size<N>(width, [&]<int warps>() {
-      launch<forward_rows<warps, T>>(blocks_for(rows, RowTeam<warps>::count), norm_threads, sizeof(TeamSums<1>), in, rows, static_cast<int>(width), out);
+      launch<forward_rows<warps, T>>(blocks_for(rows, RowTeam<warps>::count), norm_threads, sizeof(TeamSums<1>), in, rows, static_cast<int>(width),
+                                     out);
     });
     if (done) return;
     for_long_rows(width, [&]<int warps>() {
@@ -156,7 +157,8 @@ void backward(const Tensor& y, const Tensor& dy, Tensor& dx) {
     const T *kept = data<T>(y), *d = data<T>(dy);
     T* out = data<T>(dx);
     const bool done = is_aligned(kept, 16) && is_aligned(d, 16) && is_aligned(out, 16) && for_team_size<N>(width, [&]<int warps>() {
-      launch<backward_rows<warps, T>>(blocks_for(rows, RowTeam<warps>::count), norm_threads, sizeof(TeamSums<1>), kept, d, rows, static_cast<int>(width), out);
+      launch<backward_rows<warps, T>>(blocks_for(rows, RowTeam<warps>::count), norm_threads, sizeof(TeamSums<1>), kept, d, rows,
+                                      static_cast<int>(width), out);
     });
     if (done) return;
     for_long_rows(width, [&]<int warps>() {

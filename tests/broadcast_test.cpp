@@ -53,7 +53,8 @@ TEST_CASE("shapes that do not broadcast are refused, and the message names them"
     CHECK(error_text<ShapeError>([&] { op(ones(Shape{4, 2, 3}), ones(Shape{3, 1, 3})); }) ==
           name + ": expected shapes that are equal or broadcast, got (4, 2, 3) and (3, 1, 3)");
     CHECK(error_text<ShapeError>([&] { op(x, ones(Shape{0, 3})); }) == name + ": expected shapes that are equal or broadcast, got (2, 3) and (0, 3)");
-    CHECK(error_text<DTypeError>([&] { op(zeros(Shape{2, 3}, DType::Int64, kernel_device()), x); }) == name + ": expected floating elements, got int64");
+    CHECK(error_text<DTypeError>([&] { op(zeros(Shape{2, 3}, DType::Int64, kernel_device()), x); }) ==
+          name + ": expected floating elements, got int64");
     CHECK(error_text<DTypeError>([&] { op(x, zeros(Shape{2, 3}, DType::Int64, kernel_device())); }) ==
           name + ": expected b of float32 or bfloat16, got int64");
     CHECK_THROWS_AS(op({}, x), DTypeError);

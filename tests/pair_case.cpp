@@ -62,9 +62,9 @@ std::vector<OpCase> pair_cases(const PairOp& op) {
   all.push_back(make(op, Shape{4, 16}, Shape{4, 16}, 1.0 / 1024));
   // A row, rows, a scalar, a column, and one operand that repeats in the middle; widths with and without whole packs; either operand.
   const std::pair<Shape, Shape> repeated[] = {{Shape{3, 5}, Shape{5}},       {Shape{2, 3, 40}, Shape{40}},   {Shape{2, 3, 8}, Shape{3, 8}},
-                                              {Shape{2, 33}, Shape{}},       {Shape{4, 16}, Shape{1}},       {Shape{7, 9}, Shape{7, 1}},
-                                              {Shape{5, 64}, Shape{5, 1}},   {Shape{3, 4, 8}, Shape{3, 1, 8}}, {Shape{3, 4, 7}, Shape{3, 1, 7}},
-                                              {Shape{3, 4, 7}, Shape{1, 4, 1}}};
+                                              {Shape{2, 33}, Shape{}},         {Shape{4, 16}, Shape{1}},
+                                              {Shape{7, 9}, Shape{7, 1}},    {Shape{5, 64}, Shape{5, 1}},     {Shape{3, 4, 8}, Shape{3, 1, 8}},
+                                              {Shape{3, 4, 7}, Shape{3, 1, 7}}, {Shape{3, 4, 7}, Shape{1, 4, 1}}};
   for (const auto& [whole, part] : repeated) {
     all.push_back(make(op, whole, part));
     all.push_back(make(op, part, whole));
@@ -72,11 +72,12 @@ std::vector<OpCase> pair_cases(const PairOp& op) {
   all.push_back(with_odd_views(make(op, Shape{3, 40}, Shape{40})));
   all.push_back(with_odd_views(make(op, Shape{3, 1}, Shape{3, 40})));
   // Both operands repeat; axes of size 1 on either side; no elements.
-  for (const auto& [a, b] : {std::pair{Shape{5, 1}, Shape{1, 6}}, {Shape{3, 1, 4}, Shape{2, 1}}, {Shape{1, 1, 5}, Shape{5}}, {Shape{2, 1, 3, 1}, Shape{4, 1, 5}},
-                             {Shape{0, 8}, Shape{8}}, {Shape{1, 8}, Shape{0, 1}}, {Shape{0, 1}, Shape{0, 4}}})
+  for (const auto& [a, b] : {std::pair{Shape{5, 1}, Shape{1, 6}}, {Shape{3, 1, 4}, Shape{2, 1}}, {Shape{1, 1, 5}, Shape{5}},
+                             {Shape{2, 1, 3, 1}, Shape{4, 1, 5}}, {Shape{0, 8}, Shape{8}}, {Shape{1, 8}, Shape{0, 1}}, {Shape{0, 1}, Shape{0, 4}}})
     all.push_back(make(op, a, b));
   // Sums of the gradients over many elements, in several tiles.
-  for (const auto& [a, b] : {std::pair{Shape{1025, 70}, Shape{70}}, {Shape{33, 2055}, Shape{}}, {Shape{130, 520}, Shape{130, 1}}, {Shape{3, 300, 130}, Shape{3, 1, 130}}}) {
+  for (const auto& [a, b] : {std::pair{Shape{1025, 70}, Shape{70}}, {Shape{33, 2055}, Shape{}}, {Shape{130, 520}, Shape{130, 1}},
+                             {Shape{3, 300, 130}, Shape{3, 1, 130}}}) {
     all.push_back(make(op, a, b));
     all.back().differences = false;
   }

@@ -6,10 +6,11 @@ namespace {
 // The sums over R of x (O, R, D), as the shape of y.
 HostArray summed(const HostArray& x, std::int64_t outer, std::int64_t terms, std::int64_t inner, const Shape& y_shape, bool is_mean) {
   HostArray y(y_shape);
+  const double divisor = is_mean ? static_cast<double>(terms) : 1.0;
   for (std::int64_t o = 0; o < outer; ++o)
     for (std::int64_t r = 0; r < terms; ++r)
       for (std::int64_t d = 0; d < inner; ++d)
-        y.v[static_cast<std::size_t>(o * inner + d)] += x.v[static_cast<std::size_t>((o * terms + r) * inner + d)] / (is_mean ? static_cast<double>(terms) : 1.0);
+        y.v[static_cast<std::size_t>(o * inner + d)] += x.v[static_cast<std::size_t>((o * terms + r) * inner + d)] / divisor;
   return y;
 }
 
@@ -59,8 +60,9 @@ std::vector<OpCase> sum_cases(const SumOp& op) {
   all.push_back(make_all(op, Shape{}));
   all.push_back(make_all(op, Shape{3, 31}));
   // Sums of several parts; rows and columns with and without whole packs; few and many columns.
-  for (const auto& [shape, axis] : {std::pair{Shape{2, 70001}, 1}, {Shape{140000}, 0}, {Shape{66000, 3}, 0}, {Shape{1025, 130}, 0}, {Shape{3, 700, 128}, 1}, {Shape{70, 1500}, 0},
-                                    {Shape{300, 64}, 1}, {Shape{1031, 4, 9}, 1}, {Shape{200, 33}, 1}}) {
+  for (const auto& [shape, axis] : {std::pair{Shape{2, 70001}, 1}, {Shape{140000}, 0}, {Shape{66000, 3}, 0}, {Shape{1025, 130}, 0},
+                                    {Shape{3, 700, 128}, 1}, {Shape{70, 1500}, 0}, {Shape{300, 64}, 1}, {Shape{1031, 4, 9}, 1},
+                                    {Shape{200, 33}, 1}}) {
     all.push_back(make(op, shape, axis));
     all.back().differences = false;
   }
