@@ -1,6 +1,6 @@
 #include "ops/multiply.h"
 
-#include "cuda/map.h"
+#include "cuda/map_repeated.h"
 
 namespace mblm::cuda {
 namespace {
@@ -9,9 +9,7 @@ struct Multiply {
   __device__ float operator()(float a, float b) const { return a * b; }
 };
 
-void forward(const Tensor& a, const Tensor& b, Tensor& y) {
-  for_element_type("multiply_forward", a.dtype(), [&]<class T>() { map(Multiply{}, y.numel(), data<T>(y), data<T>(a), data<T>(b)); });
-}
+void forward(const Tensor& a, const Tensor& b, Tensor& y) { map_pair<true>("multiply_forward", Multiply{}, a, b, y); }
 
 const bool added = add_kernel(multiply_forward, forward);
 

@@ -1,4 +1,4 @@
-// Rows in registers, for the norms: a team of warps holds one row, `lane_elements` of it per lane.
+// Rows in registers, for norms and softmax: a team of warps holds one row, `lane_elements` of it per lane.
 #pragma once
 
 #include "cuda/kernel.h"
@@ -75,12 +75,21 @@ struct TeamSums {
   float part[2][norm_warps][values];
 };
 
-// x[v] = the sum of x[v] over the team, in every lane; the order of the additions is fixed. All threads of the block call it, with
-// round = 0, 1, 2, ... from call to call.
-template <int warps, int values>
-__device__ __forceinline__ void team_sums(float (&x)[values], TeamSums<values>& shared, int round) {
+struct TeamSum {
+  __device__ static float over_warp(float x) { return warp_sum(x); }
+  __device__ static float of(float a, float b) { return a + b; }
+};
+struct TeamMax {
+  __device__ static float over_warp(float x) { return warp_max(x); }
+  __device__ static float of(float a, float b) { return b > a ? b : a; }
+};
+
+// x[v] = the sum (or maximum) of x[v] over the team, in every lane; the order of the operations is fixed. All threads of the block call it,
+// with round = 0, 1, 2, ... from call to call.
+template <int warps, class Join, int values>
+__device__ __forceinline__ void join_team(float (&x)[values], TeamSums<values>& shared, int round) {
 #pragma unroll
-  for (int v = 0; v < values; ++v) x[v] = warp_sum(x[v]);
+  for (int v = 0; v < values; ++v) x[v] = Join::over_warp(x[v]);
   if constexpr (warps > 1) {
     auto& part = shared.part[round % 2];
     const int warp = static_cast<int>(threadIdx.x) / warp_size, first = warp / warps * warps;
@@ -93,9 +102,13 @@ __device__ __forceinline__ void team_sums(float (&x)[values], TeamSums<values>& 
     for (int v = 0; v < values; ++v) {
       x[v] = part[first][v];
 #pragma unroll
-      for (int w = 1; w < warps; ++w) x[v] += part[first + w][v];
+      for (int w = 1; w < warps; ++w) x[v] = Join::of(x[v], part[first + w][v]);
     }
   }
+}
+template <int warps, int values>
+__device__ __forceinline__ void team_sums(float (&x)[values], TeamSums<values>& shared, int round) {
+  join_team<warps, TeamSum>(x, shared, round);
 }
 
 // out[column] = the sum of `sums` over the teams of the block, added in their order: a partial sum of the block over its rows. The

@@ -26,6 +26,12 @@ inline void require_weight(std::string_view op, std::string_view what, const Ten
 inline void require_shape(std::string_view op, std::string_view what, const Tensor& x, const Shape& shape) {
   require<ShapeError>(x.defined() && x.shape() == shape, op, ": expected ", what, " of shape ", shape, ", got ", x.shape());
 }
+// The axis counted from the front; a negative axis counts from the end. Throws ShapeError unless x has it.
+inline int axis_of(std::string_view op, const Tensor& x, int axis) {
+  require<ShapeError>(x.rank() >= 1, op, ": expected rank >= 1, got shape ", x.shape());
+  require<ShapeError>(axis >= -x.rank() && axis < x.rank(), op, ": expected an axis in [", -x.rank(), ", ", x.rank(), "), got ", axis);
+  return axis < 0 ? axis + x.rank() : axis;
+}
 
 // The dtype of tensors that stay float32 with bfloat16 inputs (parameters outside matrix products, statistics, states): float64
 // for a float64 x, float32 otherwise.

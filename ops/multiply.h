@@ -1,11 +1,12 @@
 #pragma once
-#include "engine/autograd.h"
+#include "ops/broadcast.h"
 
 namespace mblm {
 
-// y = a b, elementwise; equal shapes and one floating dtype. da = dy b, db = dy a.
-// Keeps a if b requires a gradient, and b if a does. Throws ShapeError, DTypeError.
+// y = a b, element by element, with the shapes and dtypes of add (ops/add.h): they are equal or broadcast.
+// da = dy b and db = dy a, summed over the repeats of the input, in the dtype of that input. Keeps a if b requires a gradient, and b if a
+// does. Throws ShapeError, DTypeError.
 Tensor multiply(const Tensor& a, const Tensor& b);
-extern Kernel<void(const Tensor& a, const Tensor& b, Tensor& y)> multiply_forward;
+extern PairKernel multiply_forward;
 
 }  // namespace mblm

@@ -14,17 +14,25 @@
 #include "ops/cast.h"
 #include "ops/causal_conv1d.h"
 #include "ops/columns.h"
+#include "ops/divide.h"
 #include "ops/embedding.h"
+#include "ops/exp.h"
 #include "ops/gelu.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
+#include "ops/mean.h"
+#include "ops/multiply.h"
+#include "ops/relu.h"
 #include "ops/rms_norm.h"
 #include "ops/rotary.h"
 #include "ops/selective_scan.h"
 #include "ops/sequence.h"
 #include "ops/silu.h"
+#include "ops/softmax.h"
 #include "ops/softplus.h"
 #include "ops/ssd_scan.h"
+#include "ops/subtract.h"
+#include "ops/sum.h"
 #include "ops/token_shift.h"
 #include "tests/kernel_device.h"
 #include "tests/op_case.h"
@@ -181,8 +189,16 @@ TEST_CASE("inference: a row of the ops without a state has the same bits in any 
       check_rows([&](const Tensor& part, std::int64_t) { return gelu(part); }, x, random);
       check_rows([&](const Tensor& part, std::int64_t) { return silu(part); }, x, random);
       check_rows([&](const Tensor& part, std::int64_t first) { return silu_gate(part, same_rows(first, part)); }, x, random);
-      check_rows([&](const Tensor& part, std::int64_t first) { return add(part, same_rows(first, part)); }, x, random);
       check_rows([&](const Tensor& part, std::int64_t) { return softplus(part, bias); }, x, random);
+      for (const auto op : {relu, exp, softmax}) check_rows([&](const Tensor& part, std::int64_t) { return op(part); }, x, random);
+      for (const auto op : {add, subtract, multiply, divide}) {
+        check_rows([&](const Tensor& part, std::int64_t first) { return op(part, same_rows(first, part)); }, x, random);
+        check_rows([&](const Tensor& part, std::int64_t) { return op(part, bias); }, x, random);
+        check_rows([&](const Tensor& part, std::int64_t) { return op(part, mean(part, -1, true)); }, x, random);
+      }
+      check_rows([&](const Tensor& part, std::int64_t) { return sum(part, 1); }, x, random);
+      if (width % 4 == 0)
+        check_rows([&](const Tensor& part, std::int64_t) { return sum(part.reshape(Shape{part.size(0), width / 4, 4}), 1); }, x, random);
       const std::int64_t widths[] = {width / 2, width - width / 2};
       check_rows([&](const Tensor& part, std::int64_t) { return split_columns(part, widths)[1]; }, x, random);
       check_rows([&](const Tensor& part, std::int64_t first) { return concat_columns(std::vector<Tensor>{part, same_rows(first, part)}); }, x, random);

@@ -10,14 +10,17 @@
 #include "ops/cast.h"
 #include "ops/causal_conv1d.h"
 #include "ops/cross_entropy.h"
+#include "ops/divide.h"
 #include "ops/embedding.h"
 #include "ops/layer_norm.h"
 #include "ops/linear.h"
+#include "ops/multiply.h"
 #include "ops/rms_norm.h"
 #include "ops/selective_scan.h"
 #include "ops/sequence.h"
 #include "ops/softplus.h"
 #include "ops/ssd_scan.h"
+#include "ops/subtract.h"
 #include "tests/error_text.h"
 #include "tests/kernel_device.h"
 #include "tests/op_case.h"
@@ -78,6 +81,13 @@ const Norm norms[] = {
     {"rms_norm mean", [](std::span<const Tensor> in, std::optional<DType> y) { return rms_norm(in[0], in[1], RmsForm::MeanSquare, 1e-5, y); }, 1},
 };
 
+// x with its elements moved by 4 away from zero, in its dtype.
+Tensor away_from_zero(const Tensor& x) {
+  HostArray values = to_host(x);
+  for (double& value : values.v) value += value < 0 ? -4 : 4;
+  return cast(from_host(values, f32, x.device()), x.dtype());
+}
+
 std::vector<Tensor> norm_inputs(const Norm& norm, const Shape& shape, DType dtype) {
   std::vector<Tensor> inputs{random_tensor(shape, dtype, 1)};
   for (int i = 0; i < norm.weights; ++i) inputs.push_back(random_tensor(Shape{shape.last()}, dtype == f64 ? f64 : f32, 2));
@@ -86,13 +96,22 @@ std::vector<Tensor> norm_inputs(const Norm& norm, const Shape& shape, DType dtyp
 
 }  // namespace
 
-TEST_CASE("add: takes float32 and bfloat16; the sum has the wider dtype, each gradient the dtype of its input") {
-  const Op op = [](std::span<const Tensor> in, std::optional<DType>) { return add(in[0], in[1]); };
-  for (const Shape& shape : {Shape{}, Shape{31}, Shape{0, 4}, Shape{1025, 17}}) {
-    CAPTURE(shape.numel());
-    for (const DType a : {f32, bf16})
-      for (const DType b : {f32, bf16})
-        check_op(op, {random_tensor(shape, a, 1), random_tensor(shape, b, 2)}, {}, a == bf16 && b == bf16 ? bf16 : f32);
+TEST_CASE("ops of two tensors take float32 and bfloat16 in any combination; y has the wider dtype, each gradient the dtype of its input") {
+  using Pair = Tensor (*)(const Tensor&, const Tensor&);
+  for (const auto& [name, pair] : {std::pair<const char*, Pair>{"add", add}, {"subtract", subtract}, {"multiply", multiply}, {"divide", divide}}) {
+    CAPTURE(name);
+    const Op op = [pair = pair](std::span<const Tensor> in, std::optional<DType>) { return pair(in[0], in[1]); };
+    for (const auto& [a_shape, b_shape] : {std::pair{Shape{}, Shape{}}, {Shape{31}, Shape{31}}, {Shape{0, 4}, Shape{0, 4}},
+                                           {Shape{1025, 17}, Shape{1025, 17}}, {Shape{65, 24}, Shape{24}}, {Shape{24}, Shape{65, 24}},
+                                           {Shape{9, 8}, Shape{9, 1}}, {Shape{}, Shape{7, 9}}}) {
+      CAPTURE(a_shape.numel());
+      CAPTURE(b_shape.numel());
+      for (const DType a : {f32, bf16})
+        for (const DType b : {f32, bf16}) {
+          const Tensor second = random_tensor(b_shape, b, 2);
+          check_op(op, {random_tensor(a_shape, a, 1), pair == &divide ? away_from_zero(second) : second}, {}, a == bf16 && b == bf16 ? bf16 : f32);
+        }
+    }
   }
 }
 
@@ -193,6 +212,9 @@ TEST_CASE("float64 does not mix with float32 or bfloat16") {
   Tensor sum = zeros(Shape{2, 3}, f32);
   CHECK(error_text<DTypeError>([&] { add(x, wide); }) == "add: expected b of float32 or bfloat16, got float64");
   CHECK(error_text<DTypeError>([&] { add(wide, cast(x, bf16)); }) == "add: expected b of float64, got bfloat16");
+  CHECK(error_text<DTypeError>([&] { subtract(x, wide); }) == "subtract: expected b of float32 or bfloat16, got float64");
+  CHECK(error_text<DTypeError>([&] { multiply(wide, x); }) == "multiply: expected b of float64, got float32");
+  CHECK_THROWS_AS(divide(x, wide_row), DTypeError);
   CHECK(error_text<DTypeError>([&] { accumulate(sum, wide); }) ==
         "accumulate: expected float64 for both tensors or for neither, got float32 and float64");
   CHECK(error_text<DTypeError>([&] { rms_norm(x, wide_row, RmsForm::MeanSquare, 1e-5); }) == "rms_norm: expected weight of float32, got float64");
