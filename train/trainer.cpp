@@ -18,6 +18,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Rows of loss.csv measure the speed over at least this time: single steps of a small model differ too much.
+constexpr double shortest_speed_seconds = 1;
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 bool contains(const std::vector<std::int64_t>& points, std::int64_t point) { return std::binary_search(points.begin(), points.end(), point); }
@@ -168,7 +171,7 @@ TrainingResult Trainer::run() {
   recorder_->begin_training();
   const std::int64_t bytes = config_.train.batch_size * config_.input_seq_len * workers_.size();  // of a micro-step
   progress_.emplace(options_.callbacks, schedule_, state_, bytes);
-  row_speed_.emplace(bytes, state_.micro_step);
+  row_speed_.emplace(bytes, state_.micro_step, shortest_speed_seconds);
   hints_.emplace(config_, schedule_, data_->train().parts().loss_mask);
   sync_->restart_save_interval();
   runner_->set_micro_step(state_.cumulative_batch());
