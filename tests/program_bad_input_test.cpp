@@ -130,6 +130,11 @@ TEST_CASE("files that a text folder leaves out are reported once") {
   CHECK(std::count(eval.err.begin(), eval.err.end(), '\n') == 2);
 }
 
+TEST_CASE("an empty name of the data") {
+  const TemporaryFolder folder;
+  check_refused(folder, {"train", prepare_tiny_run(folder), "io.dataset_dir="}, {"io.dataset_dir: expected a file or a folder, got an empty name; "});
+}
+
 TEST_CASE("a missing split") {
   for (const char* split : {"train", "validation"}) {
     const TemporaryFolder folder;

@@ -305,6 +305,7 @@ TEST_CASE("score and compress: a named pipe is read to its end") {
   run_with_pipe({"compress", pipe, "-o", setup.folder / "piped"});
   setup.output({"compress", file, "-o", setup.folder / "packed"});
   CHECK(read_file(setup.folder / "piped") == read_file(setup.folder / "packed"));
+  setup.refused({"decompress", pipe, "-o", setup.folder / "back"}, pipe + ": expected a file, found a device or pipe");  // does not wait for a writer
 }
 
 TEST_CASE("compress: the file is as large as the score says") {
