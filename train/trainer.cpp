@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/io/folder.h"
 #include "train/checkpointer.h"
 #include "train/recorder.h"
 #include "train/run_header.h"
@@ -45,6 +46,8 @@ RunConfig with_precision(RunConfig config, Device device) {
 // Opens `resume.checkpoint_file` for a new run.
 std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options) {
   if (!config.resume || config.resume->checkpoint_file.empty() || !options.resume_folder.empty()) return {};
+  require<FileError>(path_exists(config.resume->checkpoint_file), "resume.checkpoint_file: expected a checkpoint, ", config.resume->checkpoint_file,
+                     " does not exist");
   return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? options.rename_modules : Renames());
 }
 
