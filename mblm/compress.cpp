@@ -72,7 +72,8 @@ CodedStream code_stream(Scorer& scorer, ByteReader& input, std::int64_t most, At
 // A file for reading at any offset.
 class CompressedFile {
  public:
-  explicit CompressedFile(const std::string& name) : name_(name), file_(::open(name.c_str(), O_RDONLY | O_CLOEXEC)) {
+  // O_NONBLOCK: a named pipe is refused without waiting for its writer.
+  explicit CompressedFile(const std::string& name) : name_(name), file_(::open(name.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)) {
     struct stat status {};
     if (!file_.is_open() || ::fstat(file_.number(), &status) != 0) throw_file_error(name, "cannot be read");
     require<FileError>(S_ISREG(status.st_mode), name, ": expected a file, found ", S_ISDIR(status.st_mode) ? "a folder" : "a device or pipe");

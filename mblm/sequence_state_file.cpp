@@ -36,6 +36,8 @@ Progress progress_of(const ModelConfig& config, std::int64_t length) {
   return progress;
 }
 
+std::string list_name(std::size_t stage, std::size_t i) { return concat_text("stage.", stage, ".list.", i); }
+
 // Calls visit(name, tensor) for each tensor of the state, which it may replace. Lists are the rows in use.
 template <class Visit>
 void visit_tensors(SequenceState& state, Visit visit) {
@@ -47,7 +49,7 @@ void visit_tensors(SequenceState& state, Visit visit) {
     for (std::size_t i = 0; i < s.lists.size(); ++i) {
       Tensor& list = s.lists[i].front();
       list = list.slice(0, s.lengths.front());
-      visit(concat_text(stage, ".list.", i), list);
+      visit(list_name(n, i), list);
     }
   }
 }
@@ -61,7 +63,7 @@ void save_sequence(const std::filesystem::path& path, const Model& model, const 
                                    {"seen", ids_tensor(sequence.seen)},
                                    {"logits", from_values<float>(Shape{std::ssize(state.logits)}, state.logits)}};
   visit_tensors(state, [&](const std::string& name, const Tensor& x) { tensors.push_back({name, x}); });
-  write_safetensors(path, tensors, {{format_key, format_version}, {hash_key, model_hash(model)}, {precision_key, precision_of(model)}});
+  write_checked_safetensors(path, std::move(tensors), {{format_key, format_version}, {hash_key, model_hash(model)}, {precision_key, precision_of(model)}});
 }
 
 SavedSequence load_sequence(const std::filesystem::path& path, const Model& model) {
@@ -72,13 +74,14 @@ SavedSequence load_sequence(const std::filesystem::path& path, const Model& mode
   };
   require<FileError>(metadata(format_key) == format_version, path.string(), ": expected a state that --save-state wrote, version ", format_version,
                      ", found ", metadata(format_key).empty() ? "another kind of file" : "version " + metadata(format_key));
+  file.check();
   require<FileError>(metadata(hash_key) == model_hash(model), path.string(), ": the state belongs to another model (config or parameters differ)");
   require<FileError>(metadata(precision_key) == precision_of(model), path.string(), ": the state was saved in ", metadata(precision_key),
                      ", the model is in ", precision_of(model));
   const auto ids = [&](const char* name) {
     const Tensor x = file.tensor(name);
-    require<FileError>(x.rank() == 1 && x.dtype() == DType::Int64 && (x.numel() > 0 || name != std::string("length")), path.string(), ": ", name, ": expected a list of int64, found ", x.dtype(), " of shape ",
-                       x.shape());
+    require<FileError>(x.rank() == 1 && x.dtype() == DType::Int64 && (x.numel() > 0 || name != std::string("length")), path.string(), ": ", name,
+                       ": expected a list of int64, found ", x.dtype(), " of shape ", x.shape());
     return x.to_vector<std::int64_t>();
   };
 
@@ -90,14 +93,22 @@ SavedSequence load_sequence(const std::filesystem::path& path, const Model& mode
   state.length = ids("length").at(0);
   const Tensor logits = file.tensor("logits");
   const Progress progress = progress_of(model.config(), std::max<std::int64_t>(state.length, 0));
-  require<FileError>(state.length >= 0 && std::ssize(state.open) == progress.open && logits.dtype() == DType::Float32 && logits.shape() == Shape{model.config().num_tokens},
+  const ModelConfig& config = model.config();
+  const bool is_id = std::all_of(state.open.begin(), state.open.end(), [&](std::int64_t id) { return id >= 0 && id < config.num_tokens; });
+  require<FileError>(state.length >= 0 && !(config.fixed_context() && state.length > config.context()) && std::ssize(state.open) == progress.open && is_id &&
+                         logits.dtype() == DType::Float32 && logits.shape() == Shape{config.num_tokens},
                      path.string(), ": the state is damaged");
   state.logits = logits.to_vector<float>();
   for (std::size_t n = 0; n < state.stages.size(); ++n) {
     State& stage = state.stages[n];
     stage.lengths = {progress.tokens[n]};
-    for (std::vector<Tensor>& list : stage.lists)
-      list.front() = empty(list.front().shape().with(0, progress.tokens[n]), list.front().dtype(), list.front().device());
+    for (std::size_t i = 0; i < stage.lists.size(); ++i) {
+      Tensor& list = stage.lists[i].front();
+      const Shape shape = list.shape().with(0, progress.tokens[n]);
+      require<FileError>(file.shape(list_name(n, i)) == shape, path.string(), ": ", list_name(n, i), ": expected shape ", shape, ", found ",
+                         file.shape(list_name(n, i)));
+      list = empty(shape, list.dtype(), list.device());
+    }
   }
   visit_tensors(state, [&](const std::string& name, Tensor& x) {
     const Tensor stored = file.tensor(name);

@@ -14,7 +14,8 @@ struct SavedSequence {
   std::vector<std::int64_t> seen;  // the different ids of the sequence, for the repetition penalty (Sampler)
 };
 
-// Writes a .safetensors file, atomically. The metadata contain the precision and a checksum of the model's config and parameters. The
+// Writes a .safetensors file, atomically. The metadata contain the precision, a hash of the model's config and parameters, and a
+// checksum of the file. The
 // bits of the continuation are those of the sequence that was saved, on the same machine and build. Throws FileError.
 void save_sequence(const std::filesystem::path& path, const Model& model, const SavedSequence& sequence);
 

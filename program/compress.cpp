@@ -1,7 +1,6 @@
 // mblm compress and decompress: lossless compression with a model.
 #include <optional>
 
-#include "engine/io/byte_reader.h"
 #include "mblm/compress.h"
 #include "program/interrupt.h"
 #include "program/program.h"
@@ -34,7 +33,7 @@ int run_stream(const char* verb, const std::string& file, const Work& work) {
 }  // namespace
 
 int run(const CompressCommand& command) {
-  ByteReader{command.file};  // reports a missing file before the model is loaded
+  check_input(command.file);
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   CompressOptions options;
   options.streams = command.streams;
@@ -42,7 +41,7 @@ int run(const CompressCommand& command) {
 }
 
 int run(const DecompressCommand& command) {
-  ByteReader{command.file};
+  check_input(command.file);
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   return run_stream("decompress", command.file, [&](const OnProgress& on_progress) { return decompress_file(*model, command.file, command.output, on_progress); });
 }

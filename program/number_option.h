@@ -50,7 +50,7 @@ std::optional<T> parse_number(const std::string& text, const NumberRange<T>& ran
 template <class T>
 T read_number(const std::string& name, const std::string& text, const NumberRange<T>& range) {
   const std::optional<T> value = parse_number(text, range);
-  if (!value) throw CLI::ValidationError(name, concat_text("expected ", words_of(range), ", got ", text));
+  if (!value) throw CLI::ValidationError(name, concat_text("expected ", words_of(range), ", got ", text.empty() ? "nothing" : text));
   return *value;
 }
 

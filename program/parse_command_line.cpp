@@ -1,6 +1,5 @@
 // Parses the command line, and names what is wrong with it.
 #include <algorithm>
-#include <iostream>
 
 #include "engine/error.h"
 #include "mblm/config/field_paths.h"
@@ -85,17 +84,17 @@ std::string error_text(const CommandParser& parser, const CLI::ParseError& error
 
 int show_help(const CommandParser& parser, const HelpCommand& help) {
   if (help.bash_completion || help.man_page) {
-    std::cout << (help.man_page ? man_page(parser) : bash_completion(parser));
+    write_output(help.man_page ? man_page(parser) : bash_completion(parser));
     return 0;
   }
   const Arguments names = command_names();
   const auto at = std::find(names.begin(), names.end(), help.command);
   if (help.command.empty()) {
-    std::cout << help_text(parser, help_width());
+    write_output(help_text(parser, help_width()));
   } else if (at != names.end()) {
-    std::cout << help_text(*parser.commands()[static_cast<std::size_t>(at - names.begin())], help_width());
+    write_output(help_text(*parser.commands()[static_cast<std::size_t>(at - names.begin())], help_width()));
   } else {
-    std::cerr << "mblm: " << unknown_command(help.command) << " (see mblm --help)\n";
+    write_note(unknown_command(help.command) + " (see mblm --help)");
     return 2;
   }
   return 0;
@@ -136,12 +135,13 @@ std::variant<Command, int> parse_command_line(int count, const char* const* argu
     parser.app().parse(count, arguments);
   } catch (const CLI::CallForHelp&) {
     const auto used = parser.app().get_subcommands();
-    std::cout << (used.empty() ? help_text(parser, help_width()) : help_text(*used.front(), help_width()));
+    write_output(used.empty() ? help_text(parser, help_width()) : help_text(*used.front(), help_width()));
     return 0;
-  } catch (const CLI::Success& done) {  // --version
-    return parser.app().exit(done, std::cout, std::cerr);
+  } catch (const CLI::CallForVersion&) {
+    write_output(version_text());
+    return 0;
   } catch (const CLI::ParseError& wrong) {
-    std::cerr << "mblm: " << error_text(parser, wrong, Arguments(arguments + 1, arguments + count)) << '\n';
+    write_note(error_text(parser, wrong, Arguments(arguments + 1, arguments + count)));
     return 2;
   }
   return parser.parsed();

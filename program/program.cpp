@@ -13,6 +13,7 @@
 
 #include "engine/device_name.h"
 #include "engine/error.h"
+#include "engine/io/byte_reader.h"
 #include "engine/io/file.h"
 #include "engine/io/folder.h"
 #include "engine/parallel.h"
@@ -53,6 +54,11 @@ void write_error(std::string_view text) {
 
 void write_message(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());  // a failure cannot be reported
+}
+
+void check_input(const std::string& file) {
+  std::error_code error;
+  if (file == "-" || !std::filesystem::is_fifo(file, error)) ByteReader{file};
 }
 
 std::string read_input(const std::optional<std::string>& file) {

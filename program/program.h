@@ -41,6 +41,9 @@ void write_error(std::string_view text);
 // Writes text to standard error.
 void write_message(std::string_view text);
 
+// Reports a file that cannot be read before the work begins: throws FileError. `-` is standard input. Does not open a named pipe: closing it
+// would end its writer.
+void check_input(const std::string& file);
 // Reads all bytes of a file, or of standard input without a file. Throws FileError.
 std::string read_input(const std::optional<std::string>& file);
 

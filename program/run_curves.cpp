@@ -61,7 +61,7 @@ class Table {
     const std::optional<std::size_t> at = column(name);
     return at ? fields_[*at] : std::string_view();
   }
-  // NaN without such a column or without a value in it.
+  // NaN without such a column or without a value in it. Numbers that no run has and that axes cannot show become infinite or 0.
   double number(std::string_view name) const {
     const std::string_view field = text(name);
     if (field.empty()) return std::nan("");
@@ -69,7 +69,15 @@ class Table {
     const auto [end, error] = std::from_chars(field.data(), field.data() + field.size(), number);
     require<FileError>(error == std::errc() && end == field.data() + field.size(), path_.string(), ":", line_, ": ", name, ": expected a number, found ",
                        shown_text(field));
-    return number;
+    constexpr double largest = 1e100, smallest = 1e-100;
+    return std::fabs(number) > largest ? std::copysign(HUGE_VAL, number) : std::fabs(number) < smallest ? 0 : number;
+  }
+  // The number of elements of a row.
+  double elements() const {
+    const double value = number("elements_seen");
+    require<FileError>(value >= 0 && value <= 0x1p63, path_.string(), ":", line_, ": elements_seen: expected a number from 0 to 2^63, found ",
+                       shown_text(text("elements_seen")));
+    return value;
   }
   // The same for columns in which -1 means that there is no value.
   double positive(std::string_view name) const {
@@ -165,8 +173,10 @@ RunCurves read_run_curves(const std::filesystem::path& folder) {
   CurvePoint before{std::nan(""), std::nan("")};  // bytes and time of the previous training row
   while (table.next()) {
     const std::string_view kind = table.text("kind");
-    const double x = table.number("elements_seen") * element, bits = table.number("loss") / std::numbers::ln2;
+    const double bits = table.number("loss") / std::numbers::ln2;
     if (kind == "test") run.test = bits;
+    if (kind != "train" && kind != "valid") continue;
+    const double x = table.elements() * element;
     if (kind == "valid") {
       validation.add(x, bits);
       before = {std::nan(""), std::nan("")};

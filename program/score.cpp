@@ -150,7 +150,11 @@ int run(const ScoreCommand& command) {
   const std::unique_ptr<Model> model = load_model(command.model, command.compute);
   Scorer scorer(*model);
   const std::vector<std::string> files = command.files.empty() ? std::vector<std::string>{"-"} : command.files;
-  for (const std::string& file : files) ByteReader{file};  // reports a missing file before the work
+  for (const std::string& file : files) {
+    check_input(file);
+    std::error_code error;
+    require<ValueError>(!command.html || !std::filesystem::equivalent(*command.html, file, error), "--html: expected another file than those to score, got ", file);
+  }
   ScoreOutput output(command, model->config().context());
   std::optional<InterruptScope> interrupt;  // removes an unfinished page
   if (command.html) interrupt.emplace();

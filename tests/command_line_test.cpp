@@ -118,6 +118,10 @@ TEST_CASE("typing errors are named, with the near name") {
   CHECK(error_of({"help", "genrate"}) == "mblm: unknown command genrate, did you mean generate? (see mblm --help)\n");
   CHECK(error_of({"x.yaml"}) == "mblm: unknown command x.yaml, did you mean mblm train x.yaml? (see mblm --help)\n");
   CHECK(error_of({}).starts_with("mblm: expected a command: "));
+  CHECK(error_of({"generate", "m", "Hello"}) ==
+        "mblm: INPUT: expected - for standard input, got Hello; a text to continue follows --prompt (see mblm generate --help)\n");
+  CHECK(error_of({"eval", "m", "--precision", "float16"}) == "mblm: --precision: expected float32 or bfloat16, got float16 (see mblm eval --help)\n");
+  CHECK(error_of({"generate", "m", "--tokens", ""}) == "mblm: --tokens: expected an integer of at least 0, got nothing (see mblm generate --help)\n");
 }
 
 TEST_CASE("the completion knows every command and option, and completes their values and config fields") {

@@ -272,7 +272,7 @@ TEST_CASE("values of the wrong type") {
   CHECK(error_with("batch_size: 2", "batch_size: [2]") == "19: train.batch_size: expected an integer of at least 1, got a list of 1");
   CHECK(error_with("batch_size: 2", "batch_size: {a: 2}") == "19: train.batch_size: expected an integer of at least 1, got a map");
   CHECK(error_with("batch_size: 2", "batch_size: 0x10") == "19: train.batch_size: expected an integer of at least 1, got \"0x10\"");
-  CHECK(error_with("batch_size: 2", "batch_size: 010") == "19: train.batch_size: expected an integer of at least 1, got 010");
+  CHECK(error_with("batch_size: 2", "batch_size: 010") == "19: train.batch_size: expected an integer of at least 1 without leading zeros, got 010");
   CHECK(error_with("batch_size: 2", "batch_size: 99999999999999999999") ==
         "19: train.batch_size: expected a 64-bit integer, got 99999999999999999999");
   CHECK(error_with("learning_rate: 1e-3", "learning_rate: fast") == "20: train.learning_rate: expected a number above 0, got \"fast\"");

@@ -204,7 +204,7 @@ TEST_CASE("errors of a custom run are reported before anything is written") {
     change(config);
     return error_text<Error>([&] { Trainer trainer(config, registry_with_runs()); });
   };
-  CHECK(error([](RunConfig& c) { c.io.dataset_id = "walks"; }) == "io.dataset_id: expected one of clevr, files, pg19, pg19masked, runs, got walks");
+  CHECK(error([](RunConfig& c) { c.io.dataset_id = "walks"; }) == "io.dataset_id: expected one of clevr, files, pg19, pg19masked, runs, got \"walks\"");
   CHECK(error([](RunConfig& c) { c.io.dataset_args = nullptr; }) ==
         "runs: io.dataset_args.step: expected an integer of at least 1, the field is missing");
   CHECK(error([](RunConfig& c) { c.train.batch_size = 0; }) == "config: train.batch_size: expected an integer of at least 1, got 0");

@@ -345,9 +345,9 @@ TEST_CASE("the registry accepts custom data sets") {
   CHECK(registry.make("ones", {.split = Split::Test}) == nullptr);
   CHECK_THROWS_AS(registry.make("ones", {.split = Split::Validation}), Error);
   CHECK_THROWS_AS(registry.add("pg19", {}), ValueError);
-  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, pg19masked, got pg20");
+  CHECK(message_of<ConfigError>([&] { registry.make("pg20", {}); }) == "io.dataset_id: expected one of clevr, files, ones, pg19, pg19masked, got \"pg20\"");
   const DatasetRequest with_arguments{.arguments = std::make_shared<const std::string>("x: 1")};
-  CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for data set files, got x: 1");
+  CHECK(message_of<ConfigError>([&] { registry.make("files", with_arguments); }) == "io.dataset_args: expected none for data set files, got \"x: 1\"");
 }
 
 TEST_CASE("a part of a file says which part it is, and all of it can be read") {

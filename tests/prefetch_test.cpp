@@ -1,5 +1,6 @@
 // Batches read in advance by threads.
 #include <doctest/doctest.h>
+#include <pthread.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -129,10 +130,17 @@ TEST_CASE("without threads, batches are read when they are taken") {
   rlimit unlimited{};
   REQUIRE(getrlimit(RLIMIT_AS, &unlimited) == 0);
   const rlimit none{1 << 20, unlimited.rlim_max};
+  // The C library keeps the stacks of ended threads for new ones, which then need no memory: larger stacks always do.
+  pthread_attr_t before, large;
+  REQUIRE(pthread_getattr_default_np(&before) == 0);
+  REQUIRE(pthread_getattr_default_np(&large) == 0);
+  REQUIRE(pthread_attr_setstacksize(&large, std::size_t{1} << 28) == 0);
   const auto prefetcher = [&](std::int64_t count) {
+    pthread_setattr_default_np(&large);
     setrlimit(RLIMIT_AS, &none);
     auto batches = std::make_unique<Prefetcher>(dataset, model(), places(count), 2);
     setrlimit(RLIMIT_AS, &unlimited);
+    pthread_setattr_default_np(&before);
     return batches;
   };
   const auto batches = prefetcher(5);

@@ -130,6 +130,26 @@ TEST_CASE("files that a text folder leaves out are reported once") {
   CHECK(std::count(eval.err.begin(), eval.err.end(), '\n') == 2);
 }
 
+TEST_CASE("an empty name of the data") {
+  const TemporaryFolder folder;
+  check_refused(folder, {"train", prepare_tiny_run(folder), "io.dataset_dir="}, {"io.dataset_dir: expected a file or a folder, got an empty name; "});
+}
+
+TEST_CASE("invalid fields that contain line feeds, or that the data or the start check") {
+  const TemporaryFolder folder;
+  const std::string config = prepare_tiny_run(folder);
+  const auto check = [&](const std::string& field, const std::string& error) {
+    const ProgramResult result = run_program({"train", config, field});
+    CHECK(result.status == 1);
+    CHECK(result.err == "mblm: " + error + "\n");
+  };
+  check("io.dataset_args={a: 1, b: 2}", "io.dataset_args: expected none for data set files, got \"a: 1?b: 2?\"");
+  check("io.dataset_id=a\nb", "io.dataset_id: expected one of clevr, files, pg19, pg19masked, got \"a?b\"");
+  check("io.run_id=a\n/b", "io.run_id: expected a valid part of a folder name, got \"a?/b\"");
+  check("train.batch_size=010", "command line: train.batch_size: expected an integer of at least 1 without leading zeros, got 010");
+  check("resume={checkpoint_file: none.pth}", "resume.checkpoint_file: expected a checkpoint, none.pth does not exist");
+}
+
 TEST_CASE("a missing split") {
   for (const char* split : {"train", "validation"}) {
     const TemporaryFolder folder;

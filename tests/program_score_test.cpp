@@ -1,7 +1,9 @@
 // mblm score, compress and decompress as a user runs them, and the page of score.
 #include <doctest/doctest.h>
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/io/file.h"
 #include "program/score_page.h"
 #include "tests/run_program.h"
 #include "tests/tiny_run.h"
@@ -193,6 +196,7 @@ TEST_CASE("score: files that cannot be read") {
   setup.refused({"score", file, setup.folder / "missing"}, (setup.folder / "missing").string() + ": cannot be read: ");
   setup.refused({"score", setup.folder.path()}, "expected a file, found a folder");
   setup.refused({"score", file, "--html", setup.folder / "missing/page.html"}, "cannot create the file");
+  setup.refused({"score", file, "--html", file}, "--html: expected another file than those to score, got " + file);
 }
 
 TEST_CASE("page: text is shown as characters, each byte with its bits") {
@@ -284,6 +288,26 @@ TEST_CASE("compress and decompress: files return, from a pipe too, for any numbe
   }
 }
 
+TEST_CASE("score and compress: a named pipe is read to its end") {
+  const Setup setup;
+  const std::string content = words(3000), file = setup.folder.write("content", content), pipe = setup.folder / "pipe";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  const auto run_with_pipe = [&](const Arguments& arguments) {
+    std::thread writer([&] {
+      const FileDescriptor out(::open(pipe.c_str(), O_WRONLY | O_CLOEXEC));
+      CHECK(write_all(out.number(), content.data(), content.size()) == content.size());
+    });
+    const std::string output = setup.output(arguments);
+    writer.join();
+    return output;
+  };
+  CHECK(replaced(run_with_pipe({"score", pipe}), pipe, file) == setup.output({"score", file}));
+  run_with_pipe({"compress", pipe, "-o", setup.folder / "piped"});
+  setup.output({"compress", file, "-o", setup.folder / "packed"});
+  CHECK(read_file(setup.folder / "piped") == read_file(setup.folder / "packed"));
+  setup.refused({"decompress", pipe, "-o", setup.folder / "back"}, pipe + ": expected a file, found a device or pipe");  // does not wait for a writer
+}
+
 TEST_CASE("compress: the file is as large as the score says") {
   const Setup setup;
   const std::string file = setup.folder.write("text", words(60000)), packed = setup.folder / "packed";
@@ -335,7 +359,8 @@ TEST_CASE("score, compress and decompress: help and wrong command lines") {
     CHECK(contains(help.out, std::string("Usage: mblm ") + command));
   }
   for (const Arguments& arguments : {Arguments{"score"}, {"compress", "m", "f"}, {"compress", "m", "-o", "f"}, {"compress", "m", "f", "-o", "g", "--streams", "0"},
-                                     {"compress", "m", "f", "-o", "g", "--streams", "257"}, {"decompress", "m", "f"}, {"decompress", "m", "f", "-o", "g", "--streams", "2"}}) {
+                                     {"compress", "m", "f", "-o", "g", "--streams", "257"}, {"decompress", "m", "f"}, {"decompress", "m", "f", "-o", "g", "--streams", "2"},
+                                     {"compress", "m", "f", "-o", "-"}, {"decompress", "m", "f", "-o", "-"}, {"decompress", "m", "-", "-o", "g"}, {"score", "m", "f", "--html", "-"}}) {
     const ProgramResult result = run_program(arguments);
     CHECK(result.status == 2);
     CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);

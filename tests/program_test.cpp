@@ -87,6 +87,18 @@ TEST_CASE("help and version") {
   }
 }
 
+TEST_CASE("help that cannot be written is an error") {
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  REQUIRE(full >= 0);
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"--help"}, {"--version"}, {"help"}, {"help", "train"}, {"train", "--help"},
+                                                    {"help", "--man"}, {"help", "--bash-completion"}, {"config", "--fields"}}) {
+    const ProgramResult result = RunningProgram(arguments, {}, full).wait();
+    CHECK(result.status == 1);
+    CHECK(result.err == "mblm: standard output: cannot write: No space left on device\n");
+  }
+  close(full);
+}
+
 TEST_CASE("a wrong command line exits with status 2 and one line") {
   using Arguments = std::vector<std::string>;
   for (const Arguments& arguments : {Arguments{}, {"fly"}, {"train"}, {"train", "--fast", "x.yaml"}, {"generate"}, {"generate", "m", "--tokens", "many"},

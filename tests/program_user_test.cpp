@@ -111,7 +111,7 @@ TEST_CASE("numbers of the command line are decimal and checked") {
   const auto refused = [&](const std::vector<std::string>& options, const std::string& message) {
     const ProgramResult result = model.generate(options);
     CHECK(result.status == 2);
-    CHECK(result.err.starts_with("mblm: " + options[0] + ": " + message + ", got " + options[1] + " (see "));
+    CHECK(result.err.starts_with("mblm: " + options[0] + ": " + message + ", got " + (options[1].empty() ? "nothing" : options[1]) + " (see "));
   };
   for (const char* seed : {"-1", "18446744073709551616", "99999999999999999999999", "0x10", "1.0", "", " 1", "1 "})
     refused({"--seed", seed}, "expected an integer from 0 to 18446744073709551615");

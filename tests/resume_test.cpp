@@ -194,7 +194,7 @@ TEST_CASE("a damaged state is replaced by the previous one, with a warning") {
   const std::vector<std::string> before = listing(reference.run("damaged"));
   const ProgramResult refused = run_program(reference.resume("damaged"));
   CHECK(refused.status == 1);
-  CHECK(contains(refused.err, states[0].string() + ": expected checksum "));
+  CHECK(contains(refused.err, states[0].string() + ": damaged: expected checksum "));
   CHECK(contains(refused.err, states[1].string()));
   CHECK(contains(refused.err, "no intact state is left"));
   CHECK(listing(reference.run("damaged")) == before);
@@ -204,7 +204,7 @@ TEST_CASE("a damaged state is replaced by the previous one, with a warning") {
   const ProgramResult result = run_program(reference.resume("damaged"));
   INFO(result.err);
   CHECK(result.status == 0);
-  CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": expected checksum "));
+  CHECK(contains(result.err, "mblm: warning: " + states[1].string() + ": damaged: expected checksum "));
   CHECK(contains(result.err, states[0].string()));
   CHECK(fs::exists(states[1].string() + ".damaged"));
   check_same(reference.run("damaged"), reference.outcome);

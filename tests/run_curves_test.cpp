@@ -107,7 +107,26 @@ TEST_CASE("a folder that is not a run's is one clear error") {
   CHECK(error(table(new_header)) == file + ": there are no losses yet");
   CHECK(error(table(header + "\n0,1\n")) == file + ":2: expected 11 fields, found 2");
   CHECK(error(table(header + "\n0,t,1,train,0,0,0,high,0,0,0\n")) == file + ":2: loss: expected a number, found \"high\"");
+  for (const char* elements : {"nan", "inf", "1e300", "-5", ""})
+    CHECK(error(table(concat_text(header, "\n0,t,", elements, ",train,0,0,0,1,0,0,0\n"))) ==
+          concat_text(file, ":2: elements_seen: expected a number from 0 to 2^63, found \"", elements, "\""));
   CHECK(error(run_in(folder, "run", new_header, "params: {}\n")) == (folder / "run/config.yaml").string() + ": params.input_seq_len: expected a number of at least 1");
+}
+
+TEST_CASE("runs with extreme values are drawn") {
+  const TemporaryFolder folder;
+  for (const char* value : {"nan", "inf", "-inf", "1e308", "-1e308", "5e-324", "0", "-3"}) {
+    CAPTURE(value);
+    std::string table = new_header;
+    for (const char* other : {value, "1", value})
+      table += concat_text("0,t,", table.size(), ",train,0,0,0,", other, ",", other, ",0,0,", other, ",", other, ",", other, "\n0,t,", table.size(), ",valid,0,0,0,", other,
+                           ",-1,-1,-1,-1,-1,-1\n");
+    const std::vector<RunCurves> runs{read_run_curves(run_in(folder, "run", table))};
+    CHECK(contains(text_charts(runs, {.width = 60}), "bytes seen"));
+    const std::string page = run_page(runs), svg = page.substr(0, page.find("</svg>"));
+    CHECK_FALSE(contains(svg, "nan"));
+    CHECK_FALSE(contains(svg, "inf"));
+  }
 }
 
 TEST_CASE("axes contain all values and have round ticks") {

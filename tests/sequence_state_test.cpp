@@ -74,17 +74,64 @@ TEST_CASE("the state of another model or precision, and other and damaged files,
     CAPTURE(tensors[i].name);
     std::vector<NamedTensor> damaged = tensors;
     damaged.erase(damaged.begin() + static_cast<std::ptrdiff_t>(i));
-    write_safetensors(name, damaged, metadata);
+    write_checked_safetensors(name, damaged, metadata);
     CHECK(error(*model).find(name) == 0);
     damaged = tensors;
     damaged[i].tensor = zeros(Shape{2, 3}, DType::Float32);
-    write_safetensors(name, damaged, metadata);
+    write_checked_safetensors(name, damaged, metadata);
     CHECK(error(*model).find(name) == 0);
   }
+  write_safetensors(name, tensors, {{"mblm_sequence_state", "1"}});
+  CHECK(error(*model) == name + ": expected an entry checksum in the metadata, there is none");
   write_safetensors(name, tensors, {});
   CHECK(error(*model) == name + ": expected a state that --save-state wrote, version 1, found another kind of file");
   std::ofstream(name) << "text";
   CHECK(error(*model).find(name) == 0);
+}
+
+TEST_CASE("each changed byte of a saved state is noticed") {
+  const TemporaryFolder folder;
+  const auto model = make_model(random_config(3));
+  Generator generator(*model);
+  const Generator::Row row = generator.join();
+  generator.feed(row, random_ids(1, 5).to_vector<std::int64_t>());
+  const std::string name = folder / "state";
+  save_sequence(name, *model, {generator.snapshot(row), {3, 7}});
+  std::ifstream in(name, std::ios::binary);
+  const std::string whole((std::istreambuf_iterator<char>(in)), {});
+  const std::size_t header = 8 + static_cast<unsigned char>(whole[0]) + 256 * static_cast<unsigned char>(whole[1]);
+  for (std::size_t at = header; at < whole.size(); ++at) {
+    std::string changed = whole;
+    changed[at] = static_cast<char>(changed[at] ^ (1 << at % 8));
+    std::ofstream(name, std::ios::binary) << changed;
+    REQUIRE(error_text<FileError>([&] { load_sequence(name, *model); }).starts_with(name + ": damaged: expected checksum "));
+  }
+}
+
+TEST_CASE("a state with ids or a length that the model does not take is refused, also with the right checksum") {
+  const TemporaryFolder folder;
+  ModelConfig config = random_config(3);
+  const auto model = make_model(config);
+  Generator generator(*model);
+  const Generator::Row row = generator.join();
+  generator.feed(row, random_ids(1, 1).to_vector<std::int64_t>());
+  const SequenceState good = generator.snapshot(row);
+  const std::string name = folder / "state";
+  const auto error = [&](const SequenceState& state) {
+    save_sequence(name, *model, {state, {}});
+    return error_text<FileError>([&] { load_sequence(name, *model); });
+  };
+  REQUIRE(good.open.size() == 1);
+  for (const std::int64_t id : {std::int64_t{-1}, config.num_tokens, std::int64_t{1} << 60}) {
+    SequenceState bad = good;
+    bad.open.front() = id;
+    CHECK(error(bad) == name + ": the state is damaged");
+  }
+  for (const std::int64_t length : {std::int64_t{-1}, std::int64_t{2}, std::int64_t{1} << 62}) {
+    SequenceState bad = good;
+    bad.length = length;
+    CHECK(error(bad).starts_with(name + ": "));
+  }
 }
 
 }  // namespace mblm::testing

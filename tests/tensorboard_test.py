@@ -47,7 +47,7 @@ def check(run):
         for (_, a), (_, b) in zip(found[tag], expected):
             assert abs(a - b) <= 1e-6 * max(1, abs(b)), (tag, a, b)
     assert len(found["loss/test"]) == 1
-    assert all(speed > 0 for _, speed in found["bytes_per_second"])
+    assert all(speed > 0 for _, speed in found.get("bytes_per_second", []))
     print(f"{sum(len(s) for s in found.values())} scalars of {len(list((run / 'tensorboard').iterdir()))} event files are those of loss.csv")
 
 

@@ -319,6 +319,15 @@ TEST_CASE("progress reports the position of the run") {
   CHECK(calls == 1);  // the last micro-step
 }
 
+TEST_CASE("a speed is not measured over a time that is too short, which the next measurement includes") {
+  CHECK(*SpeedMeter(64, 3).take(5) > 0);
+  SpeedMeter meter(64, 0, 100);
+  CHECK_FALSE(meter.take(1));
+  meter.leave_out(-1000);  // as if that time had passed
+  CHECK(meter.take(4).value_or(0) == doctest::Approx(4 * 64 / 1000.0).epsilon(0.02));
+  CHECK_FALSE(meter.take(5));
+}
+
 TEST_CASE("a training step in the steady state allocates no system memory") {
   const TemporaryFolder folder;
   RunConfig config = tiny_config(folder);

@@ -13,9 +13,10 @@ double seconds_between(Time from, Time to) {
 
 }  // namespace
 
-double SpeedMeter::take(std::int64_t micro_step) {
+std::optional<double> SpeedMeter::take(std::int64_t micro_step) {
   const Clock::time_point now = Clock::now();
   const double seconds = std::max(1e-9, seconds_between(taken_, now) - left_out_);
+  if (seconds < shortest_) return {};
   const double speed = static_cast<double>(micro_step - micro_step_) * bytes_ / seconds;
   micro_step_ = micro_step;
   taken_ = now;
@@ -43,7 +44,7 @@ void ProgressReporter::report(const TrainingState& state, double loss) {
                                   .bits_per_byte = smoothed.value_or(loss) / std::numbers::ln2,
                                   .learning_rate = schedule_.learning_rate(state.steps),
                                   .gradient_norm = state.gradient_norm < 0 ? std::nullopt : std::optional(state.gradient_norm),
-                                  .bytes_per_second = speed_.take(state.micro_step),
+                                  .bytes_per_second = speed_.take(state.micro_step).value_or(0),
                                   .seconds_left = pace * static_cast<double>(schedule_.micro_steps() - state.micro_step)};
   reported_ = now;
   callbacks_.on_progress(progress);

@@ -39,11 +39,13 @@ struct TrainerCallbacks {
 // Measures the bytes per second of a run, without validations.
 class SpeedMeter {
  public:
-  // For a run at `micro_step` with `bytes` bytes per micro-step.
-  SpeedMeter(std::int64_t bytes, std::int64_t micro_step) : bytes_(static_cast<double>(bytes)), micro_step_(micro_step) {}
+  // For a run at `micro_step` with `bytes` bytes per micro-step. Shorter times than `shortest`, in seconds, are not measured.
+  SpeedMeter(std::int64_t bytes, std::int64_t micro_step, double shortest = 0)
+      : bytes_(static_cast<double>(bytes)), micro_step_(micro_step), shortest_(shortest) {}
 
-  // The bytes per second since the last call, or since the construction, up to `micro_step`.
-  double take(std::int64_t micro_step);
+  // The bytes per second since the last measurement, or since the construction, up to `micro_step`. Returns nothing, and measures nothing,
+  // if that is too short.
+  std::optional<double> take(std::int64_t micro_step);
   void leave_out(double seconds) { left_out_ += seconds; }
 
  private:
@@ -51,6 +53,7 @@ class SpeedMeter {
 
   double bytes_;
   std::int64_t micro_step_;
+  double shortest_;
   Clock::time_point taken_ = Clock::now();
   double left_out_ = 0;  // since taken_
 };

@@ -77,7 +77,7 @@ std::vector<int> Recorder::logged_ranks() const {
   return ranks;
 }
 
-void Recorder::add_training_loss(double loss, double learning_rate, double bytes_per_second) {
+void Recorder::add_training_loss(double loss, double learning_rate, std::optional<double> bytes_per_second) {
   const std::optional<double> smoothed = state_.loss_average.value();
   const LossRow row{.timestamp = format_now(),
                     .elements_seen = state_.elements,
@@ -90,13 +90,15 @@ void Recorder::add_training_loss(double loss, double learning_rate, double bytes
                     .avg_grad = state_.avg_grad,
                     .avg_grad_clipped = state_.avg_grad_clipped,
                     .grad_norm = state_.gradient_norm,
-                    .bytes_per_second = bytes_per_second,
+                    .bytes_per_second = bytes_per_second.value_or(-1),
                     .smoothed_loss = smoothed.value_or(-1)};
   pending_rows_.push_back(row);
   if (workers_.is_alone()) write_pending_rows();
   std::string text = concat_text("micro-step ", state_.micro_step + 1, ": training loss ", shortest_text(loss));
   if (smoothed) text += concat_text(", smoothed ", shortest_text(*smoothed), ", gradient norm ", shortest_text(state_.gradient_norm));
-  log(concat_text(text, ", learning rate ", shortest_text(learning_rate), ", ", std::llround(bytes_per_second), " bytes per second"));
+  text += concat_text(", learning rate ", shortest_text(learning_rate));
+  if (bytes_per_second) text += concat_text(", ", std::llround(*bytes_per_second), " bytes per second");
+  log(text);
   write_metrics(row);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,7 @@ class Recorder {
   // Adds a row for the micro-step just done; call it before the state advances and after finish_steps, so that the smoothed loss
   // contains all optimizer steps. `learning_rate` belongs to the next optimizer step.
   // With several workers the rows are pending until write_pending_rows.
-  void add_training_loss(double loss, double learning_rate, double bytes_per_second);
+  void add_training_loss(double loss, double learning_rate, std::optional<double> bytes_per_second);
   void write_pending_rows();  // exchanges the losses of the workers if there are pending rows
   void write_validation(const Evaluation& evaluation);
   void write_test(const Evaluation& evaluation);

@@ -159,7 +159,7 @@ std::string run_id_of(const IoConfig& config, const std::string& job_id, std::ch
   const bool by_job = !job_id.empty();
   const std::string& id = by_job ? job_id : *config.run_id;
   require<ConfigError>(!id.empty() && id.find('/') == std::string::npos && id.find('\0') == std::string::npos, by_job ? "JOB_ID" : "io.run_id",
-                       ": expected a valid part of a folder name, got \"", id, "\"");
+                       ": expected a valid part of a folder name, got ", shown_text(id));
   return id;
 }
 

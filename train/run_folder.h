@@ -46,7 +46,8 @@ struct LossRow {
   std::int64_t epoch = -1, batch = -1, cum_batch = -1;
   double loss = 0;
   double lr = -1, avg_grad = -1, avg_grad_clipped = -1;
-  // Not in the Python package: norm of the last step's gradient before clipping, speed since the previous row, average of the last steps.
+  // Not in the Python package: norm of the last step's gradient before clipping, speed since a previous row, a second ago or more, average of the
+  // last steps.
   double grad_norm = -1, bytes_per_second = -1, smoothed_loss = -1;
 };
 

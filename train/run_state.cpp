@@ -6,13 +6,10 @@
 #include <map>
 #include <string_view>
 
-#include "engine/io/checksum.h"
-
 namespace mblm {
 namespace {
 
 using Metadata = std::map<std::string, std::string>;
-constexpr const char* checksum_key = "checksum";
 constexpr const char* warmup_key = "warmup_steps";
 constexpr const char* hooks_key = "hooks";  // only in runs with hooks
 constexpr const char* format_key = "mblm_state";
@@ -79,19 +76,6 @@ std::vector<Checkpoint> parse_best(const std::string& where, std::string_view te
   return best;
 }
 
-// The checksum of all names, dtypes, shapes, elements and metadata, except the checksum entry.
-std::string checksum_of(const std::vector<NamedTensor>& tensors, const Metadata& metadata) {
-  Checksum sum;
-  for (const NamedTensor& named : tensors) {
-    sum.add(concat_text(named.name, " ", named.tensor.dtype(), " ", named.tensor.shape()));
-    const Tensor host = to_device(named.tensor, Device{});
-    sum.add(host.host_bytes().data(), host.bytes());
-  }
-  for (const auto& [key, value] : metadata)
-    if (key != checksum_key) sum.add(concat_text(key, "=", value));
-  return sum.text();
-}
-
 const std::string& entry_of(const SafetensorsFile& file, const std::string& key) {
   const auto found = file.metadata().find(key);
   require<FileError>(found != file.metadata().end(), file.path().string(), ": expected a run state with an entry ", key, ", there is none");
@@ -99,25 +83,19 @@ const std::string& entry_of(const SafetensorsFile& file, const std::string& key)
 }
 
 void check_whole(const SafetensorsFile& file) {
-  const std::string where = file.path().string(), &found = entry_of(file, format_key);
-  require<FileError>(found == format || found == format_without_data, where, ": expected a run state of format ", format, ", found ", found);
-  std::vector<NamedTensor> tensors;
-  for (const std::string& name : file.names()) tensors.push_back({name, file.tensor(name)});
-  const std::string sum = checksum_of(tensors, file.metadata());
-  require<FileError>(sum == entry_of(file, checksum_key), where, ": expected checksum ", entry_of(file, checksum_key), ", found ", sum);
+  const std::string& found = entry_of(file, format_key);
+  require<FileError>(found == format || found == format_without_data, file.path().string(), ": expected a run state of format ", format, ", found ", found);
+  file.check();
 }
 
 }  // namespace
 
 void write_run_state(const std::filesystem::path& path, const RunState& state, const std::vector<NamedTensor>& tensors) {
-  std::vector<NamedTensor> sorted = tensors;  // in the order of SafetensorsFile::names()
-  std::sort(sorted.begin(), sorted.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
   Metadata metadata{{format_key, format}, {"best", best_text(state.best)}, {"config", state.config}, {"data", state.data}};
   visit_numbers(state, [&](const char* name, const auto& number) { metadata[name] = number_text(number); });
   if (state.warmup_steps) metadata[warmup_key] = number_text(*state.warmup_steps);
   if (!state.hooks.empty()) metadata[hooks_key] = state.hooks;
-  metadata[checksum_key] = checksum_of(sorted, metadata);
-  write_safetensors(path, sorted, metadata);
+  write_checked_safetensors(path, tensors, metadata);
 }
 
 SavedState read_run_state(const std::filesystem::path& path) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/io/folder.h"
 #include "train/checkpointer.h"
 #include "train/recorder.h"
 #include "train/run_header.h"
@@ -17,6 +18,9 @@ namespace mblm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Rows of loss.csv measure the speed over at least this time: single steps of a small model differ too much.
+constexpr double shortest_speed_seconds = 1;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -42,6 +46,8 @@ RunConfig with_precision(RunConfig config, Device device) {
 // Opens `resume.checkpoint_file` for a new run.
 std::optional<CheckpointFile> open_start(const RunConfig& config, const TrainerOptions& options) {
   if (!config.resume || config.resume->checkpoint_file.empty() || !options.resume_folder.empty()) return {};
+  require<FileError>(path_exists(config.resume->checkpoint_file), "resume.checkpoint_file: expected a checkpoint, ", config.resume->checkpoint_file,
+                     " does not exist");
   return open_checkpoint(config.resume->checkpoint_file, config.resume->rename_modules ? options.rename_modules : Renames());
 }
 
@@ -169,7 +175,7 @@ TrainingResult Trainer::run() {
   recorder_->begin_training();
   const std::int64_t bytes = config_.train.batch_size * config_.input_seq_len * workers_.size();  // of a micro-step
   progress_.emplace(options_.callbacks, schedule_, state_, bytes);
-  row_speed_.emplace(bytes, state_.micro_step);
+  row_speed_.emplace(bytes, state_.micro_step, shortest_speed_seconds);
   hints_.emplace(config_, schedule_, data_->train().parts().loss_mask || options_.hooks.loss);
   sync_->restart_save_interval();
   runner_->set_micro_step(state_.cumulative_batch());

@@ -37,8 +37,9 @@ std::unique_ptr<Dataset> open_split(const DatasetRegistry& datasets, const std::
   } catch (const FileError&) {
     std::error_code error;
     if (std::filesystem::exists(request.path, error)) throw;
-    throw FileError(concat_text("io.dataset_dir: expected a file or a folder, ", request.path.string(), " does not exist",
-                                request.path.is_absolute() ? "" : concat_text(" in ", std::filesystem::current_path(error).string()), "; ", way_out));
+    const std::string place = request.path.is_absolute() ? "" : concat_text(" in ", std::filesystem::current_path(error).string());
+    const std::string fact = request.path.empty() ? "got an empty name" : concat_text(request.path.string(), " does not exist", place);
+    throw FileError(concat_text("io.dataset_dir: expected a file or a folder, ", fact, "; ", way_out));
   }
 }
 

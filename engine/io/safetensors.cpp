@@ -1,11 +1,13 @@
 #include "engine/io/safetensors.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/error.h"
+#include "engine/io/checksum.h"
 #include "engine/io/float16.h"
 
 namespace mblm {
@@ -69,6 +71,20 @@ void write_elements(AtomicFile& file, const Tensor& tensor) {
   file.write(host.host_bytes().data(), host.bytes());
 }
 
+constexpr const char* checksum_key = "checksum";
+
+std::string checksum_of(const std::vector<NamedTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+  Checksum sum;
+  for (const NamedTensor& named : tensors) {
+    sum.add(concat_text(named.name, " ", named.tensor.dtype(), " ", named.tensor.shape()));
+    const Tensor host = to_device(named.tensor, Device{});
+    sum.add(host.host_bytes().data(), host.bytes());
+  }
+  for (const auto& [key, value] : metadata)
+    if (key != checksum_key) sum.add(concat_text(key, "=", value));
+  return sum.text();
+}
+
 // Widens float16 elements, which may be misaligned.
 void copy_float16(const std::byte* from, Tensor& to) {
   float* const out = to.host_data<float>();
@@ -108,6 +124,15 @@ Tensor SafetensorsFile::tensor(const std::string& name) const {
   return copy;
 }
 
+void SafetensorsFile::check() const {
+  const auto expected = metadata().find(checksum_key);
+  require<FileError>(expected != metadata().end(), path_.string(), ": expected an entry ", checksum_key, " in the metadata, there is none");
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : names_) tensors.push_back({name, tensor(name)});
+  const std::string found = checksum_of(tensors, metadata());
+  require<FileError>(found == expected->second, path_.string(), ": damaged: expected checksum ", shown_text(expected->second), ", found ", found);
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   const std::string header = make_header(path.string(), tensors, metadata);
@@ -117,6 +142,12 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Name
   file.write(header.data(), header.size());
   for (const NamedTensor& named : tensors) write_elements(file, named.tensor);
   file.commit();
+}
+
+void write_checked_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors, std::map<std::string, std::string> metadata) {
+  std::sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) { return a.name < b.name; });
+  metadata[checksum_key] = checksum_of(tensors, metadata);
+  write_safetensors(path, tensors, metadata);
 }
 
 }  // namespace mblm

@@ -31,6 +31,8 @@ class SafetensorsFile {
   // there is no such tensor.
   Tensor tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  // Throws FileError unless the content has the checksum that write_checked_safetensors stored.
+  void check() const;
 
  private:
   const SafetensorsEntry& entry(const std::string& name) const;
@@ -47,5 +49,9 @@ class SafetensorsFile {
 // undefined tensors, duplicate names, the name "__metadata__", and names that are not UTF-8.
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+// The same, with the tensors sorted by name and one more entry `checksum` in the metadata: of all names, dtypes, shapes, elements and
+// other entries. The format itself detects few damages.
+void write_checked_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors, std::map<std::string, std::string> metadata);
 
 }  // namespace mblm

@@ -29,6 +29,7 @@ struct Conversion {
   void convert(const YamlValue& value, const std::string& name, std::int64_t& to) const {
     const std::optional<std::int64_t> number = to_integer(value);
     if (!number && is_integer(value)) mismatch(name, "a 64-bit integer", value);
+    if (!number && has_leading_zero(value)) mismatch(name, expectation_of(field, name) + " without leading zeros", value);
     to = accepted(number, name, value);
   }
   void convert(const YamlValue& value, const std::string& name, double& to) const { to = accepted(to_number(value), name, value); }

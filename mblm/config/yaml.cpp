@@ -81,11 +81,16 @@ YamlValue& YamlValue::add(std::string key, YamlValue value) {
   return items.back();
 }
 
+bool has_leading_zero(const YamlValue& value) {
+  if (value.kind != YamlValue::Kind::Scalar || !value.plain) return false;
+  const std::size_t sign = sign_length(value.text), digits = digits_from(value.text, sign);
+  return digits > 1 && sign + digits == value.text.size() && value.text[sign] == '0';
+}
+
 bool is_integer(const YamlValue& value) {
   if (value.kind != YamlValue::Kind::Scalar || !value.plain) return false;
   const std::size_t sign = sign_length(value.text), digits = digits_from(value.text, sign);
-  const bool leading_zero = digits > 1 && value.text[sign] == '0';  // octal in YAML 1.1, decimal in 1.2
-  return digits > 0 && sign + digits == value.text.size() && !leading_zero;
+  return digits > 0 && sign + digits == value.text.size() && !has_leading_zero(value);
 }
 
 std::optional<std::int64_t> to_integer(const YamlValue& value) {

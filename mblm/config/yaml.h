@@ -36,6 +36,7 @@ std::string write_yaml(const YamlValue& value);
 // The value of a plain scalar, nullopt for any other value. Numbers may have `_` between digits (YAML 1.1). Hexadecimal numbers,
 // octal numbers (a leading zero), infinity and NaN are not numbers here.
 bool is_integer(const YamlValue& value);
+bool has_leading_zero(const YamlValue& value);  // an integer such as 010: octal in YAML 1.1, decimal in 1.2
 std::optional<std::int64_t> to_integer(const YamlValue& value);  // also 1.0e+9 and 2.0, as in the package; nullopt also beyond 64 bits
 std::optional<double> to_number(const YamlValue& value);         // accepts integers; nullopt also beyond a double's range
 std::optional<bool> to_bool(const YamlValue& value);             // true, false, yes, no, on, off

@@ -82,7 +82,7 @@ std::unique_ptr<Dataset> DatasetRegistry::make(const std::string& dataset_id, co
   if (found == makers_.end()) {
     std::string known;
     for (const std::string& id : ids()) known += (known.empty() ? "" : ", ") + id;
-    throw ConfigError(concat_text("io.dataset_id: expected one of ", known, ", got ", dataset_id));
+    throw ConfigError(concat_text("io.dataset_id: expected one of ", known, ", got ", shown_text(dataset_id)));
   }
   std::unique_ptr<Dataset> dataset = found->second(request);
   require<Error>(dataset != nullptr || request.split == Split::Test, "data set ", dataset_id, ": expected a ", name_of(request.split),

@@ -35,7 +35,7 @@ std::filesystem::path folder_of(const std::filesystem::path& path, Split split) 
 
 void refuse_arguments(const char* dataset_id, const DatasetRequest& request) {
   require<ConfigError>(request.arguments == nullptr, "io.dataset_args: expected none for data set ", dataset_id, ", got ",
-                       request.arguments == nullptr ? "" : *request.arguments);
+                       request.arguments == nullptr ? "" : shown_text(*request.arguments));
 }
 
 Masking required_masking(const DatasetRequest& request) {
