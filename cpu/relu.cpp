@@ -18,7 +18,10 @@ void backward(const Tensor& y, const Tensor& dy, Tensor& dx) {
   for_floating_type("relu_backward", y.dtype(), [&]<class T>() {
     const T *kept = data<T>(y), *d = data<T>(dy);
     T* out = data<T>(dx);
-    for_each_element(y.numel(), [=](std::int64_t i) { write(out[i], read(kept[i]) <= 0 ? 0 : read(d[i])); });
+    for_each_element(y.numel(), [=](std::int64_t i) {
+      const Real<T> v = read(kept[i]), g = read(d[i]);  // both are read in any case, so that the loop has no branch
+      write(out[i], v <= 0 ? Real<T>(0) : g);
+    });
   });
 }
 
