@@ -1,4 +1,4 @@
-// The oldest versions in the README are those that Meson requires.
+// The README lists the oldest versions that Meson requires, and CHANGELOG.md this version.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -44,6 +44,13 @@ TEST_CASE("the README lists the versions that the build requires") {
     CAPTURE(name);
     CHECK(std::regex_search(readme, std::regex("\\| " + name + "[^|\n]*\\| " + version + " \\|")));
   }
+}
+
+TEST_CASE("the list of changes contains this version") {
+  const std::string build = read_file(root / "meson.build");
+  std::smatch version;
+  REQUIRE(std::regex_search(build, version, std::regex("\n  version: '([0-9.]+)'")));
+  CHECK(read_file(root / "CHANGELOG.md").find("\n## " + version.str(1)) != std::string::npos);
 }
 
 }  // namespace mblm::testing

@@ -38,7 +38,7 @@ struct TrainerOptions {
   bool accept_changed_data = false;          // resumes a run although its training data changed
   Renames rename_modules = {};               // renames tensors of resume.checkpoint_file if resume.rename_modules is set
   TrainerCallbacks callbacks = {};
-  TrainerHooks hooks = {};
+  TrainerHooks hooks = {};               // changes the training; without hooks it is that of the config
   Communicator* communicator = nullptr;  // connects the workers of the run; must outlive the trainer
 };
 
