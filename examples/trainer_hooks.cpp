@@ -109,7 +109,8 @@ int main(int count, char** arguments) {
 
   Trainer trainer(config_for(count > 1 ? arguments[1] : "."), DatasetRegistry(), options);
   const TrainingResult result = trainer.run();
-  std::cout << (result.ended_early ? "ended early" : "trained") << " after " << result.state.steps << " steps, validation loss " << *result.validation_loss << '\n';
+  std::cout << (result.ended_early ? "ended early" : "trained") << " after " << result.state.steps << " steps, validation loss "
+            << *result.validation_loss << '\n';
 
   average.apply_to(trainer.model());
   save_model(trainer.model(), result.folder / "checkpoints/average.safetensors");

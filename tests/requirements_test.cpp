@@ -18,13 +18,16 @@ std::vector<std::pair<std::string, std::string>> required_versions() {
   std::vector<std::pair<std::string, std::string>> all;
   const std::regex library("dependency\\('([^']+)', version: '>=([0-9.]+)'");
   std::string texts;
-  for (const char* file : {"meson.build", "bench/meson.build", "cuda/meson.build", "mpi/meson.build", "serve/meson.build", "tests/meson.build"}) texts += read_file(root / file);
+  for (const char* file : {"meson.build", "bench/meson.build", "cuda/meson.build", "mpi/meson.build", "serve/meson.build", "tests/meson.build"})
+    texts += read_file(root / file);
   for (std::sregex_iterator at(texts.begin(), texts.end(), library), end; at != end; ++at) all.emplace_back("`" + at->str(1) + "`", at->str(2));
-  const std::vector<std::pair<std::string, std::string>> others = {
-      {"g\\+\\+", "'gcc': '([0-9.]+)'"},          {"or clang\\+\\+", "'clang': '([0-9.]+)'"},
-      {"Meson", "meson_version: '>=([0-9.]+)'"},  {"oneDNN \\(`dnnl`\\)", "expected oneDNN ([0-9.]+) or newer"},
-      {"doctest", "expected doctest ([0-9.]+) or newer"}, {"CUDA Toolkit \\(`nvcc`\\)", "'nvcc', version: '>=([0-9.]+)'"},
-      {"MPI", "expected an implementation of MPI ([0-9.]+) or newer"}};
+  const std::vector<std::pair<std::string, std::string>> others = {{"g\\+\\+", "'gcc': '([0-9.]+)'"},
+                                                                   {"or clang\\+\\+", "'clang': '([0-9.]+)'"},
+                                                                   {"Meson", "meson_version: '>=([0-9.]+)'"},
+                                                                   {"oneDNN \\(`dnnl`\\)", "expected oneDNN ([0-9.]+) or newer"},
+                                                                   {"doctest", "expected doctest ([0-9.]+) or newer"},
+                                                                   {"CUDA Toolkit \\(`nvcc`\\)", "'nvcc', version: '>=([0-9.]+)'"},
+                                                                   {"MPI", "expected an implementation of MPI ([0-9.]+) or newer"}};
   for (const auto& [name, pattern] : others) {
     CAPTURE(name);
     std::smatch found;

@@ -28,11 +28,13 @@ namespace fs = std::filesystem;
 
 // Accumulates two micro-batches per step: 8 steps, validations after micro-steps 1, 6, 11 and 16.
 RunConfig config_with(const TemporaryFolder& folder, const std::string& id, Overrides overrides = {}) {
-  overrides.insert(overrides.begin(), {"io.run_id=" + id, "io.validate_amount=4", "io.log_train_loss_amount=16", "train.gradient_accumulate_every=2"});
+  overrides.insert(overrides.begin(),
+                   {"io.run_id=" + id, "io.validate_amount=4", "io.log_train_loss_amount=16", "train.gradient_accumulate_every=2"});
   return read_run_config(folder / "config.yaml", BlockRegistry(), overrides);
 }
 
-TrainingResult run(const RunConfig& config, const TrainerHooks& hooks, const std::function<bool()>& should_stop = {}, Communicator* communicator = nullptr) {
+TrainingResult run(const RunConfig& config, const TrainerHooks& hooks, const std::function<bool()>& should_stop = {},
+                   Communicator* communicator = nullptr) {
   return Trainer(config, DatasetRegistry(), {.callbacks = {.should_stop = should_stop}, .hooks = hooks, .communicator = communicator}).run();
 }
 
@@ -99,7 +101,9 @@ struct Everything {
       const Tensor scaled = scale(first, 1.0 / static_cast<double>(info.step));
       convert(scaled, first);
     };
-    hooks.after_update = [this](Model& model, const StepInfo&) { convert(add(scale(average, 0.8), scale(model.parameters().values(), 0.2)), average); };
+    hooks.after_update = [this](Model& model, const StepInfo&) {
+      convert(add(scale(average, 0.8), scale(model.parameters().values(), 0.2)), average);
+    };
     hooks.learning_rate = [](std::int64_t step, std::int64_t, double configured) { return step % 2 == 0 ? configured : 0.5 * configured; };
     hooks.make_optimizer = [](const Model& model) { return std::make_unique<Momentum>(model); };
     hooks.state = [this](const Model& model) {
@@ -118,9 +122,10 @@ TEST_CASE("a hook that computes the standard loss changes no bit") {
   const TemporaryFolder folder;
   prepare_tiny_run(folder);
   const fs::path plain = run(config_with(folder, "plain"), {}).folder;
-  const fs::path own = run(config_with(folder, "own"), {.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) {
-                             return model.loss(input, context).loss;
-                           }}).folder;
+  const fs::path own =
+      run(config_with(folder, "own"),
+          {.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) { return model.loss(input, context).loss; }})
+          .folder;
   std::map<std::string, std::string> wanted = outcome_without_state(plain), found = outcome_without_state(own);
   CHECK(wanted == found);
   CHECK(values_in(plain) == values_in(own));
@@ -153,12 +158,14 @@ TEST_CASE("a loss of the program's own trains, validates and selects the best mo
   CHECK(std::stod(rows_of(result.folder / "loss.csv", "train").front().at("loss")) == doctest::Approx(expected).epsilon(1e-5));
   // The model is the best one: its validation loss is that of the hook, and the log contains its bits per byte.
   const std::unique_ptr<Dataset> held_out = split_of(config, Split::Validation);
-  const Evaluation own = evaluate(trainer.model(), *held_out, {.batch_size = 4, .loss = weighted_loss}), usual = evaluate(trainer.model(), *held_out, {.batch_size = 4});
+  const Evaluation own = evaluate(trainer.model(), *held_out, {.batch_size = 4, .loss = weighted_loss}),
+                   usual = evaluate(trainer.model(), *held_out, {.batch_size = 4});
   CHECK(*result.validation_loss == doctest::Approx(own.mean_batch_loss()).epsilon(1e-6));
   CHECK(own.mean_batch_loss() > 1.2 * usual.mean_batch_loss());
   CHECK(own.bits_per_byte() == usual.bits_per_byte());
-  CHECK(log_of(result.folder).find(concat_text("validation loss ", shortest_text(*result.validation_loss), ", ", shortest_text(usual.bits_per_byte()), " bits per byte")) !=
-        std::string::npos);
+  CHECK(log_of(result.folder)
+            .find(concat_text("validation loss ", shortest_text(*result.validation_loss), ", ", shortest_text(usual.bits_per_byte()),
+                              " bits per byte")) != std::string::npos);
   CHECK(result.test_loss.has_value());
 }
 
@@ -309,7 +316,8 @@ TEST_CASE("metrics are logged, and each row is reported as written") {
   std::vector<std::string> rows;
   hooks.on_row = [&](const LossRow& row) { rows.push_back(to_csv(row)); };
   hooks.metrics = [](const LossRow& row) {
-    return row.kind == "train" ? std::vector<Metric>{{"own/number", 0.5 + static_cast<double>(row.cum_batch)}, {"own/other", -1}} : std::vector<Metric>{{"own/valid", 7}};
+    return row.kind == "train" ? std::vector<Metric>{{"own/number", 0.5 + static_cast<double>(row.cum_batch)}, {"own/other", -1}}
+                               : std::vector<Metric>{{"own/valid", 7}};
   };
   const TrainingResult result = run(config_with(folder, "1", {"io.tensorboard=true"}), hooks);
   std::string table(loss_header);
@@ -368,8 +376,11 @@ TEST_CASE("a hook can end the run, which then counts as finished") {
   };
   const RunConfig config = config_with(folder, "1", {"train.gradient_accumulate_every=4"});
   std::optional<Trainer> trainer;
-  trainer.emplace(config, DatasetRegistry(),
-                  TrainerOptions{.callbacks = {.on_progress = [&](const TrainingProgress& progress) { last_reported = static_cast<int>(progress.micro_step); }, .progress_interval = 1e9}, .hooks = hooks});
+  trainer.emplace(
+      config, DatasetRegistry(),
+      TrainerOptions{.callbacks = {.on_progress = [&](const TrainingProgress& progress) { last_reported = static_cast<int>(progress.micro_step); },
+                                   .progress_interval = 1e9},
+                     .hooks = hooks});
   const TrainingResult result = trainer->run();
   REQUIRE(reports.size() == 3);
   CHECK(reports.back().micro_step == 11);
@@ -382,8 +393,9 @@ TEST_CASE("a hook can end the run, which then counts as finished") {
   CHECK(*result.validation_loss == reports.back().best_loss);
   CHECK(result.test_loss.has_value());
   CHECK(log_of(result.folder).find(concat_text("a hook ends the run after micro-step ", reports.back().micro_step, " of 16\n")) != std::string::npos);
-  CHECK(last_state(result.folder).tensor("values").to_vector<float>() != trainer->model().parameters().values().to_vector<float>());  // the best model
-  trainer.reset();  // unlocks the folder
+  CHECK(last_state(result.folder).tensor("values").to_vector<float>() !=
+        trainer->model().parameters().values().to_vector<float>());  // the best model
+  trainer.reset();                                                   // unlocks the folder
 
   // Resuming it as it is trains no further; with a greater length it continues.
   CHECK(resume(result.folder, hooks).state.micro_step == end);
@@ -474,16 +486,22 @@ TEST_CASE("wrong hooks are reported in one line") {
   const auto message = [&](const TrainerHooks& hooks) {
     return message_of<Error>([&] { run(config_with(folder, concat_text("wrong", ++runs)), hooks); });
   };
-  CHECK(message({.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) { return model.prediction_logits(input, context); }}) ==
-        "trainer hooks: loss: expected a scalar, got shape (4, 32, 256)");
+  CHECK(message({.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) {
+          return model.prediction_logits(input, context);
+        }}) == "trainer hooks: loss: expected a scalar, got shape (4, 32, 256)");
   CHECK(message({.loss = [](const Model&, const ModelInput&, const ForwardContext&) { return Tensor(); }}) ==
         "trainer hooks: loss: expected a scalar, got an undefined tensor");
-  CHECK(message({.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) { return model.loss(input, context).loss.detach(); }}) ==
-        "trainer hooks: loss: expected a loss that depends on the parameters, it has no gradient");
+  CHECK(message({.loss = [](const Model& model, const ModelInput& input, const ForwardContext& context) {
+          return model.loss(input, context).loss.detach();
+        }}) == "trainer hooks: loss: expected a loss that depends on the parameters, it has no gradient");
   CHECK(read_file(folder / "runs/tiny_wrong3/config.yaml").find("it has no gradient") != std::string::npos);
-  const auto two = [](const Model&) { return std::vector<NamedTensor>{{"a", zeros(Shape{1}, DType::Float32)}, {"a", zeros(Shape{1}, DType::Float32)}}; };
+  const auto two = [](const Model&) {
+    return std::vector<NamedTensor>{{"a", zeros(Shape{1}, DType::Float32)}, {"a", zeros(Shape{1}, DType::Float32)}};
+  };
   CHECK(message({.state = two}) == "trainer hooks: state: duplicate name a");
-  CHECK(message({.state = [](const Model&) { return std::vector<NamedTensor>{{"a", Tensor()}}; }}) == "trainer hooks: state: a: expected a tensor, it is undefined");
+  CHECK(message({.state = [](const Model&) {
+          return std::vector<NamedTensor>{{"a", Tensor()}};
+        }}) == "trainer hooks: state: a: expected a tensor, it is undefined");
   CHECK_FALSE(fs::exists(folder / "runs/tiny_wrong5"));
   CHECK(message({.before_update = [](Model&, const StepInfo& info) { require(info.step < 3, "the hook failed"); }}) == "the hook failed");
   CHECK(read_file(folder / "runs/tiny_wrong6/config.yaml").find("the hook failed") != std::string::npos);
@@ -493,20 +511,25 @@ TEST_CASE("a run with hooks is not resumed without them") {
   const TemporaryFolder folder;
   prepare_tiny_run(folder);
   Everything hooks;
-  const fs::path with = run(config_with(folder, "with"), hooks.hooks, stop_after(4)).folder, without = run(config_with(folder, "without"), {}, stop_after(4)).folder;
+  const fs::path with = run(config_with(folder, "with"), hooks.hooks, stop_after(4)).folder,
+                 without = run(config_with(folder, "without"), {}, stop_after(4)).folder;
   const std::map<std::string, std::string> before = outcome_of(with);
   CHECK(message_of<ConfigError>([&] { resume(with, {}); }) ==
-        with.string() + ": the run uses trainer hooks of its program: loss, before_update, after_update, learning_rate, make_optimizer, state, end_run; "
-                        "this program sets none. Resume it with the program that began it");
+        with.string() +
+            ": the run uses trainer hooks of its program: loss, before_update, after_update, learning_rate, make_optimizer, state, end_run; "
+            "this program sets none. Resume it with the program that began it");
   check_same(with, before);
-  CHECK(message_of<ConfigError>([&] { resume(without, {.loss = weighted_loss}); }).ends_with("of its program: none; this program sets loss. Resume it with the program that began it"));
+  CHECK(message_of<ConfigError>([&] {
+          resume(without, {.loss = weighted_loss});
+        }).ends_with("of its program: none; this program sets loss. Resume it with the program that began it"));
   CHECK(resume(without, {.on_row = [](const LossRow&) {}}).state.micro_step == 16);  // changes no result
   // A state of another size is refused before anything changes.
   hooks.hooks.state = [&](const Model&) {
     hooks.average = zeros(Shape{7}, DType::Float32);
     return std::vector<NamedTensor>{{"average", hooks.average}};
   };
-  CHECK(message_of<FileError>([&] { resume(with, hooks.hooks); }).find("hook.average: expected float32 of shape (7), found float32 of shape (") != std::string::npos);
+  CHECK(message_of<FileError>([&] { resume(with, hooks.hooks); }).find("hook.average: expected float32 of shape (7), found float32 of shape (") !=
+        std::string::npos);
 }
 
 }  // namespace mblm::testing

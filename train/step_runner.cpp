@@ -41,7 +41,7 @@ std::vector<NamedTensor> own_state_of(const TrainerHooks& hooks, const Optimizer
     for (const auto& [name, tensor] : tensors) {
       require<ValueError>(names.insert(prefix + name).second, "trainer hooks: state: duplicate name ", name);
       require<ValueError>(tensor.defined(), "trainer hooks: state: ", name, ": expected a tensor, it is undefined");
-      require<DeviceError>(tensor.device() == device, "trainer hooks: state: ", name, ": expected a tensor on ", concat_text(device), ", got one on ", concat_text(tensor.device()));
+      require<DeviceError>(tensor.device() == device, "trainer hooks: state: ", name, ": expected a tensor on ", device, ", got one on ", tensor.device());
       all.push_back({prefix + name, tensor});
     }
   };

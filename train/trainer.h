@@ -59,7 +59,8 @@ class Trainer {
   // Opens the data and creates the model before the run folder, so that errors occur before anything is written. Throws ConfigError
   // (check_run_config), FileError, MemoryError, DeviceError.
   // A resumed run continues from its newest intact state and removes later rows from its tables; without a state it restarts from
-  // the beginning. Throws ConfigError, naming them, if immutable fields (train/immutable_fields.h) or hooks differ, and FileError if the training data changed (unless accept_changed_data).
+  // the beginning. Throws ConfigError, naming them, if immutable fields (train/immutable_fields.h) or hooks differ, and FileError if the
+  // training data changed (unless accept_changed_data).
   Trainer(const RunConfig& config, const DatasetRegistry& datasets, TrainerOptions options = {});
   ~Trainer();
 
