@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -167,6 +168,16 @@ TEST_CASE("generate: on a terminal each line is a prompt of its own") {
   terminal.type("\x04");  // Ctrl-D
   terminal.read_until("\n");
   CHECK(terminal.wait() == 0);
+}
+
+TEST_CASE("a program that reads both streams as one gets the bytes only") {
+  const SavedModel model;
+  FILE* both = popen((MBLM_PROGRAM " generate " + model.path + " --prompt a --tokens 4 --format ids 2>&1").c_str(), "r");
+  REQUIRE(both != nullptr);
+  std::string text;
+  for (int c; (c = std::fgetc(both)) != EOF;) text += static_cast<char>(c);
+  CHECK(pclose(both) == 0);
+  CHECK(text.find("CPU") == std::string::npos);
 }
 
 }  // namespace mblm::testing
