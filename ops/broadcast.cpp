@@ -56,7 +56,7 @@ Tensor repeat(Tensor x, std::span<const Repeat> repeats) {
 
 Tensor empty_wide(const Shape& shape, const Tensor& like) { return empty(shape, wide_dtype(like), like.device()); }
 
-// The sums of x over the repeats, the outermost first. Float32 or float64 unless there is no repeat.
+// factor * the sums of x over the repeats, the outermost repeat first, in float32 or float64. Without repeats: x.
 Tensor sum_repeats(Tensor x, std::span<const Repeat> repeats, double factor) {
   for (std::size_t i = repeats.size(); i-- > 0;) {
     Tensor y = empty_wide(repeats[i].once(), x);

@@ -87,7 +87,7 @@ void note_precision(DType precision, Device device) {
 std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOptions& options) {
   const ModelFile opened = open_model(argument);
   start_computing(options.threads);
-  // That there is no GPU is news to a person, or to a program that asked; others may read both streams as one.
+  // Without --device, "no GPU" is told to people only: a program may read standard output and standard error as one.
   const bool reports = options.device.has_value() || isatty(STDERR_FILENO) != 0;
   const Device device = open_device(options.device.value_or("auto"), reports ? write_note : std::function<void(const std::string&)>());
   const DType precision = precision_named(options.precision, device);
