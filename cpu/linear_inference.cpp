@@ -9,8 +9,9 @@ namespace mblm {
 namespace {
 
 // Rows of x and outputs of one register tile. All sums, the factors of one side and one factor of the other side are in registers: 32
-// with AVX-512, 16 otherwise. A single row takes eight outputs, because a sum can take a product only every fourth cycle.
-inline constexpr int tile_rows = 4, tile_outputs = vector_bytes == 64 ? 4 : 3, row_outputs = 8;
+// with AVX-512, 16 otherwise. A single row takes eight outputs, whose lanes are added together, but reads four rows of w at a time:
+// a sum can take a product only every fourth cycle, and more rows are more streams from memory.
+inline constexpr int tile_rows = 4, tile_outputs = vector_bytes == 64 ? 4 : 3, row_outputs = 8, row_streams = 4;
 
 // Elements of w in one block: 64 KiB of float32 for few rows, so that the threads share a small w; for many rows a share of the L2 cache,
 // from which all rows of a unit read the block. A unit of many rows has 64.
@@ -44,12 +45,19 @@ struct Factor {
   std::int64_t stride;  // elements between rows
 };
 
-// sums[i * columns + j] = x row i . w row j. `prefetch` loads the rows of the next tile, one cache line per row and step: they come from
-// memory when no row of x has read them yet, and the hardware prefetcher starts anew at each row.
+// Bytes of w in a register tile whose successor is prefetched. The rows of larger tiles are long enough for the hardware prefetcher, and
+// two such tiles would push each other out of the L1 cache: their rows lie a multiple of 4 KiB apart in most models.
+inline constexpr std::int64_t prefetched_bytes = 8192;
+
+// sums[i * columns + j] = x row i . w row j, for `rows` rows of x and `columns` adjacent rows of w. `prefetch` loads as many rows of w
+// after these, one cache line per row and step: they come from memory when no row of x has read them yet, and the hardware prefetcher
+// starts anew at each row.
 template <bool prefetch, int rows, int columns, class T, class W>
-inline void dot_tile(Factor<T> x, const W* w, std::int64_t depth, T* sums) {
-  constexpr std::int64_t lanes = lane_count<T>, step = step_of<T, W>, padded = (rows * columns + lanes - 1) / lanes * lanes;
-  Lanes<T> sum[padded] = {};
+inline void add_products(Factor<T> x, const W* w, std::int64_t depth, Lanes<T>* sums) {
+  constexpr std::int64_t lanes = lane_count<T>, step = step_of<T, W>;
+  Lanes<T> sum[rows * columns];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows * columns; ++i) sum[i] = Lanes<T>{};
   const auto add = [&](std::int64_t k, int j, const Lanes<T>* b, std::int64_t last) {
 #pragma GCC unroll 16
     for (int v = 0; v < vectors_of<W>; ++v) {
@@ -66,7 +74,7 @@ inline void dot_tile(Factor<T> x, const W* w, std::int64_t depth, T* sums) {
     for (int j = 0; j < columns; ++j) {
       Lanes<T> b[vectors_of<W>];
       load_step(w + j * depth + k, b);
-      if constexpr (prefetch) __builtin_prefetch(w + (columns + j) * depth + k, 0, 2);
+      if constexpr (prefetch) __builtin_prefetch(w + (columns + j) * depth + k, 0, 3);
       add(k, j, b, 0);
     }
   }
@@ -79,7 +87,21 @@ inline void dot_tile(Factor<T> x, const W* w, std::int64_t depth, T* sums) {
     }
   }
 #pragma GCC unroll 16
-  for (std::int64_t first = 0; first < padded; first += lanes) store(sums + first, sum_each<T>(sum + first));
+  for (int i = 0; i < rows * columns; ++i) sums[i] = sum[i];
+}
+
+// out[i * columns + j] = x row i . w row j.
+template <bool prefetch, int rows, int columns, class T, class W>
+inline void dot_tile(Factor<T> x, const W* w, std::int64_t depth, T* out) {
+  constexpr std::int64_t lanes = lane_count<T>, count = rows * columns, padded = (count + lanes - 1) / lanes * lanes;
+  Lanes<T> sums[padded];
+  if constexpr (rows == 1 && columns == row_outputs) {
+    for (int j = 0; j < columns; j += row_streams) add_products<prefetch, 1, row_streams>(x, w + j * depth, depth, sums + j);
+  } else {
+    add_products<prefetch, rows, columns>(x, w, depth, sums);
+  }
+  for (std::int64_t i = count; i < padded; ++i) sums[i] = Lanes<T>{};
+  for (std::int64_t first = 0; first < padded; first += lanes) store(out + first, sum_each<T>(sums + first));
 }
 
 // Outputs [begin, end) of a block of rows of x. w points to the row of w of output `begin`, y to that of output 0.
@@ -121,8 +143,8 @@ struct Block {
 
   // Rows [first, last). The first rows load the block from memory, the others find it in a cache.
   void run(std::int64_t first, std::int64_t last, std::int64_t begin, std::int64_t end) const {
-    const std::int64_t fresh = std::min<std::int64_t>(tile_rows, last - first);
-    run_last_rows<true>(first, fresh, begin, end);
+    const std::int64_t fresh = std::min<std::int64_t>(tile_rows, last - first), tile_bytes = row_streams * depth * static_cast<std::int64_t>(sizeof(W));
+    tile_bytes <= prefetched_bytes ? run_last_rows<true>(first, fresh, begin, end) : run_last_rows<false>(first, fresh, begin, end);
     std::int64_t row = first + fresh;
     for (; row + tile_rows <= last; row += tile_rows) run_rows<false, tile_rows, tile_outputs>(row, begin, end);
     run_last_rows<false>(row, last - row, begin, end);

@@ -70,8 +70,8 @@ void store_states(const Lanes<T>* from, std::int64_t states, std::int64_t width,
     for (std::int64_t i = 0; i < width; ++i) to[i * states + s] = from[s][i];
 }
 
-// A / ln 2 = -exp(A_log) / ln 2, as (groups, S, lanes) with 0 in lanes without a channel. exp(dt A) = 2^(dt A / ln 2). For one token
-// this is as much work as the scan.
+// A / ln 2 = -exp(A_log) / ln 2, as (groups, S, lanes), for exp(dt A) = 2^(dt A / ln 2). Lanes without a channel are finite; their dt is 0.
+// exp(A_log) is at most 2^127. For one token this is as much work as the scan.
 template <class T>
 Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   constexpr std::int64_t lanes = lane_count<T>;
@@ -79,15 +79,14 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   const T* from = data<T>(a_log);
   T* to = data<T>(rates);
   parallel_tiles(sizes.groups, 64, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-    alignas(64) T rows[lanes * selective_scan_max_states];
     Lanes<T> vectors[selective_scan_max_states];
     for (std::int64_t group = begin; group < end; ++group) {
-      const std::int64_t width = sizes.width(group), count = width * sizes.states;
-      const T* a = from + group * lanes * sizes.states;
-#pragma omp simd
-      for (std::int64_t i = 0; i < count; ++i) rows[i] = scalar::exp(a[i]) * static_cast<T>(-1 / ln2);
-      load_states(rows, sizes.states, width, vectors);
-      for (std::int64_t s = 0; s < sizes.states; ++s) store(to + (group * sizes.states + s) * lanes, vectors[s]);
+      const std::int64_t width = sizes.width(group);
+      load_states(from + group * lanes * sizes.states, sizes.states, width, vectors);
+      for (std::int64_t s = 0; s < sizes.states; ++s) {
+        const Lanes<T> power = vectors[s] * static_cast<T>(1 / ln2), largest = Lanes<T>{} + T(127);
+        store(to + (group * sizes.states + s) * lanes, fast_exp2(power > largest ? largest : power) * static_cast<T>(-1 / ln2));
+      }
     }
   });
   return rates;
@@ -115,6 +114,7 @@ void store_rows(const Lanes<Real<E>>* from, std::int64_t rows, std::int64_t widt
 // hardware prefetcher does not follow lines that are a row apart.
 template <class T>
 void prefetch_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t part, std::int64_t parts) {
+  if (rows == 0) return;  // the divisions take longer than the rest of one token
   for (std::int64_t t = rows * part / parts; t < rows * (part + 1) / parts; ++t) __builtin_prefetch(from + t * stride);
 }
 

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/tiny_numbers.h"
@@ -28,29 +28,37 @@ inline void pause_briefly() {
 #endif
 }
 
-// One call of run_tiles. Threads claim tiles one by one, so a thread that starts late or never only leaves more tiles to the rest.
-struct Job {
-  Job(detail::TileFn run_tile, void* its_context, std::int64_t count) : run(run_tile), context(its_context), tiles(count) {}
-
-  detail::TileFn run;
-  void* context;
-  std::int64_t tiles;
-  std::atomic<std::int64_t> next{0};
-  std::mutex failure_mutex;
-  std::exception_ptr failure;
-
-  void work() {
-    inside_tile = true;
-    for (std::int64_t tile; (tile = next.fetch_add(1, std::memory_order_relaxed)) < tiles;) {
-      try {
-        run(context, tile);
-      } catch (...) {
-        const std::lock_guard lock(failure_mutex);
-        if (!failure) failure = std::current_exception();
-      }
-    }
-    inside_tile = false;
+// Lets threads sleep until a condition holds. The thread that makes it hold calls wake(), which is one load while nobody sleeps.
+class Bell {
+ public:
+  // Polls `polls` times before it sleeps.
+  template <class F>
+  void wait(int polls, F&& holds) {
+    if (!poll(polls, holds)) sleep(holds);
   }
+  template <class F>
+  static bool poll(int polls, F&& holds) {
+    for (int i = 0; i < polls; ++i) {
+      if (holds()) return true;
+      pause_briefly();
+    }
+    return false;
+  }
+  template <class F>
+  void sleep(F&& holds) {
+    ++sleepers_;
+    for (std::uint32_t seen = rings_; !holds(); seen = rings_) rings_.wait(seen);
+    --sleepers_;
+  }
+  void wake() {
+    if (sleepers_ == 0) return;
+    ++rings_;
+    rings_.notify_all();
+  }
+
+ private:
+  std::atomic<std::uint32_t> rings_{0};
+  std::atomic<int> sleepers_{0};
 };
 
 // Keeps signal handlers off the threads that are started during its lifetime: they run on the program's own threads only.
@@ -94,26 +102,23 @@ class Workers {
   int wanted() const { return wanted_; }
   int helpers() const { return static_cast<int>(threads_.size()); }
 
-  void run(Job& job) {
+  void run(std::int64_t tiles, detail::TileFn run_tile, void* context) {
     const Clock::time_point start = Clock::now();
-    if (start < rest_until_) return job.work();
-    {
-      const std::lock_guard lock(mutex_);
-      job_ = &job;
+    if (start < rest_until_) {
+      for (std::int64_t tile = 0; tile < tiles; ++tile) run_tile(context, tile);
+      return;
     }
-    announce();
-    job.work();
-    const Clock::time_point done = Clock::now();
-    {
-      const std::lock_guard lock(mutex_);
-      job_ = nullptr;  // no helper can join from here on
+    job_ = {run_tile, context, tiles};
+    finished_.store(0, std::memory_order_relaxed);
+    publish(tiles);
+    const std::int64_t others = tiles - work();
+    const auto all_finished = [&] { return finished_ == others; };
+    if (others != 0 && !Bell::poll(200, all_finished)) {
+      const Clock::time_point done = Clock::now();
+      finish_.sleep(all_finished);
+      rest_if_late(done - start, Clock::now() - done);
     }
-    for (int i = 0; i < 200 && active_.load(std::memory_order_acquire) != 0; ++i) pause_briefly();
-    {
-      std::unique_lock lock(mutex_);
-      idle_.wait(lock, [this] { return active_ == 0; });
-    }
-    rest_if_late(done - start, Clock::now() - done);
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
 
  private:
@@ -131,68 +136,87 @@ class Workers {
   }
 
   void end_threads() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    announce();
+    stop_ = true;
+    publish(0);
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
     stop_ = false;
   }
 
-  void announce() {
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
+  // claims_ holds the number of the job in its high bits and, below, `no_tiles` plus the number of its tiles that no thread has taken. One
+  // subtraction takes a tile. It may go below no_tiles, once for each thread that looks for a tile and finds none.
+  static constexpr std::uint64_t one_job = std::uint64_t{1} << 44, no_tiles = std::uint64_t{1} << 20;
+  static std::uint64_t job_number(std::uint64_t claims) { return claims / one_job; }
+
+  void publish(std::int64_t tiles) {
+    claims_ = (job_number(claims_.load(std::memory_order_relaxed)) + 1) * one_job + no_tiles + static_cast<std::uint64_t>(tiles);
+    start_.wake();
   }
 
-  // Ops follow each other closely: a thread polls for the next call for some microseconds before it sleeps.
-  void wait_for_round_after(std::uint32_t seen) const {
-    for (int i = 0; i < 2000; ++i) {
-      if (round_.load(std::memory_order_acquire) != seen) return;
-      pause_briefly();
+  // Runs tiles until none is left and returns their number. Reads job_ only after it took a tile: then the caller waits for that tile.
+  std::int64_t work(std::uint64_t* number = nullptr) {
+    inside_tile = true;
+    std::int64_t count = 0;
+    for (std::int64_t left = 0; left != 1;) {
+      const std::uint64_t claims = claims_.fetch_sub(1);
+      if (number != nullptr) *number = job_number(claims);
+      left = static_cast<std::int64_t>(claims % one_job) - static_cast<std::int64_t>(no_tiles);
+      if (left <= 0) break;
+      try {
+        job_.run(job_.context, job_.tiles - left);
+      } catch (...) {
+        const std::lock_guard lock(failure_mutex_);
+        if (!failure_) failure_ = std::current_exception();
+      }
+      ++count;
     }
-    round_.wait(seen, std::memory_order_acquire);
+    inside_tile = false;
+    return count;
   }
 
   void serve() {
     const TinyNumbersAsZero mode;
     omp_set_num_threads(1);  // libraries called within tiles use this thread only
     long switches = 0;  // involuntary context switches of this thread so far
-    for (std::uint32_t seen = 0;;) {
-      wait_for_round_after(seen);
-      Job* job = nullptr;
-      {
-        const std::lock_guard lock(mutex_);
-        seen = round_.load(std::memory_order_relaxed);
-        if (stop_) return;
-        job = job_;
-        if (job != nullptr) ++active_;
-      }
-      if (job == nullptr) continue;
+    for (std::uint64_t seen = 0;;) {
+      // Ops follow each other closely: a thread polls for the next job for some microseconds before it sleeps.
+      start_.wait(2000, [&] { return job_number(claims_) != seen; });
       const Clock::time_point start = Clock::now();
-      job->work();
+      const std::int64_t count = work(&seen);
+      if (count == 0) {
+        if (stop_) return;
+        continue;
+      }
       if (Clock::now() - start > std::chrono::microseconds(200)) {
         rusage usage{};
         getrusage(RUSAGE_THREAD, &usage);
         if (usage.ru_nivcsw != switches) preempted_ = true;
         switches = usage.ru_nivcsw;
       }
-      const std::lock_guard lock(mutex_);
-      if (--active_ == 0) idle_.notify_one();
+      finished_ += count;
+      finish_.wake();
     }
   }
 
+  struct Job {
+    detail::TileFn run = nullptr;
+    void* context = nullptr;
+    std::int64_t tiles = 0;
+  };
+
   const int wanted_;
-  std::atomic<std::uint32_t> round_{0};
-  std::mutex mutex_;
-  std::condition_variable idle_;
-  Job* job_ = nullptr;
-  std::atomic<int> active_{0};
+  // A helper needs one cache line to learn of a job and one to tell that its tiles are finished.
+  alignas(64) std::atomic<std::uint64_t> claims_{0};
+  Job job_;
+  alignas(64) std::atomic<std::int64_t> finished_{0};  // tiles of the job that helpers ran
+  Bell finish_;
+  alignas(64) Bell start_;
+  std::mutex failure_mutex_;
+  std::exception_ptr failure_;
   std::atomic<bool> preempted_{false};  // a helper lost its processor during a tile
-  Clock::time_point rest_until_{};      // used by the caller only
+  std::atomic<bool> stop_{false};
+  Clock::time_point rest_until_{};  // used by the caller only
   Clock::duration rest_{0};
-  bool stop_ = false;
   std::vector<std::thread> threads_;
 };
 
@@ -221,9 +245,7 @@ void run_tiles(std::int64_t tiles, TileFn run, void* context) {
     for (std::int64_t tile = 0; tile < tiles; ++tile) run(context, tile);
     return;
   }
-  Job job(run, context, tiles);
-  workers_of_this_thread(threads - 1).run(job);
-  if (job.failure) std::rethrow_exception(job.failure);
+  workers_of_this_thread(threads - 1).run(tiles, run, context);
 }
 
 }  // namespace detail
