@@ -38,20 +38,21 @@ struct Softmax {
   T largest = -std::numeric_limits<T>::infinity(), sum = 0;
 };
 
-// Turns the `count` scores s of a tile into weights and the rest of the tile into zeros; returns the factor of the earlier sums. One
+// Turns the `count` scores s of a tile into weights; returns the factor of the earlier sums. One
 // function, so that the compiler rounds in the same way for every caller.
 template <class T>
 [[gnu::noinline]] T add_scores(T* s, std::int64_t count, T scale, Softmax<T>& softmax) {
-  std::fill(s + count, s + key_tile, -std::numeric_limits<T>::infinity());
+  const std::int64_t whole = padded<T>(count);  // whole vectors; the rest of the tile would add zeros
+  std::fill(s + count, s + whole, -std::numeric_limits<T>::infinity());
 #pragma omp simd
-  for (std::int64_t j = 0; j < key_tile; ++j) s[j] *= scale;
-  const T top = std::max(softmax.largest, row_max(s, key_tile)), base = std::isinf(top) && top < 0 ? T(0) : top;
+  for (std::int64_t j = 0; j < whole; ++j) s[j] *= scale;
+  const T top = std::max(softmax.largest, row_max(s, whole)), base = std::isinf(top) && top < 0 ? T(0) : top;
 #pragma omp simd
-  for (std::int64_t j = 0; j < key_tile; ++j) s[j] = scalar::exp(s[j] - base);
-  std::fill(s + count, s + key_tile, T(0));
+  for (std::int64_t j = 0; j < whole; ++j) s[j] = scalar::exp(s[j] - base);
+  std::fill(s + count, s + whole, T(0));
   const T factor = scalar::exp(softmax.largest - base);
   softmax.largest = top;
-  softmax.sum = softmax.sum * factor + row_sum(s, key_tile);
+  softmax.sum = softmax.sum * factor + row_sum(s, whole);
   return factor;
 }
 
@@ -65,16 +66,19 @@ template <class T>
     store(values + c, multiply_add(load(values + c), Lanes<T>{} + before, load(next_values + c) * (Lanes<T>{} + after)));
 }
 
-// s[i * key_tile + j] = q row i . k row j for `columns` keys.
+// s[i * key_tile + j] = q row i . k row j for `columns` keys, of which the first `keys` exist: the scores of the others are not used.
 template <int rows, int columns, class T, class E>
-inline void score_group(const T* q, std::int64_t q_stride, const E* k, std::int64_t k_stride, std::int64_t width, T* s) {
+inline void score_group(const T* q, std::int64_t q_stride, const E* k, std::int64_t k_stride, std::int64_t width, std::int64_t keys, T* s) {
   constexpr int lanes = lane_count<T>;
   static_assert(rows * columns <= lanes);
+  const E* key[columns];
+#pragma GCC unroll 16
+  for (int j = 0; j < columns; ++j) key[j] = k + std::min<std::int64_t>(j, keys - 1) * k_stride;
   Lanes<T> sum[lanes] = {};
   for (std::int64_t c = 0; c < width; c += lanes) {
     Lanes<T> b[columns];
 #pragma GCC unroll 16
-    for (int j = 0; j < columns; ++j) b[j] = load_part(k + j * k_stride, c, width);
+    for (int j = 0; j < columns; ++j) b[j] = load_part(key[j], c, width);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
       const Lanes<T> a = load(q + i * q_stride + c);
@@ -92,9 +96,7 @@ inline void score_group(const T* q, std::int64_t q_stride, const E* k, std::int6
 template <int rows, class T, class E>
 void score_rows(const T* q, std::int64_t q_stride, const E* k, std::int64_t k_stride, std::int64_t width, std::int64_t keys, T* s) {
   constexpr int columns = lane_count<T> / rows;
-  std::int64_t j = 0;
-  for (; j + columns <= keys; j += columns) score_group<rows, columns>(q, q_stride, k + j * k_stride, k_stride, width, s + j);
-  for (; j < keys; ++j) score_group<rows, 1>(q, q_stride, k + j * k_stride, k_stride, width, s + j);
+  for (std::int64_t j = 0; j < keys; j += columns) score_group<rows, columns>(q, q_stride, k + j * k_stride, k_stride, width, keys - j, s + j);
 }
 
 // y row i = factor_i y row i + sum_j s[i][j] v row j, keys in ascending order, for `vectors` vectors from channel c on.

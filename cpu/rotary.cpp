@@ -1,6 +1,8 @@
 #include "ops/rotary.h"
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "cpu/kernel.h"
 #include "ops/scalar.h"
@@ -41,6 +43,48 @@ void fill_column(double frequency, double sign, const std::int64_t* positions, s
   }
 }
 
+// The angles of one call: (2, rows, half), cosines and sines, with one row per token, or per token of each sequence.
+template <class T>
+struct AngleTable {
+  const double* frequencies;
+  std::int64_t half;
+  double sign;
+  const std::int64_t* starts;  // first position of each sequence, or null: 0 for all
+  std::int64_t sequences, tokens;
+
+  std::int64_t rows() const { return sequences * tokens; }
+  void fill_columns(std::int64_t begin, std::int64_t end, T* table) const {
+    for (std::int64_t i = begin; i < end; ++i)
+      fill_column(frequencies[i], sign, starts, sequences, tokens, half, table + i, table + rows() * half + i);
+  }
+  // Differs for tables that differ.
+  std::vector<double> key() const {
+    std::vector<double> all(frequencies, frequencies + half);
+    all.insert(all.end(), {sign, static_cast<double>(tokens)});
+    if (starts != nullptr) all.insert(all.end(), starts, starts + sequences);
+    return all;
+  }
+};
+
+// The layers of a model rotate by the same angles one after the other. For a generated token a small table, kept from the layer before,
+// costs less than its sines and cosines.
+constexpr std::int64_t kept_angles = 4096;
+template <class T>
+const T* kept_table(const AngleTable<T>& wanted) {
+  struct Kept {
+    std::vector<double> key;
+    std::vector<T> table;
+  };
+  thread_local Kept kept;
+  std::vector<double> key = wanted.key();
+  if (key != kept.key) {
+    kept.table.resize(static_cast<std::size_t>(2 * wanted.rows() * wanted.half));
+    wanted.fill_columns(0, wanted.half, kept.table.data());
+    kept.key = std::move(key);
+  }
+  return kept.table.data();
+}
+
 template <class T>
 void rotate(const T& a, const T& b, Real<T> cosine, Real<T> sine, T& rotated_a, T& rotated_b) {
   Real<T> wide_a, wide_b;
@@ -68,14 +112,14 @@ void run(const Tensor& x, const Tensor& inverse_frequencies, const Tensor& posit
     using Angle = Real<T>;
     const std::int64_t tokens = x.size(1), width = x.size(2), half = inverse_frequencies.numel(), d = 2 * half, rotated = options.rotated_heads * d;
     const std::int64_t* starts = positions.defined() ? data<std::int64_t>(positions) : nullptr;
-    const std::int64_t sequences = starts == nullptr ? 1 : x.size(0), table_rows = sequences * tokens;
-    Tensor table = empty(Shape{2, table_rows, half}, dtype_of<Angle>);
-    Angle *cosines = data<Angle>(table), *sines = cosines + table_rows * half;
-    const double* frequencies = data<double>(inverse_frequencies);
-    parallel_tiles(half, 4, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      for (std::int64_t i = begin; i < end; ++i)
-        fill_column(frequencies[i], options.inverse ? -1.0 : 1.0, starts, sequences, tokens, half, cosines + i, sines + i);
-    });
+    const AngleTable<Angle> angles{data<double>(inverse_frequencies), half, options.inverse ? -1.0 : 1.0, starts, starts == nullptr ? 1 : x.size(0), tokens};
+    const std::int64_t table_rows = angles.rows();
+    const bool is_small = table_rows * half <= kept_angles;
+    Tensor table = empty(Shape{2, is_small ? 0 : table_rows, half}, dtype_of<Angle>);
+    if (!is_small)
+      parallel_tiles(half, 4, [&](std::int64_t begin, std::int64_t end, std::int64_t) { angles.fill_columns(begin, end, data<Angle>(table)); });
+    const Angle* cosines = is_small ? kept_table(angles) : data<Angle>(table);
+    const Angle* sines = cosines + table_rows * half;
     const T* px = data<T>(x);
     T* py = data<T>(y);
     parallel_tiles(x.shape().rows(), rows_per_tile(width), [&](std::int64_t begin, std::int64_t end, std::int64_t) {

@@ -5,15 +5,20 @@
 namespace mblm::selective {
 namespace {
 
-// One state over a chunk: h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, y_t += C_t h_t; returns the last h. b and c point to the entry
-// of this state for the first token; those of the next tokens are S apart.
+// One state and one token: h = exp(dt A) h + dt B x, y += C h. With its products and sums spelled out, a token has the same bits in both
+// loops below.
+template <class T>
+inline void scan_token(const Lanes<T>& dt, const Lanes<T>& dtx, const Lanes<T>& rate, T b, T c, Lanes<T>& h, Lanes<T>& y) {
+  h = multiply_add(fast_exp2(dt * rate), h, dtx * b);
+  y = multiply_add(h, Lanes<T>{} + c, y);
+}
+
+// One state over a chunk; returns the last h. b and c point to the entry of this state for the first token; those of the next tokens are
+// S apart.
 template <class T>
 Lanes<T> scan_state(const ChunkInputs<T>& in, std::int64_t rows, const Lanes<T>& rate, const T* b, const T* c, std::int64_t states, Lanes<T> h,
                     Lanes<T>* y) {
-  for (std::int64_t t = 0; t < rows; ++t) {
-    h = fast_exp2(in.dt[t] * rate) * h + in.dtx[t] * b[t * states];
-    y[t] += h * c[t * states];
-  }
+  for (std::int64_t t = 0; t < rows; ++t) scan_token(in.dt[t], in.dtx[t], rate, b[t * states], c[t * states], h, y[t]);
   return h;
 }
 
@@ -66,6 +71,14 @@ class Forward {
     ChunkRows<T> y;
     for (std::int64_t t = 0; t < rows; ++t) y[t] = d * in.x[t];
     const T* rates = data<T>(rates_) + group * states * sizes_.lanes;
+    if (rows == 1) {  // a generated token: y stays in a register
+      Lanes<T> sum = y[0];
+      for (std::int64_t s = 0; s < states; ++s)
+        scan_token(in.dt[0], in.dtx[0], load(rates + s * sizes_.lanes), b_[token * states + s], c_[token * states + s], h[s], sum);
+      y[0] = sum;
+      store_rows(y, rows, width, y_ + offset, sizes_.channels);
+      return;
+    }
     const std::int64_t next = offset + chunk * sizes_.channels, next_rows = k + 1 < sizes_.chunks ? sizes_.tokens_of(k + 1) : 0;
     for (std::int64_t s = 0; s < states; ++s) {
       prefetch_rows(x_ + next, sizes_.channels, next_rows, s, states);
