@@ -47,7 +47,7 @@ struct Factor {
 
 // Bytes of w in a register tile whose successor is prefetched. The rows of larger tiles are long enough for the hardware prefetcher, and
 // two such tiles would push each other out of the L1 cache: their rows lie a multiple of 4 KiB apart in most models.
-inline constexpr std::int64_t prefetched_bytes = 8192;
+inline constexpr std::int64_t prefetched_bytes = 4096;
 
 // sums[i * columns + j] = x row i . w row j, for `rows` rows of x and `columns` adjacent rows of w. `prefetch` loads as many rows of w
 // after these, one cache line per row and step: they come from memory when no row of x has read them yet, and the hardware prefetcher
