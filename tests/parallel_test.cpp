@@ -6,11 +6,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace mblm::testing {
@@ -54,6 +56,37 @@ TEST_CASE("tiles cover each index exactly once") {
       }
     }
   });
+}
+
+TEST_CASE("short jobs in quick succession run each tile once") {
+  const int before = thread_count();
+  for (const int threads : {2, 3, 16}) {  // with more threads than processors some are always late, and others take their tiles
+    CAPTURE(threads);
+    set_thread_count(threads);
+    std::vector<std::uint32_t> runs(40);
+    std::uint32_t random = 1;
+    const int jobs = threads == 16 ? 4000 : 40000;
+    for (int job = 0; job < jobs; ++job) {
+      random = random * 1664525u + 1013904223u;
+      const std::int64_t tiles = 2 + random / 65536 % 39;
+      const std::uint32_t pauses = random / 256 % 64;
+      parallel_tiles(tiles, 1, [&](std::int64_t tile, std::int64_t, std::int64_t) {
+        for (std::uint32_t i = 0; i < pauses * 10; ++i) asm volatile("");
+        ++runs[static_cast<std::size_t>(tile)];  // without a lock: a second thread with the same tile is a data race
+      });
+      for (std::int64_t tile = 0; tile < tiles; ++tile) REQUIRE(std::exchange(runs[static_cast<std::size_t>(tile)], 0) == 1);
+    }
+  }
+  set_thread_count(before);
+}
+
+TEST_CASE("more tiles than one job takes") {
+  const int before = thread_count();
+  set_thread_count(3);
+  std::vector<std::atomic<int>> visits(200'000);
+  parallel_tiles(200'000, 1, [&](std::int64_t tile, std::int64_t, std::int64_t) { ++visits[static_cast<std::size_t>(tile)]; });
+  CHECK(std::all_of(visits.begin(), visits.end(), [](const std::atomic<int>& count) { return count == 1; }));
+  set_thread_count(before);
 }
 
 TEST_CASE("an exception of a tile reaches the caller") {
