@@ -159,7 +159,7 @@ class Workers {
     if (waited < 200us || waited < 2 * worked || !preempted_.exchange(false)) return;
     const Clock::time_point now = Clock::now();
     const bool soon = now - rest_until_ < rest_;
-    rest_ = std::min<Clock::duration>(std::max<Clock::duration>(8 * waited, soon ? 2 * rest_ : 0s), 1s);
+    rest_ = std::min<Clock::duration>(std::max<Clock::duration>(32 * waited, soon ? 2 * rest_ : 0s), 1s);
     rest_until_ = now + rest_;
   }
 
@@ -242,9 +242,10 @@ class Workers {
   // Runs tiles of a job until none is left and returns their number.
   std::int64_t work(const TileRange& job, std::int64_t self) {
     std::int64_t count = 0;
+    const Clock::time_point start = Clock::now();
     do {
       for (std::int64_t tile; (tile = take_own(job, self)) >= 0; ++count) run_tile(tile);
-      if (self != 0) tell_finished(job, count, self);
+      if (self != 0) tell_finished(job, count, self, start);
     } while (take_from_others(job, self));
     return count;
   }
@@ -259,8 +260,15 @@ class Workers {
     }
   }
 
-  void tell_finished(const TileRange& job, std::int64_t count, std::int64_t self) {
-    places_[static_cast<std::size_t>(self)].finished = static_cast<std::uint64_t>(job.job) << 32 | static_cast<std::uint64_t>(count);
+  void tell_finished(const TileRange& job, std::int64_t count, std::int64_t self, Clock::time_point start) {
+    Place& place = places_[static_cast<std::size_t>(self)];
+    if (count > 0 && Clock::now() - start > std::chrono::microseconds(200)) {
+      rusage usage{};
+      getrusage(RUSAGE_THREAD, &usage);
+      if (usage.ru_nivcsw != place.switches) preempted_ = true;
+      place.switches = usage.ru_nivcsw;
+    }
+    place.finished = static_cast<std::uint64_t>(job.job) << 32 | static_cast<std::uint64_t>(count);
     if (count > 0) finish_.wake();
   }
 
@@ -276,19 +284,11 @@ class Workers {
     const TinyNumbersAsZero mode;
     omp_set_num_threads(1);  // libraries called within tiles use this thread only
     inside_tile = true;
-    long switches = 0;  // involuntary context switches of this thread so far
     while (!stop_) {
       // Ops follow each other closely: a thread polls for the next job for some microseconds before it sleeps.
       start_.wait(2000, [&] { return current_.load(std::memory_order_acquire) != seen; });
       seen = current_;
-      const Clock::time_point start = Clock::now();
-      if (work(TileRange::unpack(seen), self) == 0) continue;
-      if (Clock::now() - start > std::chrono::microseconds(200)) {
-        rusage usage{};
-        getrusage(RUSAGE_THREAD, &usage);
-        if (usage.ru_nivcsw != switches) preempted_ = true;
-        switches = usage.ru_nivcsw;
-      }
+      work(TileRange::unpack(seen), self);
     }
   }
 
@@ -300,6 +300,7 @@ class Workers {
   struct alignas(64) Place {  // of a participant: the caller, then the helpers
     std::atomic<std::uint64_t> range{0};     // a TileRange
     std::atomic<std::uint64_t> finished{0};  // a job's number in the high 32 bits, and how many of its tiles this helper finished
+    long switches = 0;                       // involuntary context switches of the helper so far
   };
 
   const int wanted_;
