@@ -58,33 +58,34 @@ inline void add_products(Factor<T> x, const W* w, std::int64_t depth, Lanes<T>* 
   Lanes<T> sum[rows * columns];
 #pragma GCC unroll 16
   for (int i = 0; i < rows * columns; ++i) sum[i] = Lanes<T>{};
-  const auto add = [&](std::int64_t k, int j, const Lanes<T>* b, std::int64_t last) {
+  // Each factor of x is loaded once for all columns.
+  const auto add = [&](std::int64_t k, const Lanes<T> (&b)[columns][vectors_of<W>], std::int64_t last) {
 #pragma GCC unroll 16
     for (int v = 0; v < vectors_of<W>; ++v) {
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        const T* a = x.rows + i * x.stride + k + v * lanes;
-        sum[i * columns + j] = multiply_add(last == 0 ? load(a) : load_first(a, last), b[v], sum[i * columns + j]);
+        const T* from = x.rows + i * x.stride + k + v * lanes;
+        const Lanes<T> a = last == 0 ? load(from) : load_first(from, last);
+#pragma GCC unroll 16
+        for (int j = 0; j < columns; ++j) sum[i * columns + j] = multiply_add(a, b[j][v], sum[i * columns + j]);
       }
     }
   };
   std::int64_t k = 0;
   for (; k + step <= depth; k += step) {
+    Lanes<T> b[columns][vectors_of<W>];
 #pragma GCC unroll 16
     for (int j = 0; j < columns; ++j) {
-      Lanes<T> b[vectors_of<W>];
-      load_step(w + j * depth + k, b);
+      load_step(w + j * depth + k, b[j]);
       if constexpr (prefetch) __builtin_prefetch(w + (columns + j) * depth + k, 0, 3);
-      add(k, j, b, 0);
     }
+    add(k, b, 0);
   }
   if (k < depth) {
+    Lanes<T> b[columns][vectors_of<W>];
 #pragma GCC unroll 16
-    for (int j = 0; j < columns; ++j) {
-      Lanes<T> b[vectors_of<W>];
-      load_last_step<T>(w + j * depth + k, depth - k, b);
-      add(k, j, b, vectors_of<W> == 1 ? depth - k : 0);
-    }
+    for (int j = 0; j < columns; ++j) load_last_step<T>(w + j * depth + k, depth - k, b[j]);
+    add(k, b, vectors_of<W> == 1 ? depth - k : 0);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < rows * columns; ++i) sums[i] = sum[i];
