@@ -109,7 +109,7 @@ int main(int argc, char** argv) {
   try {
     Model model(read_model_config(o.model, BlockRegistry()));
     const Device device = open_device(o.device);
-    model.allocate(device, precision_named(o.precision, device));
+    model.allocate(device, precision_named(o.precision, device), Gradients::No);
     model.initialize(0);
     const std::int64_t tokens = o.tokens > 0 ? o.tokens : model.config().context() - o.prompt;
     const double weights = weight_bytes_per_byte(model);

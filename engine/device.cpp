@@ -26,14 +26,9 @@ namespace {
 constexpr std::size_t host_alignment = 64;            // bytes: a cache line
 constexpr std::size_t huge_page = std::size_t{2} << 20;  // bytes, on x86-64 and on AArch64 with pages of 4 KiB
 
-// Large blocks ask for huge pages: a product with one row reads weights faster than the processor finds pages of 4 KiB.
 void* allocate_aligned(std::size_t bytes) {
   if (bytes > SIZE_MAX / 2) return nullptr;
-  const bool large = bytes >= 2 * huge_page;
-  const std::size_t alignment = large ? huge_page : host_alignment;
-  void* data = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
-  if (large && data != nullptr) ::madvise(data, bytes / huge_page * huge_page, MADV_HUGEPAGE);
-  return data;
+  return std::aligned_alloc(host_alignment, (bytes + host_alignment - 1) / host_alignment * host_alignment);
 }
 
 // Set during static initialization.
@@ -52,6 +47,13 @@ class CpuRuntime final : public Runtime {
   }
   void* allocate(int, std::size_t bytes) override { return allocate_aligned(bytes); }
   void release(int, void* data) noexcept override { std::free(data); }
+  // Asks for huge pages: a product with one row reads weights faster than the processor finds pages of 4 KiB. It is advice, which the
+  // system may ignore.
+  void expect_repeated_reads(int, void* data, std::size_t bytes) noexcept override {
+    const auto begin = reinterpret_cast<std::uintptr_t>(data), first = (begin + huge_page - 1) / huge_page * huge_page;
+    const std::uintptr_t last = (begin + bytes) / huge_page * huge_page;
+    if (last > first) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  }
   void fill_zero(int, void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
   void copy(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   void from_host(int, void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
@@ -85,6 +87,7 @@ std::string problem_of(void* module) {
 
 DeviceMemory Runtime::memory(int) { return {}; }
 void Runtime::make_current(int) {}
+void Runtime::expect_repeated_reads(int, void*, std::size_t) noexcept {}
 void Runtime::kernel_submitted(int) {}
 void Runtime::mark_block(int, void*, std::size_t, std::size_t) noexcept {}
 void Runtime::begin_capture(int) { throw_no_graphs(); }

@@ -59,6 +59,8 @@ class Runtime {
   virtual void to_host(int index, void* to, const void* from, std::size_t bytes) = 0;  // complete when it returns
 
   virtual DeviceMemory memory(int index);
+  // Advice for new memory, such as that of weights, which kernels read again and again.
+  virtual void expect_repeated_reads(int index, void* data, std::size_t bytes) noexcept;
   // Selects the device on which this thread submits kernels.
   virtual void make_current(int index);
   // Called after each kernel slot. A debugging mode waits here, so that the failing kernel can be named.

@@ -5,6 +5,7 @@
 
 #include "engine/autograd.h"
 #include "engine/elementwise.h"
+#include "engine/kernel_data.h"
 #include "engine/parallel.h"
 
 namespace mblm {
@@ -12,6 +13,13 @@ namespace {
 
 Tensor arena_view(const Tensor& arena, std::int64_t offset, const Shape& shape) {
   return arena.slice(offset, offset + shape.numel()).reshape(shape);
+}
+
+Tensor weight_arena(std::int64_t elements, DType dtype, Device device) {
+  Tensor arena = empty(Shape{elements}, dtype, device);
+  runtime_of(device.kind).expect_repeated_reads(device.index, raw(arena), arena.bytes());
+  fill_zero(arena);
+  return arena;
 }
 
 // A constant in the element type of files; a converted one is on the CPU.
@@ -128,7 +136,7 @@ void ParameterStore::set_constant(const std::string& name, const Tensor& value) 
   throw ValueError(concat_text("parameters: no constant ", name));
 }
 
-void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
+void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy, Gradients gradients) {
   require(!values_.defined(), "parameters: allocate() was called twice");
   std::int64_t size = 0;
   for (const auto& parameter : parameters_) {
@@ -136,17 +144,19 @@ void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy) {
     const std::int64_t padded = (parameter->shape().numel() + alignment - 1) / alignment * alignment;
     require<MemoryError>(!__builtin_add_overflow(size, padded, &size), "parameters: more than 2^63 elements");
   }
-  values_ = zeros(Shape{size}, dtype, device);
-  reduced_ = zeros(Shape{size + extra_sums}, dtype, device);
-  gradients_ = reduced_.slice(0, size);
-  if (bfloat16_copy) bfloat16_ = zeros(Shape{size}, DType::BFloat16, device);
+  values_ = weight_arena(size, dtype, device);
+  if (bfloat16_copy) bfloat16_ = weight_arena(size, DType::BFloat16, device);
+  if (gradients == Gradients::Yes) {
+    reduced_ = zeros(Shape{size + extra_sums}, dtype, device);
+    gradients_ = reduced_.slice(0, size);
+  }
   for (const auto& parameter : parameters_) {
-    parameter->gradient_ = arena_view(gradients_, parameter->offset_, parameter->shape());
     parameter->tensor_ = arena_view(values_, parameter->offset_, parameter->shape());
+    if (bfloat16_copy) parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
+    if (gradients == Gradients::No) continue;
+    parameter->gradient_ = arena_view(gradients_, parameter->offset_, parameter->shape());
     parameter->tensor_.set_history(make_leaf(parameter->gradient_), 0);
-    if (!bfloat16_copy) continue;
-    parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
-    parameter->bfloat16_.set_history(parameter->tensor_.node(), 0);
+    if (bfloat16_copy) parameter->bfloat16_.set_history(parameter->tensor_.node(), 0);
   }
   for (const auto& constant : constants_) constant->tensor_ = to_device(constant->tensor_, device);
   std::vector<std::int64_t> ranges;
@@ -185,7 +195,10 @@ std::int64_t ParameterStore::count() const {
   return count;
 }
 
-void ParameterStore::zero_gradients() { fill_zero(gradients_); }
+void ParameterStore::zero_gradients() {
+  require(gradients_.defined(), "parameters: there are no gradients, allocate() was called without them");
+  fill_zero(gradients_);
+}
 
 std::vector<NamedTensor> ParameterStore::named(const std::function<Tensor(const Parameter&)>& view) const {
   std::vector<NamedTensor> all;
@@ -212,6 +225,7 @@ std::vector<NamedTensor> ParameterStore::named_values() const {
 }
 
 std::vector<NamedTensor> ParameterStore::named_gradients() const {
+  require(gradients_.defined(), "parameters: there are no gradients, allocate() was called without them");
   return named([](const Parameter& parameter) { return parameter.gradient(); });
 }
 

@@ -27,6 +27,9 @@ struct Init {
   Init with_zero_row(std::int64_t row) const;  // filling throws ValueError when there is no such row
 };
 
+// Whether the parameters of a model get gradients. Without them nothing is recorded, and the model takes less memory: for inference.
+enum class Gradients { Yes, No };
+
 // A parameter may have several names in files, each a row range of one tensor: ops use the tensor, files use the names.
 struct ParameterPart {
   std::string name;
@@ -100,13 +103,14 @@ class ParameterStore {
 
   // Allocates the arenas. `dtype` is float32, or float64 for tests; `bfloat16_copy` adds the bfloat16 arena.
   // Throws MemoryError when there is not enough memory. Call once.
-  void allocate(Device device, DType dtype = DType::Float32, bool bfloat16_copy = false);
+  void allocate(Device device, DType dtype = DType::Float32, bool bfloat16_copy = false, Gradients gradients = Gradients::Yes);
   // Writes the initial values, including the bfloat16 copy.
   void initialize(std::uint64_t seed);
 
   const std::vector<std::unique_ptr<Parameter>>& parameters() const { return parameters_; }
   std::int64_t count() const;  // trained values, without padding
-  // The arenas, shape (elements). The padding between parameters is always zero.
+  // The arenas, shape (elements). The padding between parameters is always zero. Without gradients theirs is undefined, as are reduced(),
+  // named_gradients() and Parameter::gradient().
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& bfloat16_values() const { return bfloat16_; }

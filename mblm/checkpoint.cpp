@@ -203,15 +203,15 @@ ModelFile open_model(const std::filesystem::path& path, const BlockRegistry& reg
   return {std::move(file), std::move(model)};
 }
 
-std::unique_ptr<Model> load_model(const ModelFile& opened, Device device, DType precision) {
+std::unique_ptr<Model> load_model(const ModelFile& opened, Device device, DType precision, Gradients gradients) {
   auto model = std::make_unique<Model>(opened.config);
-  model->allocate(device, precision);
+  model->allocate(device, precision, gradients);
   load_parameters(*model, opened.file);
   return model;
 }
 
-std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device, DType precision) {
-  return load_model(open_model(path, registry), device, precision);
+std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device, DType precision, Gradients gradients) {
+  return load_model(open_model(path, registry), device, precision, gradients);
 }
 
 }  // namespace mblm

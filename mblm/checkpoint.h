@@ -63,8 +63,9 @@ struct ModelFile {
 // otherwise from the checkpoint. Throws FileError if a file or the config is missing, ConfigError.
 ModelFile open_model(const std::filesystem::path& path, const BlockRegistry& registry, const std::optional<std::filesystem::path>& config = {});
 
-// Creates the model of a checkpoint on `device` and loads its parameters. Throws FileError.
-std::unique_ptr<Model> load_model(const ModelFile& opened, Device device = {}, DType precision = DType::Float32);
-std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {}, DType precision = DType::Float32);
+// Creates the model of a checkpoint on `device` (Model::allocate) and loads its parameters. Throws FileError.
+std::unique_ptr<Model> load_model(const ModelFile& opened, Device device = {}, DType precision = DType::Float32, Gradients gradients = Gradients::Yes);
+std::unique_ptr<Model> load_model(const std::filesystem::path& path, const BlockRegistry& registry, Device device = {}, DType precision = DType::Float32,
+                                  Gradients gradients = Gradients::Yes);
 
 }  // namespace mblm

@@ -33,9 +33,9 @@ Model::Model(const ModelConfig& config) : config_(checked(config)), hierarchy_(c
   to_logits_ = add_linear(Scope(store_, ""), "to_logits", config_.hidden_dims.back(), config_.num_tokens);
 }
 
-void Model::allocate(Device device, DType precision) {
+void Model::allocate(Device device, DType precision, Gradients gradients) {
   const bool narrow = precision == DType::BFloat16;
-  store_.allocate(device, narrow ? DType::Float32 : precision, narrow);
+  store_.allocate(device, narrow ? DType::Float32 : precision, narrow, gradients);
 }
 
 DType precision_named(const std::optional<std::string>& name, Device device) {

@@ -23,7 +23,8 @@ class Model {
   // Allocates the parameters and their gradients. `precision` is float32 or bfloat16: then parameters, their gradients, the residual
   // stream, logits and losses are float32, and the other activations and the factors of matrix products are bfloat16; all arithmetic
   // and all sums are float32. float64, for tests, applies to everything. Throws MemoryError.
-  void allocate(Device device = {}, DType precision = DType::Float32);
+  // Gradients::No is for inference: a model in half of the memory, which cannot be trained.
+  void allocate(Device device = {}, DType precision = DType::Float32, Gradients gradients = Gradients::Yes);
   void initialize(std::uint64_t seed) { store_.initialize(seed); }
 
   const ModelConfig& config() const { return config_; }

@@ -92,7 +92,7 @@ std::unique_ptr<Model> load_model(const ModelArgument& argument, const ComputeOp
   const Device device = open_device(options.device.value_or("auto"), reports ? write_note : std::function<void(const std::string&)>());
   const DType precision = precision_named(options.precision, device);
   note_precision(precision, device);
-  return load_model(opened, device, precision);
+  return load_model(opened, device, precision, Gradients::No);
 }
 
 }  // namespace mblm

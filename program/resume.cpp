@@ -22,7 +22,7 @@ int run(const ResumeCommand& command) {
     options.resume_folder = command.run;
     options.accept_changed_data = command.accept_changed_data;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
-    show_header(trainer, workers);
+    show_header(trainer, workers, line);
     return run_to_end(trainer, line, workers);
   });
 }

@@ -17,6 +17,7 @@
 #include "program/program.h"
 #include "program/train.h"
 #include "program/workers.h"
+#include "train/run_header.h"
 
 namespace mblm {
 namespace {
@@ -82,10 +83,10 @@ int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers) {
   return 0;
 }
 
-void show_header(const Trainer& trainer, const Workers& workers) {
+void show_header(const Trainer& trainer, const Workers& workers, const ProgressLine& progress) {
   if (!workers.is_rank0()) return;
   std::string text;
-  for (const std::string& line : trainer.describe()) text += line + "\n";
+  for (const std::string& line : fitted_lines(trainer.describe(), progress.width())) text += line + "\n";
   write_message(text);
 }
 
@@ -100,7 +101,7 @@ int run(const TrainCommand& command) {
     options.job_id = environment("JOB_ID");
     options.dry_run = command.dry_run;
     Trainer trainer(config, DatasetRegistry(), std::move(options));
-    show_header(trainer, workers);
+    show_header(trainer, workers, line);
     if (command.dry_run) return 0;
     return run_to_end(trainer, line, workers);
   });

@@ -15,7 +15,7 @@ Overrides with_compute_options(Overrides overrides, const ComputeOptions& option
 // takes its share of the processors. All workers must call this.
 TrainerOptions trainer_options(const RunConfig& config, const ComputeOptions& compute, ProgressLine& line, Communicator* communicator);
 // Shows what the run does, on standard error.
-void show_header(const Trainer& trainer, const Workers& workers);
+void show_header(const Trainer& trainer, const Workers& workers, const ProgressLine& line);
 // Trains to the end, or until a worker receives a signal. Reports the result and returns the exit status.
 int run_to_end(Trainer& trainer, ProgressLine& line, const Workers& workers);
 

@@ -188,6 +188,27 @@ TEST_CASE("both element types of a parameter share one gradient") {
   }
 }
 
+TEST_CASE("parameters without gradients record nothing and take less memory") {
+  const auto used = [](Gradients gradients) {
+    const auto pool = std::make_shared<MemoryPool>(Device{});
+    const PoolScope scope(pool);
+    ParameterStore store;
+    const Parameter& parameter = Scope(store, "layer").add("weight", Shape{400, 300}, Init::normal());
+    store.allocate({}, DType::Float32, true, gradients);
+    store.initialize(1);
+    const bool has = gradients == Gradients::Yes;
+    CHECK(parameter.tensor().wants_grad() == has);
+    CHECK(parameter.factor().wants_grad() == has);
+    CHECK(parameter.gradient().defined() == has);
+    if (!has) {
+      CHECK_THROWS_AS(store.zero_gradients(), Error);
+      CHECK_THROWS_AS(store.named_gradients(), Error);
+    }
+    return pool->statistics().used_bytes;
+  };
+  CHECK(used(Gradients::Yes) - used(Gradients::No) >= 400 * 300 * sizeof(float));
+}
+
 TEST_CASE("the version increases when values change") {
   ParameterStore store;
   store.add("w", Shape{2}, Init::normal());

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "engine/parallel.h"
+#include "mblm/config/field_docs.h"
 #include "mblm/info.h"
 #include "train/data/text_datasets.h"
 
@@ -101,6 +102,23 @@ std::vector<std::string> header_lines(const RunHeader& h) {
   lines.add("memory", concat_text("about ", gigabytes(needed), free_text));
   lines.add("folder", h.folder.string());
   return lines.take();
+}
+
+std::vector<std::string> fitted_lines(const std::vector<std::string>& lines, std::size_t width) {
+  std::vector<std::string> all;
+  for (const std::string& line : lines) {
+    if (line.size() <= width) {
+      all.push_back(line);
+      continue;
+    }
+    const std::string indent(line.find_first_not_of(' '), ' ');
+    std::string start = indent;
+    for (const std::string& part : wrapped(line, std::max<std::size_t>(20, width) - indent.size() - 4)) {
+      all.push_back(start + part);
+      start = indent + "    ";
+    }
+  }
+  return all;
 }
 
 }  // namespace mblm

@@ -30,6 +30,9 @@ struct RunHeader {
 // `TOPIC: text` for the model, the start, the device, the data, the steps, the memory and the folder. Further lines of a topic are indented.
 std::vector<std::string> header_lines(const RunHeader& header);
 
+// The same lines for a terminal: those longer than `width` characters continue, indented, on further lines, where they have a space.
+std::vector<std::string> fitted_lines(const std::vector<std::string>& lines, std::size_t width);
+
 // Bytes that training needs: parameters, gradients, optimizer, and activations in the run's precision.
 double training_bytes(const RunConfig& config, const Model& model);
 
