@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "engine/autograd.h"
+#include "engine/pool.h"
 #include "tests/error_text.h"
 
 namespace mblm::testing {
@@ -193,7 +194,7 @@ TEST_CASE("parameters without gradients record nothing and take less memory") {
     const auto pool = std::make_shared<MemoryPool>(Device{});
     const PoolScope scope(pool);
     ParameterStore store;
-    const Parameter& parameter = Scope(store, "layer").add("weight", Shape{400, 300}, Init::normal());
+    const Parameter& parameter = store.add("weight", Shape{400, 300}, Init::normal());
     store.allocate({}, DType::Float32, true, gradients);
     store.initialize(1);
     const bool has = gradients == Gradients::Yes;
