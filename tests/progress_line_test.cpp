@@ -58,8 +58,9 @@ TEST_CASE("the lines at the start of a run fit the terminal") {
   const std::vector<std::string> lines{"model: 1.00 M parameters, transformer 2 x 128: 0.4 M", "  test: none", "folder: runs/a_very_long_name_without_spaces"};
   CHECK(fitted_lines(lines, std::string::npos) == lines);
   CHECK(fitted_lines(lines, 52) == lines);
-  CHECK(fitted_lines(lines, 40) == std::vector<std::string>{"model: 1.00 M parameters, transformer", "    2 x 128: 0.4 M", "  test: none", "folder:",
-                                                            "    runs/a_very_long_name_without_spaces"});
+  const std::vector<std::string> fitted{"model: 1.00 M parameters,", "    transformer 2 x 128: 0.4 M", "  test: none", "folder:",
+                                        "    runs/a_very_long_name_without_spaces"};
+  CHECK(fitted_lines(lines, 40) == fitted);
   for (const std::string& line : fitted_lines({"  train: " + std::string(30, 'x') + " and more words for another line"}, 44)) {
     CHECK(line.size() <= 44);
     CHECK(line.starts_with("  "));
