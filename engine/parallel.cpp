@@ -47,14 +47,16 @@ class Bell {
   template <class F>
   void sleep(F&& holds) {
     ++sleepers_;
-    for (std::uint32_t seen = rings_; !holds(); seen = rings_) rings_.wait(seen);
+    // A thread that looked for sleepers just before (wake_soon) is heard while this one still polls.
+    if (!poll(100, holds))
+      for (std::uint32_t seen = rings_; !holds(); seen = rings_) rings_.wait(seen);
     --sleepers_;
   }
   // A thread that starts to sleep at the same time either is seen here, or sees what was written before.
   void wake() {
     if (sleepers_.fetch_add(0) != 0) ring();
   }
-  // The same without the guarantee, and without waiting for writes to reach the other threads.
+  // The same without the guarantee, and without waiting for writes to reach the other threads; wake() must follow.
   void wake_soon() {
     if (sleepers_.load(std::memory_order_relaxed) != 0) ring();
   }
