@@ -9,6 +9,7 @@
 #include <string>
 
 #include "tests/op_case.h"
+#include "tests/stride.h"
 
 namespace mblm::testing {
 
@@ -22,12 +23,13 @@ inline bool op_is_chosen(const std::string& op) {
   return false;
 }
 
-// Leaves out the cases that are measured on a GPU only.
+// Leaves out the cases that are measured on a GPU only, and with MBLM_STRIDE=N all but every N-th case of an op.
 inline void for_each_op_case(const std::function<void(const OpCase&)>& check) {
   for (const OpCases& list : all_op_cases()) {
     if (!op_is_chosen(list.op)) continue;
+    std::size_t index = 0;
     for (const OpCase& c : list.cases()) {
-      if (c.gpu_benchmark) continue;
+      if (c.gpu_benchmark || is_left_out(index++)) continue;
       const std::string name = concat_text(list.op, ": ", c.name);
       CAPTURE(name);
       check(c);
