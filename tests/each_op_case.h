@@ -3,24 +3,31 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "tests/op_case.h"
 #include "tests/stride.h"
 
 namespace mblm::testing {
 
-// MBLM_OPS=rms_norm,gelu restricts tests to the cases of these ops.
+// MBLM_OPS=rms_norm,gelu restricts tests to the cases of these ops. A name without cases fails the test.
 inline bool op_is_chosen(const std::string& op) {
   const char* names = std::getenv("MBLM_OPS");
   if (names == nullptr) return true;
+  const std::vector<OpCases>& all = all_op_cases();
+  bool chosen = false;
   std::istringstream list(names);
-  for (std::string name; std::getline(list, name, ',');)
-    if (name == op) return true;
-  return false;
+  for (std::string name; std::getline(list, name, ',');) {
+    INFO("MBLM_OPS: ", name);
+    REQUIRE(std::any_of(all.begin(), all.end(), [&](const OpCases& one) { return one.op == name; }));
+    chosen = chosen || name == op;
+  }
+  return chosen;
 }
 
 // Leaves out the cases that are measured on a GPU only, and with MBLM_STRIDE=N all but every N-th case of an op.

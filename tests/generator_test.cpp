@@ -196,6 +196,13 @@ TEST_CASE("generator: a snapshot continues with the same bits, alone and after t
       Generator fresh(model);
       CHECK(by_steps(fresh, fresh.join(state), rest) == first);
       CHECK(std::equal(first.begin(), first.end(), expected.begin() + static_cast<std::ptrdiff_t>(cut)));
+      // Two rows continue it with different bytes.
+      generator.restore(row, state);
+      generator.restore(other, state);
+      for (std::size_t t = 0; t < rest.size(); ++t) {
+        generator.step(std::vector<Generator::Row>{row, other}, Ids{rest[t], (rest[t] + 1) % model.config().num_tokens});
+        CHECK(std::equal(first[t + 1].begin(), first[t + 1].end(), generator.logits(row).begin()));
+      }
       generator.leave(other);
     }
   });
