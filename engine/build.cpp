@@ -2,7 +2,6 @@
 
 #include <gnu/libc-version.h>
 #include <link.h>
-#include <xmmintrin.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -84,8 +83,12 @@ std::string instruction_set() {
       "avx512";
 #elif defined(__AVX2__)
       "avx2";
-#else
+#elif defined(__x86_64__)
       "sse2";
+#elif defined(__aarch64__)
+      "neon";
+#else
+      "baseline";
 #endif
 #if defined(__AVX512BF16__)
   name += " bf16";
@@ -93,10 +96,6 @@ std::string instruction_set() {
 #if defined(__AMX_BF16__)
   name += " amx";
 #endif
-  constexpr unsigned flush_results = 0x8000, zero_inputs = 0x0040;
-  const unsigned mode = _mm_getcsr();
-  if ((mode & flush_results) != 0) name += " ftz";
-  if ((mode & zero_inputs) != 0) name += " daz";
   return name;
 }
 

@@ -11,7 +11,8 @@ namespace mblm {
 // Every change of the library's code is another build; copying, installing and stripping it are not.
 std::string build_name(Device device);
 
-// The instructions that the CPU kernels are compiled for and the treatment of tiny numbers on this thread: "avx512 bf16 ftz daz".
+// The instructions that the CPU kernels are compiled for: "avx512 bf16", "neon". The floating-point mode of this thread is not part of it:
+// kernels set their own (engine/tiny_numbers.h).
 std::string instruction_set();
 
 // The name that files give to a device: "cpu", or the model of a GPU.

@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "engine/io/atomic_file.h"
 #include "engine/io/byte_reader.h"
+#include "engine/tiny_numbers.h"
 #include "tests/temporary_folder.h"
 
 namespace mblm::testing {
@@ -81,7 +82,12 @@ TEST_CASE("a build has a name of 16 digits and the version of the C library, an 
   CHECK(name.starts_with("build "));
   CHECK(name.substr(6, 16).find_first_not_of("0123456789abcdef") == std::string::npos);
   CHECK(name.substr(22).starts_with(", glibc 2."));
-  CHECK((instruction_set().starts_with("avx") || instruction_set().starts_with("sse2")));
+  const std::string instructions = instruction_set();
+  CHECK((instructions.starts_with("avx") || instructions.starts_with("sse2") || instructions.starts_with("neon")));
+  {
+    const TinyNumbersAsZero mode;  // as in a program that is linked with -ffast-math
+    CHECK(instruction_set() == instructions);
+  }
   CHECK(device_model(Device{}) == "cpu");
 }
 

@@ -196,6 +196,13 @@ TEST_CASE("generator: a snapshot continues with the same bits, alone and after t
       Generator fresh(model);
       CHECK(by_steps(fresh, fresh.join(state), rest) == first);
       CHECK(std::equal(first.begin(), first.end(), expected.begin() + static_cast<std::ptrdiff_t>(cut)));
+      // Two rows continue it with different bytes.
+      generator.restore(row, state);
+      generator.restore(other, state);
+      for (std::size_t t = 0; t < rest.size(); ++t) {
+        generator.step(std::vector<Generator::Row>{row, other}, Ids{rest[t], (rest[t] + 1) % model.config().num_tokens});
+        CHECK(std::equal(first[t + 1].begin(), first[t + 1].end(), generator.logits(row).begin()));
+      }
       generator.leave(other);
     }
   });
@@ -215,6 +222,15 @@ TEST_CASE("generator: a block without a state is recomputed from its inputs") {
     const Generator::Row row = generator.join();
     generator.feed(row, ids);
     CHECK(std::equal(steps.back().begin(), steps.back().end(), generator.logits(row).begin()));
+    // Two rows of different lengths in one batch.
+    const std::size_t half = ids.size() / 2;
+    const std::vector<Generator::Row> rows{generator.join(), generator.join()};
+    generator.feed(rows[0], std::span(ids).first(half));
+    for (std::size_t t = 0; half + t < ids.size(); ++t) {
+      generator.step(rows, Ids{ids[half + t], ids[t]});
+      CHECK(std::equal(steps[half + t + 1].begin(), steps[half + t + 1].end(), generator.logits(rows[0]).begin()));
+      CHECK(std::equal(steps[t + 1].begin(), steps[t + 1].end(), generator.logits(rows[1]).begin()));
+    }
   }
 }
 
@@ -253,6 +269,19 @@ TEST_CASE("generator: the memory of a Mamba model does not grow with the sequenc
     return static_cast<double>(pool->statistics().peak_used_bytes);
   };
   CHECK(peak(1 << 17) < 1.1 * peak(1 << 14));
+}
+
+TEST_CASE("scorer: a sequence of several chunks has the bits of the generator") {
+  const std::string mamba = "{block_type: mamba2, d_state: 4, d_conv: 3, expand: 2, headdim: 4, pos_emb_type: null}";
+  const std::string transformer = "{block_type: transformer, attn_head_dims: 4, attn_num_heads: 1, attn_use_rot_embs: true, pos_emb_type: null}";
+  for (const auto& model : {make_model(config_of("[16]", "[4]", "[1]", "[" + mamba + "]")), make_model(config_of("[16, 2]", "[4, 4]", "[1, 1]", "[" + mamba + ", " + transformer + "]")),
+                            make_model(config_of("[16, 2, 2]", "[4, 4, 4]", "[1, 1, 1]", "[" + mamba + ", " + mamba + ", " + transformer + "]"))}) {
+    const Ids ids = some_ids(5 * Scorer(*model).chunk_bytes() / 2);
+    const Logits scored = by_scorer(*model, ids), steps = by_steps(*model, ids);
+    REQUIRE(scored.size() == ids.size());
+    for (std::size_t t = 0; t < scored.size(); ++t) REQUIRE(scored[t] == steps[t]);
+    CHECK(difference({scored.back()}, {by_forward(*model, ids).at(ids.size() - 1)}) <= 1e-4);
+  }
 }
 
 TEST_CASE("scorer: a sequence beyond a fixed context is scored in windows from the start token") {

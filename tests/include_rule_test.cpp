@@ -77,6 +77,7 @@ const std::vector<Vendor> vendors = {
               "thrust/", "cutlass/",       "cute/",          "cooperative_groups",
               "mma.h",   "driver_types.h", "vector_types.h", "device_launch_parameters.h"}},
     {{"engine/io"}, {"xxhash.h"}},
+    {{"cpu"}, {"immintrin.h", "xmmintrin.h", "emmintrin.h", "x86intrin.h", "cpuid.h", "arm_"}},  // processors: other folders compile for all
     {{"train/data", "bench"}, {"png.h", "jpeglib.h"}},  // bench/ writes images to read
     {{"engine", "cpu"}, {"omp.h"}},  // engine/parallel.h provides the threads; cpu/ turns off the threads of libraries
 };
@@ -258,6 +259,8 @@ TEST_CASE("the check detects violations") {
   CHECK(refused("serve/x.cpp", "#include \"train/trainer.h\""));
   CHECK(refused("train/x.cpp", "#include \"serve/scheduler.h\""));
   CHECK(refused("program/x.cpp", "#include <httplib.h>"));
+  CHECK(refused("engine/x.cpp", "#include <xmmintrin.h>"));
+  CHECK(refused("train/x.cpp", "#include <immintrin.h>"));
   CHECK(refused("engine/x.cpp", "#include \"tensor.h\""));  // not a path from the root
 }
 
@@ -268,6 +271,7 @@ TEST_CASE("the check accepts allowed includes") {
   CHECK(allowed("engine/x.cpp", "// #include \"ops/add.h\""));
   CHECK(allowed("ops/x.cpp", "#include <vector>"));
   CHECK(allowed("cpu/x.cpp", "#include <Eigen/Dense>"));
+  CHECK(allowed("cpu/x.cpp", "#include <immintrin.h>"));
   CHECK(allowed("cuda/x.cu", "#include <cublasLt.h>"));
   CHECK(allowed("mpi/x.cpp", "#include <mpi.h>"));
   CHECK(allowed("mpi/x.cpp", "#include \"train/communicator.h\""));

@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/two_threads.h"
+
 namespace mblm::testing {
 namespace {
 
@@ -108,11 +110,8 @@ TEST_CASE("an exception of a tile that a helper runs reaches the caller") {
   set_thread_count(2);
   const std::thread::id caller = std::this_thread::get_id();
   for (int round = 0; round < 20; ++round) {
-    std::atomic<int> arrived = 0;
     const auto fail = [&] {
-      parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
-        ++arrived;
-        while (arrived < 2) std::this_thread::yield();  // each thread has one of the tiles
+      on_two_threads([&] {
         if (std::this_thread::get_id() != caller) throw std::runtime_error("helper");
       });
     };
@@ -141,12 +140,9 @@ TEST_CASE("nested tiles run sequentially on the thread of the outer tile") {
 TEST_CASE("several threads run tiles at the same time") {
   const int before = thread_count();
   set_thread_count(2);
-  std::atomic<int> arrived = 0;
-  parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
-    ++arrived;
-    while (arrived < 2) std::this_thread::yield();  // ends only when both tiles run
-  });
-  CHECK(arrived == 2);
+  std::atomic<int> running = 0;
+  on_two_threads([&] { ++running; });
+  CHECK(running == 2);
   set_thread_count(before);
 }
 
@@ -154,10 +150,8 @@ TEST_CASE("helper threads run no signal handlers") {
   const int before = thread_count();
   set_thread_count(2);
   const std::thread::id caller = std::this_thread::get_id();
-  std::atomic<int> arrived = 0, open_to_signals = 0, open_to_faults = 0;
-  parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
-    ++arrived;
-    while (arrived < 2) std::this_thread::yield();
+  std::atomic<int> open_to_signals = 0, open_to_faults = 0;
+  on_two_threads([&] {
     if (std::this_thread::get_id() == caller) return;
     sigset_t blocked;
     pthread_sigmask(SIG_SETMASK, nullptr, &blocked);

@@ -81,6 +81,14 @@ TEST_CASE("the repetition penalty lowers logits of either sign, once per id") {
   CHECK(sample(std::vector<float>{3, 2}, Ids{300, 1}, options, 0) == 0);
 }
 
+TEST_CASE("the repetition penalty lowers the ids that the sampler chose") {
+  Sampler sampler({.repetition_penalty = 2}, 3, 0);
+  const std::vector<float> logits{3, 2, 1};
+  CHECK(sampler.choose(logits, 0) == 0);
+  CHECK(sampler.choose(logits, 1) == 1);  // 1.5, 2, 1
+  CHECK(sampler.choose(logits, 2) == 0);  // 1.5, 1, 1
+}
+
 TEST_CASE("a banned id is never chosen, and banning all ids is an error") {
   CHECK(drawn({9, 0, 0}, {.temperature = 1, .banned = {0}}) == std::set<std::int64_t>{1, 2});
   CHECK(sample(std::vector<float>{9, 1, 2}, {}, {.banned = {0, 2}}, 0) == 1);

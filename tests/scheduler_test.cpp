@@ -156,6 +156,24 @@ TEST_CASE("log-probabilities of a prompt are those of the model, and the continu
     generator.feed(row, std::span(tasks[0].prompt).subspan(i, 1));
   }
   for (std::size_t number = 0; number < 2; ++number) CHECK(all[number].ids == alone(*model, tasks[0], number).ids);
+  CHECK(becomes_true([&] { return scheduler.idle(); }));
+  CHECK(scheduler.counts().prompt_bytes == tasks[0].prompt.size());
+}
+
+TEST_CASE("of ids that are equally likely, the lowest are listed") {
+  const auto model = served_model();
+  Tensor values = model->parameters().values();
+  fill(values, 0);
+  Scheduler scheduler(*model, {});
+  std::vector<Task> tasks = one_task("a", 1);
+  tasks[0].likeliest = 3;
+  const auto submission = scheduler.submit(tasks, later());
+  std::vector<ScoredId> ids;
+  while (!submission->finished())
+    for (const Progress& news : submission->wait(100ms)) ids.insert(ids.end(), news.ids.begin(), news.ids.end());
+  REQUIRE(ids.size() == 1);
+  REQUIRE(ids[0].likeliest.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(ids[0].likeliest[i].first == static_cast<std::int64_t>(i));
 }
 
 TEST_CASE("rows and places of clients that leave are used by others") {

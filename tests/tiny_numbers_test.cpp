@@ -9,6 +9,7 @@
 
 #include "engine/kernel.h"
 #include "engine/parallel.h"
+#include "tests/two_threads.h"
 
 namespace mblm::testing {
 namespace {
@@ -71,14 +72,10 @@ TEST_CASE("tiles and kernels treat tiny numbers as zero, whatever the mode of th
     CHECK_THROWS(parallel_tiles(8, 1, [](std::int64_t, std::int64_t, std::int64_t) { throw std::runtime_error("tile"); }));
     CHECK(is_in_default_mode());
   }
-  // Both tiles of two threads run at the same time, so a helper runs one of them.
+  // A helper runs in the mode too.
   set_thread_count(2);
-  std::atomic<int> arrived = 0, in_mode = 0;
-  parallel_tiles(2, 1, [&](std::int64_t, std::int64_t, std::int64_t) {
-    ++arrived;
-    while (arrived < 2) std::this_thread::yield();
-    in_mode += is_in_mode();
-  });
+  std::atomic<int> in_mode = 0;
+  on_two_threads([&] { in_mode += is_in_mode(); });
   CHECK(in_mode == 2);
   set_thread_count(before);
 

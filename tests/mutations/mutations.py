@@ -49,9 +49,9 @@ OPS = [
     Mutation("dropout does not rescale", "cpu/dropout.cpp", "static_cast<Real<T>>(1 / (1 - p))", "static_cast<Real<T>>(1)", "op_test", FORMULA, "dropout"),
     Mutation("token shift backward reads its own token", "cpu/token_shift.cpp", "in + s.width + s.kept : next", "in + s.kept : next", "op_test", DIRECTION,
              "token_shift"),
-    Mutation("a tap of the convolution", "cpu/causal_conv1d.cpp", "w2[i] * read(x2[i])", "w2[i] * read(x1[i])", "op_test", FORMULA, "causal_conv1d"),
+    Mutation("a tap of the convolution", "cpu/causal_conv1d.cpp", "w2[i] * read(x2[i])", "w2[i] * read(x1[i])", "op_test", FORMULA, "causal_conv1d_silu"),
     Mutation("bias gradient of the last token only", "cpu/causal_conv1d.cpp", "dbias[i] += d[i];", "dbias[i] = d[i];", "op_test", DIRECTION,
-             "causal_conv1d"),
+             "causal_conv1d_silu"),
     Mutation("softplus backward without the bias", "cpu/softplus.cpp", "read(d[i]) * scalar::sigmoid(read(in[i]) + read(b[i]))",
              "read(d[i]) * scalar::sigmoid(read(in[i]))", "op_test", DIRECTION, "softplus"),
     Mutation("a weight outside the arena adds", "ops/linear.cpp", ".transpose_a = true, .beta = dweight.beta", ".transpose_a = true, .beta = 0", "op_test",
@@ -111,6 +111,52 @@ MODEL = [
 SAMPLING = [
     Mutation("top-p keeps one id beyond an exact sum", "mblm/sample.cpp", "sum < wanted", "sum <= wanted", "generate_test", "top-p keeps the lowest of equal*"),
     Mutation("top-p ranks equal ids by the highest", "mblm/sample.cpp", "a.value < b.value : a.id > b.id", "a.value < b.value : a.id < b.id", "generate_test", "top-p keeps the lowest of equal*"),
+    Mutation("the temperature multiplies", "mblm/sample.cpp", "(c.value - largest) / options_.temperature", "(c.value - largest) * options_.temperature", "generate_test",
+             "draws follow the softmax*"),
+    Mutation("a draw has one bit less", "mblm/sample.cpp", "std::uint64_t{words[0]} << 21", "std::uint64_t{words[0]} << 20", "generate_test", "draws follow the softmax*"),
+    Mutation("all positions share a draw", "mblm/sample.cpp", "static_cast<std::uint64_t>(position))", "0 * static_cast<std::uint64_t>(position))", "generate_test",
+             "a draw depends only on*"),
+    Mutation("the penalty raises negative logits", "mblm/sample.cpp", "options_.repetition_penalty : options_.repetition_penalty;", "options_.repetition_penalty : 1 / options_.repetition_penalty;",
+             "generate_test", "the repetition penalty*"),
+    Mutation("the penalty forgets the chosen ids", "mblm/sample.cpp", "  see(std::span(&id, 1));\n", "", "generate_test", "the repetition penalty lowers the ids*"),
+    Mutation("min-p drops its boundary", "mblm/sample.cpp", ">= options_.min_p)", "> options_.min_p)", "generate_test", "min-p drops*"),
+    Mutation("a stop text must be longer than what is held", "mblm/stop_text.cpp", "ids.size() <= text.size()", "ids.size() < text.size()", "generate_test", "stop text: ends before*"),
+]
+
+GENERATOR = [
+    Mutation("a token is processed one byte early", "mblm/generator.cpp", "bytes : (bytes - 1) / patch", "bytes : bytes / patch", "generate_test", "generator: the logits of each byte*"),
+    Mutation("the open token begins with the prompt", "mblm/generator.cpp", "one.bytes.begin() + static_cast<std::ptrdiff_t>(one.next), one.bytes.end()", "one.bytes.begin(), one.bytes.end()",
+             "generate_test", "generator: the bits do not depend on how a prompt*"),
+    Mutation("stages below a new patch keep their old one", "mblm/generator.cpp", "for (int n = stage; n <= stages_.last(); ++n) {\n    row.stages", "for (int n = stage; n <= stage; ++n) {\n    row.stages",
+             "generate_test", "generator: the logits of each byte*"),
+    Mutation("rows get the patch of the first row", "mblm/generator.cpp", "next.slice(at, at + 1)", "next.slice(0 * at, 1)", "generate_test", "generator: rows that join and leave*"),
+    Mutation("rows get the logits of the first row", "mblm/generator.cpp", "assign(logits.begin() + b * width, logits.begin() + (b + 1) * width)", "assign(logits.begin(), logits.begin() + width)",
+             "generate_test", "generator: rows that join and leave*"),
+    Mutation("rows that continue a snapshot share its states", "mblm/generator.cpp", "at(row) = state.copy();", "at(row) = state;", "generate_test", "generator: a snapshot continues*"),
+    Mutation("a recomputed block has the length of the first row", "mblm/recomputed_block.cpp", "state->lengths[static_cast<std::size_t>(b)]", "state->lengths[static_cast<std::size_t>(0 * b)]",
+             "generate_test", "generator: a block without a state*"),
+    Mutation("positions begin anew in each part", "mblm/inference_stages.cpp", "above, state.lengths)", "above, std::vector<std::int64_t>(state.lengths.size(), 0))", "generate_test",
+             "generator: the logits of each byte*"),
+    Mutation("all patches begin with the input of the first stage", "mblm/inference_stages.h", "static_cast<std::size_t>(stage - 1)].below", "0].below", "generate_test",
+             "generator: the logits of each byte*"),
+    Mutation("a saved state has no patch", "mblm/sequence_state_file.cpp", 'if (n > 0) visit(stage + ".above"', 'if (n > 1) visit(stage + ".above"', "generate_test", "a saved state continues*"),
+    Mutation("a chunk is predicted from the first one's end", "mblm/scorer.cpp", "predictor_ = rows.slice(count, count + 1);", "if (!predictor_.defined()) predictor_ = rows.slice(count, count + 1);",
+             "generate_test", "scorer: a sequence of several chunks*"),
+    Mutation("the last token of a chunk is lost", "mblm/scorer.cpp", "  last_ids_ = last_ids;\n", "  if (!last_ids_.defined()) last_ids_ = last_ids;\n", "generate_test", "scorer: a sequence of several chunks*"),
+    Mutation("windows are not scored from the start token", "mblm/scorer.cpp", "  state_ = stages_.fresh(0, 1);\n", "  if (state_.lengths.empty()) state_ = stages_.fresh(0, 1);\n", "generate_test",
+             "scorer: a sequence beyond*"),
+]
+
+COMPRESSION = [
+    Mutation("a carry is lost", "mblm/range_coder.cpp", "carry_ = carry_ || low_ < before;\n  range_", "range_", "compress_test", "range coder: carries*"),
+    Mutation("a carry does not run through", "mblm/range_coder.cpp", "carry_ ? 0x00 : 0xff", "0xff", "compress_test", "range coder: carries*"),
+    Mutation("a code ends below its interval", "mblm/range_coder.cpp", "low_ += smallest_range - 1;", "low_ += 0;", "compress_test", "range coder: messages*"),
+    Mutation("a byte may have no frequency", "mblm/byte_frequencies.cpp", "= 1 + static_cast<std::uint32_t>", "= static_cast<std::uint32_t>", "compress_test", "byte frequencies: the documented*"),
+    Mutation("a stream continues the one before", "mblm/predict_stream.cpp", "  scorer.restart();\n  std::vector", "  std::vector", "compress_test", "compression: bfloat16*"),
+    Mutation("a window is decoded one byte late", "mblm/compress.cpp", "generator.length(stream.row) + 1 == window", "generator.length(stream.row) == window", "compress_test",
+             "compression: content of every size*"),
+    Mutation("decoded content is not checked", "mblm/compress.cpp", "content.short_digest() == header.content_hash", "true", "compress_test", "compression: content that does not decode*"),
+    Mutation("log-probabilities are not normalized", "mblm/sample.cpp", "- largest - std::log(sum)", "- largest", "compress_test", "predictions of a stream*"),
 ]
 
 TRAINER = [
@@ -206,7 +252,39 @@ SERVER = [
              "clients that leave or stop reading*"),
     Mutation("a client that left is not noticed", "serve/connection.cpp", "one.revents & (POLLRDHUP | POLLHUP | POLLERR)", "one.revents & 0", "serve_test",
              "clients that leave or stop reading*"),
+    Mutation("the last news of a submission is lost", "serve/submission.cpp", "return unfinished_ == 0 && !fresh_;", "return unfinished_ == 0;", "serve_test", "a client that collects nothing*"),
+    Mutation("work that is dropped stays counted", "serve/scheduler.cpp", "      queued_ -= ticket->task.continuations;\n      queued_bytes_ -= ticket->task.prompt.size();\n      waiting",
+             "      waiting", "serve_test", "work beyond the limits*"),
+    Mutation("equal log-probabilities are ranked by the highest id", "serve/scheduler.cpp", "left > right : a < b", "left > right : a > b", "serve_test", "of ids that are equally likely*"),
+    Mutation("a scored prompt is not counted", "serve/scheduler.cpp", "counts_.prompt_bytes += scored_rows;", "", "serve_test", "log-probabilities of a prompt*"),
+    Mutation("a prompt beyond the context fails late", "serve/completion_request.cpp", "std::min({usual_tokens, limits.tokens, context - length})", "std::min({usual_tokens, limits.tokens})", "serve_test",
+             "a prompt beyond a fixed context*"),
+    Mutation("base64 with bits of no byte", "serve/base64.cpp", "if ((word & ((1U << (8 * padding)) - 1)) != 0) return {};", "", "serve_test", "base64 of bytes*"),
     Mutation("a server that shuts down takes requests", "serve/http_server.cpp", "    scheduler_.close();", "", "serve_test", "closing finishes*"),
 ]
 
-MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + TRAINER + HOOKS + DATA + CHECKPOINTS + SERVER
+# Programs of tests/cuda, on the emulated device.
+OPS_ON_GPU = "ops on a CUDA device match*"
+CUDA = [
+    Mutation("the sum in the gradient of softmax, on the GPU", "cuda/softmax.cu", "kept[p][j] * (d[p][j] - dot[0])", "kept[p][j] * d[p][j]", "cuda/op_test_emulated", OPS_ON_GPU, "softmax"),
+    Mutation("gradient of a clamped row, on the GPU", "cuda/rms_norm.cu", "stored < 0 ? 0.0f : dot[0] * r", "dot[0] * r", "cuda/kernel_test_emulated", "rms_norm: the gradient of a clamped row*"),
+    Mutation("a zero loss counts, on the GPU", "cuda/cross_entropy.cu", "sums.count += element != 0 ? 1 : 0;", "sums.count += 1;", "cuda/kernel_test_emulated",
+             "cross_entropy: a row whose loss is exactly zero*"),
+    Mutation("heads share the D of the first", "cuda/ssd_scan.cu", "const float d = in.d[head];", "const float d = in.d[first_head];", "cuda/op_test_emulated", OPS_ON_GPU, "ssd_scan"),
+    Mutation("dropout pairs of the lower rows", "cuda/attention_long.cu", "first_query + lane / 4 + 8 * half, first_key", "first_query + lane / 4, first_key", "cuda/op_test_emulated", OPS_ON_GPU,
+             "attention"),
+    Mutation("splits of the cache are not rescaled", "cuda/attention_cached.cu", "total = fmaf(totals[i], scalar::exp(largest[i] - top), total)", "total += totals[i]", "cuda/kernel_test_emulated",
+             "inference: a single token over several segments*"),
+    Mutation("the last tile of an id is left out", "cuda/embedding.cu", "t <= (end - 1) / tile", "t <= (end - 1) / tile - (end - begin > tile ? 1 : 0)", "cuda/op_test_emulated", OPS_ON_GPU, "embedding"),
+    Mutation("a slice has a mask of its own", "cuda/dropout.cu", "else if (first_element % 4 == 0)", "else if (first_element % 2 == 0)", "cuda/kernel_test_emulated", "dropout: a slice*"),
+    Mutation("skipped steps count for Adam, on the GPU", "cuda/adam.cu", "s.updates += s.applies;", "s.updates += 1;", "cuda/kernel_test_emulated", "gradient_norm: a non-finite loss*"),
+    Mutation("weight decay of the first group", "cuda/adam.cu", "decays[begin / decay_group] != 0", "decays[0] != 0", "cuda/kernel_test_emulated", "adam_step: weight decay*"),
+    Mutation("rows between tiles count twice in the bias", "cuda/causal_conv1d.cu", "if (t + j < end) {\n#pragma", "if (t + j < stop) {\n#pragma", "cuda/op_test_emulated", OPS_ON_GPU, "causal_conv1d_silu"),
+    Mutation("a token shift crosses sequences", "cuda/token_shift.cu", "starts ? before :", "row == 0 ? before :", "cuda/op_test_emulated", OPS_ON_GPU, "token_shift"),
+    Mutation("the second group of states replaces the first", "cuda/selective_scan.cu", "tiles.x[row][channel]) : tiles.y[row][channel]);", "tiles.x[row][channel]) : 0.0f);", "cuda/op_test_emulated",
+             OPS_ON_GPU, "selective_scan"),
+    Mutation("the last output of a tile lacks its bias", "cuda/linear_inference.cu", "sum : sum + in.bias[output + c]", "sum : sum + in.bias[output]", "cuda/kernel_test_emulated",
+             "inference: a row of linear*"),
+]
+
+MUTATIONS = OPS + ENGINE + MODEL + SAMPLING + GENERATOR + COMPRESSION + TRAINER + HOOKS + DATA + CHECKPOINTS + SERVER + CUDA
