@@ -19,15 +19,20 @@ struct Moved {
   double measured = 0;  // by the access checker and the stand-ins of the libraries; 0 in a dry run
 };
 
-// Adds up the bytes per slot of the kernels that this thread runs. Memory that a call allocates, for partial sums and the like, is written
-// and read once. Operations of vendor libraries count by their operands.
+// Adds up the bytes per slot of the kernels that this thread runs, and of the copies and fills between them. Memory that a call allocates,
+// for partial sums and the like, is written and read once. Operations of vendor libraries count by their operands. Uses the counts of the
+// emulator, starting with its construction.
 class SlotBytes final : public KernelObserver {
  public:
+  SlotBytes();
   void before(const KernelSlot& slot, Device device, std::span<const Tensor> arguments) override;
   void after(const KernelSlot& slot, Device device) override;
-  const std::map<std::string, Moved>& slots() const { return slots_; }
+  // Under the names of the slots, and "copies and fills". Includes what came after the last kernel.
+  const std::map<std::string, Moved>& slots();
 
  private:
+  void add_copies_and_fills();
+
   std::map<std::string, Moved> slots_;
   double planned_ = 0;
 };
