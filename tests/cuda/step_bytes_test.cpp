@@ -98,12 +98,11 @@ TEST_CASE("kernels move the bytes of their plans" * doctest::skip(emulator::sett
     std::int64_t batch, length;
   };
   const std::string narrow = "params.hidden_dims=[128, 128]";
-  const std::vector<Case> cases{{"bench/models/cpu_2d_tt.yaml", {"params.num_layers=[1, 1]", narrow}, 2, 256},   // attention over 33 and 9 tokens
-                                {"bench/models/cpu_1d_t.yaml", {"params.num_layers=[1]"}, 3, 100},               // over 101
-                                {"bench/models/cpu_1d_s.yaml", {"params.num_layers=[1]"}, 2, 200},               // ssd_scan over four chunks
-                                {"configs/pg19_2d_ss.yaml", {"params.num_layers=[1, 1]", narrow}, 4, 64},        // over 9 tokens
-                                {"bench/models/cpu_1d_m1.yaml", {"params.num_layers=[1]"}, 3, 100},
-                                {"configs/pg19_3d_stt.yaml", {"params.num_layers=[1, 1, 1]", "params.hidden_dims=[128, 128, 128]", "params.train_checkpoint_chunks=[2, 2]"}, 2, 256}};
+  const std::vector<Case> cases{{"bench/models/cpu_2d_tt.yaml", {"params.num_layers=[1, 1]", "params.train_checkpoint_chunks=[3]", narrow}, 1, 256},  // attention over 33 and 9 tokens
+                                {"bench/models/cpu_1d_t.yaml", {"params.num_layers=[1]"}, 3, 100},                                                      // over 101
+                                {"bench/models/cpu_1d_s.yaml", {"params.num_layers=[1]"}, 2, 200},                                                      // ssd_scan over four chunks
+                                {"configs/pg19_2d_ss.yaml", {"params.num_layers=[1, 1]", narrow}, 4, 64},                                       // over 9 tokens
+                                {"bench/models/cpu_1d_m1.yaml", {"params.num_layers=[1]"}, 3, 100}};
   for (const Case& c : cases) {
     CAPTURE(c.name);
     const StepBytes bytes = count_step(read_model_config(path_of(c.name), BlockRegistry(), c.overrides), c.batch, c.length);
@@ -131,7 +130,7 @@ TEST_CASE("bytes of a step of the published models" * doctest::skip(!emulator::s
   emulator::settings().memory_bytes = std::size_t{200} << 30;
   const auto published = nlohmann::json::parse(std::ifstream(path_of("bench/published_models.json")))["models"];
   std::cout << std::fixed << std::setprecision(3);
-  for (const Limit& limit : {Limit{"bench/models/cpu_2d_tt.yaml", 1.583}, {"configs/pg19_1d_t.yaml", 374.6}, {"configs/pg19_2d_ss.yaml", 416.8},
+  for (const Limit& limit : {Limit{"bench/models/cpu_2d_tt.yaml", 1.583}, {"configs/pg19_1d_t.yaml", 374.6}, {"configs/pg19_2d_ss.yaml", 404.8},
                              {"configs/pg19_2d_st.yaml", 372.2}, {"configs/pg19_3d_stt.yaml", 4052}, {"configs/clevr_1d_s_ft.yaml", 924.8}}) {
     const std::string name = limit.name;
     CAPTURE(name);
