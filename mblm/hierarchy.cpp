@@ -11,6 +11,7 @@
 #include "ops/layer_norm.h"
 #include "ops/rotary.h"
 #include "ops/sequence.h"
+#include "ops/split_rows.h"
 
 namespace mblm {
 namespace {
@@ -76,15 +77,16 @@ Tensor Hierarchy::embed(int n, const Tensor& ids) const {
 Tensor Hierarchy::run_stage(int n, const Tensor& tokens, const ForwardContext& context) const {
   const StageBlock& block = *stages_[static_cast<std::size_t>(n)].block;
   const std::int64_t rows = tokens.size(0);
-  const bool chunked = n > 0 && context.training && config_.train_checkpoint_chunks.has_value() && is_recording();
+  const bool chunked = n > 0 && rows > 0 && context.training && config_.train_checkpoint_chunks.has_value() && is_recording();
   if (!chunked) return block.forward(tokens, nullptr, context);
   const std::int64_t chunks = (*config_.train_checkpoint_chunks)[static_cast<std::size_t>(n - 1)], size = (rows + chunks - 1) / chunks;
   std::vector<Tensor> parts;
-  for (std::int64_t begin = 0; begin < rows; begin += size) {
-    const std::int64_t end = std::min(rows, begin + size);
-    const Tensor part = tokens.slice(begin, end);
+  std::int64_t begin = 0;
+  for (const Tensor& part : split_rows(tokens, size)) {
+    const std::int64_t end = begin + part.size(0);
     ForwardContext here = of_patches(context, 1, begin);
     if (here.token_mask.defined()) here.token_mask = here.token_mask.slice(begin, end);
+    begin = end;
     parts.push_back(checkpoint("checkpoint", std::span(&part, 1),
                                [&block, here](std::span<const Tensor> in) { return block.forward(in[0], nullptr, here); }));
   }

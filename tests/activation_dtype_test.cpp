@@ -72,7 +72,7 @@ const std::multimap<std::string, Row> table = {
     {"concat_rows", {{bf16, bf16}, {bf16}}},
     {"reshape", {{bf16}, {bf16}}},
     {"reshape", {{f32}, {f32}}},
-    {"slice", {{f32}, {f32}}},
+    {"split_rows", {{f32}, {f32, f32}}},
     {"cross_entropy", {{f32}, {f32}}},
     // to_logits, and products and copies of the output of Mamba-1, which is the residual stream.
     {"linear", {{bf16, bf16, f32}, {f32}}},

@@ -118,13 +118,15 @@ bool gemm(const Gemm& g, const void* a, const void* b, const void* bias, void* c
   const Extent added{"bias", bias, g.bias ? g.n * static_cast<std::int64_t>(size_of(g.output)) : 0};
   check_arguments(g, stored_a, stored_b, stored_c, added);
   if (g.bias && g.n % 2 == 1) return false;  // so that the tests run the caller's own addition too
-  emulator::enqueue(compute_stream(), [=] {
+  const Extent written = stored_c.extent(g.batch);
+  const std::int64_t bytes = stored_a.extent(g.batch).bytes + stored_b.extent(g.batch).bytes + added.bytes + written.bytes * (g.beta == 0 ? 1 : 2);
+  const auto product = [=] {
     if (g.input == DType::Float32) multiply_batch<float, float>(g, a, b, bias, c);
     if (g.input == DType::BFloat16 && g.output == DType::Float32) multiply_batch<bfloat16, float>(g, a, b, bias, c);
     if (g.input == DType::BFloat16 && g.output == DType::BFloat16) multiply_batch<bfloat16, bfloat16>(g, a, b, bias, c);
-    const Extent written = stored_c.extent(g.batch);
     emulator::note_host_write(written.begin, static_cast<std::size_t>(written.bytes));
-  });
+  };
+  emulator::enqueue(compute_stream(), product, static_cast<std::uint64_t>(bytes));
   return true;
 }
 

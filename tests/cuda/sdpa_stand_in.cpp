@@ -27,6 +27,12 @@ Sizes sizes_of(const Tensor& qkv, std::int64_t heads, bool causal) {
 
 Extent extent_of(const char* name, const Tensor& x) { return {name, raw(x), static_cast<std::int64_t>(x.bytes())}; }
 
+std::uint64_t total_bytes(std::initializer_list<Extent> extents) {
+  std::int64_t sum = 0;
+  for (const Extent& e : extents) sum += e.bytes;
+  return static_cast<std::uint64_t>(sum);
+}
+
 // The vectors of one head as float32 rows (T, d).
 struct Rows {
   std::vector<float> v;
@@ -117,10 +123,11 @@ bool sdpa_forward(const Tensor& qkv, std::int64_t heads, bool causal, Tensor& y,
   check_disjoint("sdpa_forward", out, {in, lse});
   check_disjoint("sdpa_forward", lse, {in});
   const Sizes s = sizes_of(qkv, heads, causal);
-  emulator::enqueue(compute_stream(), [=, qkv = data<bfloat16>(qkv), y = data<bfloat16>(y), log_sum_exp = data<float>(log_sum_exp)] {
+  const auto work = [=, qkv = data<bfloat16>(qkv), y = data<bfloat16>(y), log_sum_exp = data<float>(log_sum_exp)] {
     forward(s, qkv, y, log_sum_exp);
     for (const Extent& e : {out, lse}) emulator::note_host_write(e.begin, static_cast<std::size_t>(e.bytes));
-  });
+  };
+  emulator::enqueue(compute_stream(), work, total_bytes({in, out, lse}));
   return true;
 }
 
@@ -131,11 +138,12 @@ bool sdpa_backward(const Tensor& qkv, const Tensor& y, const Tensor& log_sum_exp
   for (const Extent& e : {in, in_y, lse, in_dy, out}) check_extent("sdpa_backward", e, 16);
   check_disjoint("sdpa_backward", out, {in, in_y, lse, in_dy});
   const Sizes s = sizes_of(qkv, heads, causal);
-  emulator::enqueue(compute_stream(), [=, qkv = data<bfloat16>(qkv), y = data<bfloat16>(y), log_sum_exp = data<float>(log_sum_exp),
-                                       dy = data<bfloat16>(dy), dqkv = data<bfloat16>(dqkv)] {
+  const auto work = [=, qkv = data<bfloat16>(qkv), y = data<bfloat16>(y), log_sum_exp = data<float>(log_sum_exp), dy = data<bfloat16>(dy),
+                     dqkv = data<bfloat16>(dqkv)] {
     backward(s, qkv, y, log_sum_exp, dy, dqkv);
     emulator::note_host_write(out.begin, static_cast<std::size_t>(out.bytes));
-  });
+  };
+  emulator::enqueue(compute_stream(), work, total_bytes({in, in_y, lse, in_dy, out}));
   return true;
 }
 

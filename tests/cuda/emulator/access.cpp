@@ -126,8 +126,8 @@ Stamp read_stamp(Stamp before, Stamp now, bool is_shared_memory, const Lane& me)
   return now | (lane / warp_lanes == me.index / warp_lanes ? std::max<Stamp>(SeveralLanes, flags_of(before)) : Stamp{SeveralWarps});
 }
 
-// Checks an access to a byte and updates its stamps.
-inline void visit(Stamp& write, Stamp& read, Access access, Stamp now, bool is_shared_memory, const Lane& me, const Site& site) {
+// Checks an access to a byte and updates its stamps, for `count` bytes with the same stamps.
+inline void visit(Stamp& write, Stamp& read, std::size_t count, Access access, Stamp now, bool is_shared_memory, const Lane& me, const Site& site) {
   const Stamp w = write, r = read;
   if (w == forbidden) report(access == Access::Read ? "read outside of a block of the pool" : "write outside of a block of the pool", site);
   const bool stale = is_shared_memory && serial_of(w) != serial;  // from an earlier block
@@ -142,6 +142,8 @@ inline void visit(Stamp& write, Stamp& read, Access access, Stamp now, bool is_s
     if (unordered_write(w, me) && !(access == Access::Atomic && flags_of(w) == Atomic))
       report((access == Access::Read ? "race: read what is written by " : "race: written also by ") + who(w), site);
   }
+  // The first access of this launch moves the byte; later ones may find it in a cache.
+  if (!is_shared_memory && serial_of(access == Access::Read ? r : w) < first_serial) counts().kernel_bytes += count;
   if (access == Access::Read) {
     read = read_stamp(r, now, is_shared_memory, me);
     return;
@@ -179,14 +181,14 @@ void see(const void* p, std::size_t bytes, Access access, const Site& site) {
   const Stamp clock = std::min<Stamp>(me.clock[me.lane], last_clock);
   const Stamp now = serial << serial_shift | Stamp{me.index} << lane_shift | epoch << epoch_shift | clock << clock_shift;
   if (all_equal(write, bytes) && all_equal(read, bytes)) {
-    visit(write[0], read[0], access, now, is_shared_memory, me, site);
+    visit(write[0], read[0], bytes, access, now, is_shared_memory, me, site);
     if (access == Access::Read)
       std::fill_n(read + 1, bytes - 1, read[0]);
     else
       std::fill_n(write + 1, bytes - 1, write[0]);
     return;
   }
-  for (std::size_t i = 0; i < bytes; ++i) visit(write[i], read[i], access, now, is_shared_memory, me, site);
+  for (std::size_t i = 0; i < bytes; ++i) visit(write[i], read[i], 1, access, now, is_shared_memory, me, site);
 }
 
 // An access by compiled code. `aligned`: the address must be a multiple of the size.

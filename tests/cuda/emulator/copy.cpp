@@ -8,6 +8,14 @@ using namespace emulator;
 
 namespace {
 
+// Also from device memory without contents, which reads as zeros.
+void copy_bytes(void* to, const void* from, std::size_t bytes) {
+  if (settings().dry)
+    std::memset(to, 0, bytes);
+  else
+    std::memmove(to, from, bytes);
+}
+
 // Host memory that is not pinned: its bytes are taken during the call, and it is written before the call returns.
 cudaError_t copy_pageable(void* to, const void* from, std::size_t bytes, bool to_device, Work work, cudaStream_t stream) {
   if (is_capturing(stream)) {
@@ -25,7 +33,7 @@ cudaError_t copy_pageable(void* to, const void* from, std::size_t bytes, bool to
     add_work(stream, std::move(work));
     return cudaSuccess;
   }
-  work.run = [=] { std::memcpy(to, from, bytes); };
+  work.run = [=] { copy_bytes(to, from, bytes); };
   add_work(stream, std::move(work));
   return cudaStreamSynchronize(stream);
 }
@@ -51,7 +59,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
       note_device_copy(to, from, bytes);
     else if (to_device)
       note_host_write(to, bytes);
-    std::memmove(to, from, bytes);
+    copy_bytes(to, from, bytes);
   };
   add_work(stream, std::move(work));
   return cudaSuccess;
@@ -75,6 +83,6 @@ cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t
                       std::memset(to, value, bytes);
                       note_host_write(to, bytes);
                     },
-                    &Counts::fills});
+                    &Counts::fills, &Counts::bytes_filled, bytes});
   return cudaSuccess;
 }

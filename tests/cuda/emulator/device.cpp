@@ -26,6 +26,7 @@ Settings settings_of_environment() {
   }
   if (const char* seed = std::getenv("MBLM_EMULATOR_SEED")) s.seed = std::strtoull(seed, nullptr, 10);
   if (const char* devices = std::getenv("MBLM_EMULATOR_DEVICES")) s.devices = std::atoi(devices);
+  if (const char* dry = std::getenv("MBLM_EMULATOR_DRY")) s.dry = std::strcmp(dry, "0") != 0;
   if (const char* protect = std::getenv("MBLM_EMULATOR_PROTECT")) s.protect = std::strcmp(protect, "0") != 0;
   return s;
 }

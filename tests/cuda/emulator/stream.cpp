@@ -107,6 +107,7 @@ void count(const Work& work) {
 void add_work(cudaStream_t handle, Work work) {
   const std::lock_guard lock(emulator_mutex());
   throw_kept_error();
+  if (settings().dry && work.kind != nullptr && work.kind != &Counts::copies_to_host) work.run = [] {};
   if (handle == nullptr) {  // the default stream waits for all others
     if (refuse_during_capture() != cudaSuccess) throw Error("the default stream is used during a capture");
     finish_all();
@@ -131,7 +132,9 @@ void add_work(cudaStream_t handle, Work work) {
   if (runs_at_once(*stream)) finish(*stream, stream->added);
 }
 
-void enqueue(cudaStream_t stream, std::function<void()> work) { add_work(stream, {std::move(work), &Counts::launches}); }
+void enqueue(cudaStream_t stream, std::function<void()> work, std::uint64_t bytes) {
+  add_work(stream, {std::move(work), &Counts::launches, &Counts::library_bytes, bytes});
+}
 
 void launch(cudaStream_t stream, const char* name, Dim grid, Dim block, std::size_t shared_bytes, std::function<void()> body) {
   check_launch(name, grid, block, shared_bytes);
