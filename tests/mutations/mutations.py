@@ -83,8 +83,11 @@ OPS = [
 ]
 
 ENGINE = [
-    Mutation("the exception of a tile is lost", "engine/parallel.cpp", "if (!failure) failure = std::current_exception();",
-             "if (!failure) failure = nullptr;", "engine_test", "an exception of a tile that a helper runs*"),
+    Mutation("the exception of a tile is lost", "engine/parallel.cpp", "if (!failure_) failure_ = std::current_exception();",
+             "if (!failure_) failure_ = nullptr;", "engine_test", "an exception of a tile that a helper runs*"),
+    Mutation("tiles beyond the first job run as the first ones", "engine/parallel.cpp", "job_.first + tile", "tile", "engine_test", "more tiles than one job*"),
+    Mutation("parameters for inference have gradients", "engine/parameters.cpp", "if (gradients == Gradients::No) continue;", "", "engine_test",
+             "parameters without gradients*"),
     Mutation("a file is not flushed", "engine/io/atomic_file.cpp", "flush_to_disk(file_.number())", "0 * file_.number()", "engine_test",
              "an atomic file is flushed before*"),
     Mutation("a folder is not flushed", "engine/io/atomic_file.cpp", "flush_to_disk(descriptor.number())", "0 * descriptor.number()", "engine_test",
@@ -124,6 +127,11 @@ SAMPLING = [
 ]
 
 GENERATOR = [
+    Mutation("rotation by the angles of the call before", "cpu/rotary.cpp", "if (key != kept.key) {", "if (key.size() != kept.key.size()) {", "generate_test",
+             "generator: the logits of each byte*"),
+    Mutation("one key less of a last group is scored", "cpu/attention_cached.cpp", "std::min<std::int64_t>(j, keys - 1)", "std::min<std::int64_t>(j, keys - 2)",
+             "generate_test", "generator: the logits of each byte*"),
+    Mutation("one token of a scan keeps no sum", "cpu/selective_scan.cpp", "      y[0] = sum;\n", "", "generate_test", "generator: the logits of each byte*"),
     Mutation("a token is processed one byte early", "mblm/generator.cpp", "bytes : (bytes - 1) / patch", "bytes : bytes / patch", "generate_test", "generator: the logits of each byte*"),
     Mutation("the open token begins with the prompt", "mblm/generator.cpp", "one.bytes.begin() + static_cast<std::ptrdiff_t>(one.next), one.bytes.end()", "one.bytes.begin(), one.bytes.end()",
              "generate_test", "generator: the bits do not depend on how a prompt*"),
