@@ -13,9 +13,9 @@ namespace {
 // a sum can take a product only every fourth cycle, and more rows are more streams from memory.
 inline constexpr int tile_rows = 4, tile_outputs = vector_bytes == 64 ? 4 : 3, row_outputs = 8, row_streams = 4;
 
-// Elements of w in one block: 64 KiB of float32 for few rows, so that the threads share a small w; for many rows a share of the L2 cache,
-// from which all rows of a unit read the block. A unit of many rows has 64.
-inline constexpr std::int64_t few_rows = 8, unit_rows = 64, block_elements_few_rows = 16384, block_elements = 65536;
+// A unit of work: a block of w of 64 KiB of float32, so that the threads share a small w, and at most 64 rows, which read the block from
+// the L2 cache.
+inline constexpr std::int64_t unit_rows = 64, block_elements = 16384;
 
 // Vectors that one load of w gives. A vector of bfloat16 gives its even and its odd elements, which takes one instruction for each; x
 // then has the same order (as_factor).
@@ -189,8 +189,8 @@ Tensor bfloat16_factor(const Tensor& x, std::int64_t stride) {
 template <class T, class W, class Y>
 void run(Factor<T> x, std::int64_t rows, const Tensor& weight, const Tensor& bias, Tensor& y) {
   if (rows == 0) return;
-  const std::int64_t depth = weight.size(1), outputs = weight.size(0), elements = rows <= few_rows ? block_elements_few_rows : block_elements;
-  const std::int64_t block = std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, depth) / 24) * 24;  // whole register tiles
+  const std::int64_t depth = weight.size(1), outputs = weight.size(0);
+  const std::int64_t block = std::max<std::int64_t>(1, block_elements / std::max<std::int64_t>(1, depth) / 24) * 24;  // whole register tiles
   const std::int64_t blocks = tile_count(outputs, block), row_tile = std::min(rows, unit_rows);
   const W* w = data<W>(weight);
   const T* pb = data_or_null<T>(bias);
