@@ -202,9 +202,10 @@ class Workers {
     return {job.job, first, first + each + (participant < more ? 1 : 0)};
   }
 
-  // The tiles of a participant that nobody took, given its word. The word of an earlier job stands for a whole share. It must be taken by
-  // exchanging just this word: the job cannot end before, because all of its tiles must be taken for that. The word of a later job says
-  // that this one has ended. Numbers of jobs start again after 2^32; each helper writes its word more often.
+  // The tiles of `job` that are left to a participant, given the word in its Place. If the word is of an earlier job, nobody has taken a tile
+  // of the share yet. Whoever takes one must replace exactly this word (compare_exchange): if that succeeds, the job has not ended, because
+  // it ends only when all tiles are taken. If the word is of a later job, this job has ended. Job numbers repeat after 2^32 jobs; each helper
+  // writes its word much more often.
   TileRange left(std::uint64_t word, const TileRange& job, std::int64_t participant) const {
     if (has_ended(word, job)) return {job.job, 0, 0};
     const TileRange range = TileRange::unpack(word);

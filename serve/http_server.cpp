@@ -50,7 +50,7 @@ std::string new_id() {
   return id;
 }
 
-// The time does not tell where the texts differ, so that nobody can guess a key byte by byte. It does tell the length of `given`.
+// The time depends only on the length of `given`, not on where the texts differ: otherwise a client could find a key byte by byte.
 bool equal_in_constant_time(const std::string& given, const std::string& expected) {
   unsigned differences = given.size() == expected.size() ? 0 : 1;
   for (std::size_t i = 0; i < given.size(); ++i) differences |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(expected[i % expected.size()]);
