@@ -322,17 +322,11 @@ void Scheduler::write() {
   parallel_tiles(std::ssize(writing_), choices_per_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     for (std::int64_t i = begin; i < end; ++i) choose(*writing_[static_cast<std::size_t>(i)]);
   });
-  SchedulerCounts more;
+  count(writing_);
   std::erase_if(writing_, [&](const std::unique_ptr<Writing>& writing) {
-    const std::optional<Finish> end = writing->news.finish;
-    more.generated_bytes += static_cast<std::uint64_t>(writing->news.generated);
-    if (end == Finish::Failed) {
-      ++more.failed;
-    } else if (end) {
-      ++more.finished;
-    }
+    const bool ended = writing->news.finish.has_value();
     writing->ticket->outbox->add(std::exchange(writing->news, {}));
-    if (!end) {
+    if (!ended) {
       rows.push_back(writing->row);
       ids.push_back(writing->next);
       return false;
@@ -341,18 +335,21 @@ void Scheduler::write() {
     --used_rows_;
     return true;
   });
-  {
-    const std::lock_guard lock(mutex_);
-    counts_.generated_bytes += more.generated_bytes;
-    counts_.finished += more.finished;
-    counts_.failed += more.failed;
-  }
   if (rows.empty()) return;
   generator_->step(rows, ids);  // after an exception all rows are given up
   const std::lock_guard lock(mutex_);
   ++counts_.steps;
   counts_.step_rows += rows.size();
   counts_.prompt_bytes += scored_rows;
+}
+
+// Counts what is new, before clients can receive it.
+void Scheduler::count(std::span<const std::unique_ptr<Writing>> news) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& writing : news) {
+    counts_.generated_bytes += static_cast<std::uint64_t>(writing->news.generated);
+    if (const std::optional<Finish> end = writing->news.finish) ++(*end == Finish::Failed ? counts_.failed : counts_.finished);
+  }
 }
 
 // Chooses the next id of a continuation and writes down what is new. Runs on several threads at once, for different continuations.
@@ -384,9 +381,11 @@ void Scheduler::choose(Writing& writing) const {
 
 void Scheduler::finish(const Ticket& ticket, std::size_t number, Finish how, const std::string& error) {
   const bool abandoned = ticket.outbox->abandoned();
+  {
+    const std::lock_guard lock(mutex_);  // counts before the client can receive the end
+    ++(abandoned ? counts_.abandoned : how == Finish::TimedOut ? counts_.timed_out : how == Finish::Failed ? counts_.failed : counts_.finished);
+  }
   ticket.outbox->add({.choice = ticket.first_choice + number, .finish = how, .error = error});
-  const std::lock_guard lock(mutex_);
-  ++(abandoned ? counts_.abandoned : how == Finish::TimedOut ? counts_.timed_out : how == Finish::Failed ? counts_.failed : counts_.finished);
 }
 
 void Scheduler::finish_all(const Ticket& ticket, Finish how, const std::string& error) {

@@ -22,6 +22,7 @@ namespace mblm {
 class BusyError : public Error { using Error::Error; };     // too much work is waiting
 class ClosingError : public Error { using Error::Error; };  // no more work is taken
 
+// Continuations and their bytes are counted before their clients receive them.
 struct SchedulerCounts {
   std::uint64_t prompt_bytes = 0, generated_bytes = 0;                     // processed so far
   std::uint64_t steps = 0, step_rows = 0;                                  // batches, and the rows in them
@@ -63,6 +64,7 @@ class Scheduler {
   void read(Reading& reading, std::int64_t bytes);
   void begin_writing(Reading& reading);
   void write();
+  void count(std::span<const std::unique_ptr<Writing>> news);
   void choose(Writing& writing) const;
   void finish(const Ticket& ticket, std::size_t number, Finish finish, const std::string& error = {});
   void finish_all(const Ticket& ticket, Finish how, const std::string& error = {});

@@ -433,14 +433,14 @@ TEST_CASE("a queue that is full answers 429, and time that is over 504") {
   limits.rows = 1;
   limits.queue = 1;
   limits.tokens = 1 << 20;
-  limits.request = 2s;
+  limits.request = 4s;
   const Served served(limits);
   const std::string body = R"({"prompt": "a", "max_tokens": 1000000})";
   std::vector<std::thread> threads;
   std::vector<int> statuses(2);
   for (std::size_t i = 0; i < 2; ++i)
     threads.emplace_back([&, i] { statuses[i] = served.client().Post("/v1/completions", body, "application/json")->status; });
-  CHECK(becomes_true([&] { return served.server.counts().rows == 1 && served.server.counts().waiting == 1; }, 1s));
+  CHECK(becomes_true([&] { return served.server.counts().rows == 1 && served.server.counts().waiting == 1; }, 3s));
   const httplib::Result refused = served.post({{"prompt", "b"}});
   CHECK(error_of(refused).first == 429);
   CHECK(refused->get_header_value("Retry-After") == "1");

@@ -193,6 +193,18 @@ TEST_CASE("rows and places of clients that leave are used by others") {
   CHECK(becomes_true([&] { return scheduler.counts().abandoned == 3 && scheduler.counts().rows == 0; }));
 }
 
+TEST_CASE("what a client has received has been counted") {
+  const auto model = served_model();
+  Scheduler scheduler(*model, {});
+  for (std::uint64_t request = 1; request <= 200; ++request) {
+    receive_all(*scheduler.submit(one_task("abc", 2), later()));
+    const SchedulerCounts counts = scheduler.counts();
+    REQUIRE(counts.finished == request);
+    REQUIRE(counts.generated_bytes == 2 * request);
+    REQUIRE(counts.prompt_bytes == 3 * request);
+  }
+}
+
 TEST_CASE("a client that collects nothing delays nobody and loses nothing") {
   const auto model = served_model();
   Scheduler scheduler(*model, {});
