@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -11,12 +12,21 @@
 namespace mblm {
 namespace {
 
-std::size_t size_class(std::size_t bytes) {
-  constexpr std::size_t small = 4096;
-  if (bytes <= small) return std::max<std::size_t>(256, (bytes + 255) / 256 * 256);
-  if (bytes > SIZE_MAX / 4) return bytes;  // too large; the system reports it
-  const std::size_t step = std::bit_floor(bytes - 1) / 8;
-  return (bytes + step - 1) / step * step;
+// A size class: 16 of multiples of 256 bytes up to 4 KiB, then eight per power of two.
+struct SizeClass {
+  std::size_t size, number;
+};
+
+SizeClass size_class(std::size_t bytes) {
+  constexpr std::size_t unit = 256, small = 4096, eighths = 8;
+  if (bytes <= small) {
+    const std::size_t units = std::max<std::size_t>(1, (bytes + unit - 1) / unit);
+    return {units * unit, units - 1};
+  }
+  if (bytes > SIZE_MAX / 4) return {bytes, MemoryPool::size_classes};  // too large; the system reports it
+  const auto power = static_cast<std::size_t>(std::bit_width(bytes - 1)) - 1;  // 2^power < bytes <= 2^(power + 1)
+  const std::size_t step = std::size_t{1} << power >> 3, steps = (bytes + step - 1) / step;
+  return {steps * step, small / unit + (power - 12) * eighths + steps - eighths - 1};
 }
 
 std::vector<std::shared_ptr<MemoryPool>>& scoped_pools() {
@@ -58,56 +68,44 @@ MemoryPool::~MemoryPool() {
   return_free_blocks();
 }
 
-void* MemoryPool::allocate(std::size_t bytes) {
-  const std::size_t size = size_class(bytes);
+PoolBlock* MemoryPool::allocate(std::size_t bytes) {
   std::unique_lock lock(mutex_);
-  void* data = nullptr;
-  if (const auto found = free_.find(size); found != free_.end() && found->second != nullptr) {
-    data = found->second->data;
-    found->second = found->second->next;
-  } else {
-    data = new_block(size, bytes, lock);
-  }
-  statistics_.used_bytes += size;
+  PoolBlock*& released = free_[size_class(bytes).number];
+  PoolBlock* const block = released != nullptr ? std::exchange(released, released->next) : new_block(bytes, lock);
+  statistics_.used_bytes += block->size;
   statistics_.peak_used_bytes = std::max(statistics_.peak_used_bytes, statistics_.used_bytes);
-  runtime_of(device_.kind).mark_block(device_.index, data, bytes, size);
-  return data;
+  runtime_of(device_.kind).mark_block(device_.index, block->data, bytes, block->size);
+  return block;
 }
 
-void* MemoryPool::new_block(std::size_t size, std::size_t bytes, std::unique_lock<std::mutex>& lock) {
+PoolBlock* MemoryPool::new_block(std::size_t bytes, std::unique_lock<std::mutex>& lock) {
   Runtime& runtime = runtime_of(device_.kind);
+  const auto [size, number] = size_class(bytes);
   if (keep_ == Keep::Bounded) {
     const std::size_t use = std::max(statistics_.peak_used_bytes, statistics_.used_bytes + size), most = std::max(kept_bytes, 2 * use);
     while (statistics_.held_bytes > statistics_.used_bytes && statistics_.held_bytes + size > most) return_oldest();
   }
-  free_.try_emplace(size, nullptr);
-  void* data = runtime.allocate(device_.index, size);
-  if (data == nullptr) {
+  std::unique_ptr<PoolBlock> block(new PoolBlock{nullptr, size, number});
+  block->data = runtime.allocate(device_.index, size);
+  if (block->data == nullptr) {
     lock.unlock();
     release_cached_of(device_);
-    data = runtime.allocate(device_.index, size);
-    if (data == nullptr) throw MemoryError(out_of_memory_text(device_, bytes));
+    block->data = runtime.allocate(device_.index, size);
+    if (block->data == nullptr) throw MemoryError(out_of_memory_text(device_, bytes));
     lock.lock();
-  }
-  try {
-    blocks_.emplace(data, Block{.size = size, .data = data});
-  } catch (...) {
-    runtime.release(device_.index, data);
-    throw;
   }
   ++statistics_.system_allocations;
   statistics_.held_bytes += size;
   statistics_.peak_held_bytes = std::max(statistics_.peak_held_bytes, statistics_.held_bytes);
-  return data;
+  return block.release();
 }
 
-void MemoryPool::release(void* data) noexcept {
+void MemoryPool::release(PoolBlock* block) noexcept {
   const std::lock_guard lock(mutex_);
-  Block& block = blocks_.find(data)->second;
-  runtime_of(device_.kind).mark_block(device_.index, data, 0, block.size);
-  statistics_.used_bytes -= block.size;
-  block.released = ++releases_;
-  block.next = std::exchange(free_.find(block.size)->second, &block);
+  runtime_of(device_.kind).mark_block(device_.index, block->data, 0, block->size);
+  statistics_.used_bytes -= block->size;
+  block->released = ++releases_;
+  block->next = std::exchange(free_[block->list], block);
 }
 
 void MemoryPool::release_cached() {
@@ -116,20 +114,20 @@ void MemoryPool::release_cached() {
 }
 
 // The block must have been taken from its list.
-void MemoryPool::return_block(Block* block) noexcept {
+void MemoryPool::return_block(PoolBlock* block) noexcept {
   Runtime& runtime = runtime_of(device_.kind);
   runtime.mark_block(device_.index, block->data, block->size, block->size);
   runtime.release(device_.index, block->data);
   statistics_.held_bytes -= block->size;
-  blocks_.erase(block->data);
+  delete block;
 }
 
 // Returns the free block that was released first: the last one in the list of its class.
 void MemoryPool::return_oldest() {
-  Block** oldest = nullptr;
-  for (auto& [size, first] : free_) {
+  PoolBlock** oldest = nullptr;
+  for (PoolBlock*& first : free_) {
     if (first == nullptr) continue;
-    Block** last = &first;
+    PoolBlock** last = &first;
     while ((*last)->next != nullptr) last = &(*last)->next;
     if (oldest == nullptr || (*last)->released < (*oldest)->released) oldest = last;
   }
@@ -137,12 +135,8 @@ void MemoryPool::return_oldest() {
 }
 
 void MemoryPool::return_free_blocks() noexcept {
-  for (auto& [size, first] : free_)
-    while (first != nullptr) {
-      Block* block = first;
-      first = block->next;
-      return_block(block);
-    }
+  for (PoolBlock*& first : free_)
+    while (first != nullptr) return_block(std::exchange(first, first->next));
 }
 
 PoolStatistics MemoryPool::statistics() const {
@@ -175,6 +169,10 @@ std::shared_ptr<MemoryPool> current_pool(Device device) {
   const auto& scoped = scoped_pools();
   for (auto pool = scoped.rbegin(); pool != scoped.rend(); ++pool)
     if ((*pool)->device() == device) return *pool;
+  if (device == Device{}) {  // without a lock
+    static const auto cpu = std::make_shared<MemoryPool>(device);
+    return cpu;
+  }
   static std::mutex mutex;
   static std::map<std::pair<DeviceKind, int>, std::shared_ptr<MemoryPool>> shared;
   const std::lock_guard lock(mutex);

@@ -1,12 +1,11 @@
 // Memory of one device, kept for reuse: after the first steps of a training run, no step allocates from the system.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <unordered_map>
 
 #include "engine/device.h"
 
@@ -20,6 +19,15 @@ struct PoolStatistics {
   std::uint64_t system_allocations = 0;  // allocations from the system so far
 };
 
+// Memory that a pool lends.
+struct PoolBlock {
+  void* data;                  // 64-byte aligned
+  std::size_t size;            // bytes, of the size class
+  std::size_t list;            // the pool's: number of the size class
+  PoolBlock* next = nullptr;   // the block of its class that was released before it
+  std::uint64_t released = 0;  // time of the release, in releases of the pool
+};
+
 // Thread-safe. Blocks have size classes (multiples of 256 bytes up to 4 KiB, then eighths of a power of two), and a released
 // block is reused only for its own class, so that a step with repeating shapes finds the blocks of the previous step. The order of
 // the device's work makes reuse safe: a block is used again by later work of the compute stream.
@@ -30,38 +38,32 @@ class MemoryPool {
   // only in release_cached and the destructor; for the memory of captured graphs, which use released blocks.
   enum class Keep { Bounded, All };
   static constexpr std::size_t kept_bytes = std::size_t{64} << 20;
+  static constexpr std::size_t size_classes = 16 + 8 * 50;  // up to 2^62 bytes
 
   explicit MemoryPool(Device device, Keep keep = Keep::Bounded);
   ~MemoryPool();
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 
-  // Returns at least `bytes` bytes, 64-byte aligned. When the device has no memory left, returns the unused blocks of all bounded pools
+  // Returns a block of at least `bytes` bytes. When the device has no memory left, returns the unused blocks of all bounded pools
   // of the device to the system and tries again. Throws MemoryError with the requested, used and available bytes.
-  void* allocate(std::size_t bytes);
-  void release(void* data) noexcept;  // allocates nothing
-  void release_cached();              // returns unused blocks to the system
+  PoolBlock* allocate(std::size_t bytes);
+  void release(PoolBlock* block) noexcept;  // allocates nothing
+  void release_cached();                    // returns unused blocks to the system
   PoolStatistics statistics() const;
   Device device() const { return device_; }
 
  private:
-  struct Block {
-    std::size_t size;
-    void* data = nullptr;
-    Block* next = nullptr;       // the block of its class that was released before it
-    std::uint64_t released = 0;  // time of the release, in releases of the pool
-  };
   friend void release_cached_of(Device device);
-  void* new_block(std::size_t size, std::size_t bytes, std::unique_lock<std::mutex>& lock);
-  void return_block(Block* block) noexcept;
+  PoolBlock* new_block(std::size_t bytes, std::unique_lock<std::mutex>& lock);
+  void return_block(PoolBlock* block) noexcept;
   void return_oldest();
   void return_free_blocks() noexcept;
 
   const Device device_;
   const Keep keep_;
   mutable std::mutex mutex_;
-  std::unordered_map<void*, Block> blocks_;
-  std::map<std::size_t, Block*> free_;  // per size class the block released last; null: none
+  std::array<PoolBlock*, size_classes + 1> free_{};  // per size class the block released last; null: none. The last list stays empty.
   std::uint64_t releases_ = 0;
   PoolStatistics statistics_;
 };

@@ -15,12 +15,14 @@ void require_defined(const char* operation, const Tensor& x) {
 
 }  // namespace
 
-Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device), pool_(current_pool(device)) { data_ = pool_->allocate(bytes); }
+Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device), pool_(current_pool(device)), block_(pool_->allocate(bytes)) {
+  data_ = block_->data;
+}
 
 Storage::Storage(void* data, std::size_t bytes, std::shared_ptr<const void> owner) : data_(data), bytes_(bytes), owner_(std::move(owner)) {}
 
 Storage::~Storage() {
-  if (pool_ != nullptr) pool_->release(data_);
+  if (pool_ != nullptr) pool_->release(block_);
 }
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, std::size_t byte_offset, Shape shape, DType dtype)
@@ -33,6 +35,7 @@ Tensor Tensor::reshape(const Shape& shape) const {
   require<ShapeError>(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
   Tensor view = detach();
   view.shape_ = shape;
+  if (!wants_grad()) return view;
   return record("reshape", {*this}, view, [from = shape_](const Tensor& dy) -> std::vector<Tensor> { return {dy.reshape(from)}; });
 }
 
@@ -42,6 +45,7 @@ Tensor Tensor::slice(std::int64_t begin, std::int64_t end) const {
   const std::size_t row_bytes = size(0) == 0 ? 0 : bytes() / static_cast<std::size_t>(size(0));
   view.offset_ += static_cast<std::size_t>(begin) * row_bytes;
   view.shape_ = shape_.with(0, end - begin);
+  if (!wants_grad()) return view;
   return record("slice", {*this}, view, [from = shape_, begin, end](const Tensor& dy) -> std::vector<Tensor> {
     Tensor dx = zeros(from, dy.dtype(), dy.device());
     Tensor rows = dx.slice(begin, end);

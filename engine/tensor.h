@@ -14,6 +14,7 @@
 namespace mblm {
 
 class MemoryPool;
+struct PoolBlock;
 struct Node;
 
 // A block of memory that tensors view. It is released with the last of them.
@@ -35,6 +36,7 @@ class Storage {
   std::size_t bytes_ = 0;
   Device device_;
   std::shared_ptr<MemoryPool> pool_;
+  PoolBlock* block_ = nullptr;  // of pool_
   std::shared_ptr<const void> owner_;
 };
 

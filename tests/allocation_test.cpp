@@ -29,12 +29,12 @@ TEST_CASE("releasing a block allocates nothing") {
   static_assert(noexcept(std::declval<MemoryPool&>().release(nullptr)));
   MemoryPool pool{Device{}};
   int before = allocations;
-  std::vector<void*> blocks;
+  std::vector<PoolBlock*> blocks;
   for (std::size_t size = 1; size < 100; ++size)
     for (int repetition = 0; repetition < 20; ++repetition) blocks.push_back(pool.allocate(size * size * 100));
   CHECK(allocations > before + 99);  // the pool's allocations are counted
   before = allocations;
-  for (void* block : blocks) pool.release(block);
+  for (PoolBlock* block : blocks) pool.release(block);
   CHECK(allocations == before);
 }
 

@@ -38,8 +38,8 @@ TEST_CASE("a repeated step with the same shapes allocates from the system only o
 
 TEST_CASE("statistics follow allocations and releases") {
   MemoryPool pool{Device{}};
-  void* small = pool.allocate(1);
-  void* large = pool.allocate(10000);
+  PoolBlock* small = pool.allocate(1);
+  PoolBlock* large = pool.allocate(10000);
   CHECK(pool.statistics().used_bytes == 256 + 10240);
   pool.release(large);
   CHECK(pool.statistics().used_bytes == 256);
@@ -57,19 +57,20 @@ TEST_CASE("size classes waste at most an eighth, and blocks are reused only with
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{256}, std::size_t{257}, std::size_t{4096}, std::size_t{4097},
                                   std::size_t{8192}, std::size_t{8193}, std::size_t{1000000}, (std::size_t{1} << 24) + 1}) {
     CAPTURE(bytes);
-    void* data = pool.allocate(bytes);
+    PoolBlock* block = pool.allocate(bytes);
     const std::size_t taken = pool.statistics().used_bytes;
-    CHECK(reinterpret_cast<std::uintptr_t>(data) % 64 == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(block->data) % 64 == 0);
+    CHECK(taken == block->size);
     CHECK(taken >= bytes);
     CHECK(taken % 256 == 0);
     CHECK(taken <= std::max<std::size_t>(256, bytes <= 4096 ? bytes + 255 : bytes + bytes / 8));
-    std::memset(data, 1, bytes);
-    pool.release(data);
-    void* again = pool.allocate(taken);  // its own class: the same block
-    CHECK(again == data);
+    std::memset(block->data, 1, bytes);
+    pool.release(block);
+    PoolBlock* again = pool.allocate(taken);  // its own class: the same block
+    CHECK(again == block);
     pool.release(again);
-    void* other = pool.allocate(2 * taken);
-    CHECK(other != data);
+    PoolBlock* other = pool.allocate(2 * taken);
+    CHECK(other != block);
     pool.release(other);
     pool.release_cached();
   }
@@ -116,7 +117,7 @@ TEST_CASE("the blocks that were released first are returned to the system first"
 TEST_CASE("the statistics of a device are the sums over its pools") {
   const PoolStatistics before = device_statistics(Device{});
   MemoryPool first{Device{}}, second{Device{}, MemoryPool::Keep::All};
-  void *a = first.allocate(256), *b = second.allocate(512);
+  PoolBlock *a = first.allocate(256), *b = second.allocate(512);
   CHECK(device_statistics(Device{}).used_bytes == before.used_bytes + 768);
   first.release(a);
   second.release(b);
@@ -127,14 +128,15 @@ TEST_CASE("the statistics of a device are the sums over its pools") {
 #if defined(__SANITIZE_ADDRESS__)
 TEST_CASE("AddressSanitizer sees the slack of a block, and blocks that were released") {
   MemoryPool pool{Device{}};
-  auto* data = static_cast<char*>(pool.allocate(100));
+  PoolBlock* const block = pool.allocate(100);
+  auto* data = static_cast<char*>(block->data);
   CHECK(__asan_address_is_poisoned(data + 99) == 0);
   CHECK(__asan_address_is_poisoned(data + 100) == 1);
-  pool.release(data);
+  pool.release(block);
   CHECK(__asan_address_is_poisoned(data) == 1);
-  CHECK(pool.allocate(256) == data);
+  CHECK(pool.allocate(256) == block);
   CHECK(__asan_address_is_poisoned(data + 255) == 0);
-  pool.release(data);
+  pool.release(block);
 }
 #endif
 
@@ -164,16 +166,16 @@ TEST_CASE("pool scopes are independent of each other and of other threads") {
 TEST_CASE("a pool serves several threads") {
   MemoryPool pool{Device{}};
   const auto work = [&](unsigned char mark) {
-    std::vector<std::pair<unsigned char*, std::size_t>> blocks;
+    std::vector<std::pair<PoolBlock*, std::size_t>> blocks;
     for (std::size_t i = 0; i < 4000; ++i) {
       const std::size_t bytes = 1 + i * 37 % 9000;
-      auto* data = static_cast<unsigned char*>(pool.allocate(bytes));
-      std::memset(data, mark, bytes);
-      blocks.emplace_back(data, bytes);
+      blocks.emplace_back(pool.allocate(bytes), bytes);
+      std::memset(blocks.back().first->data, mark, bytes);
       if (i % 3 == 0) continue;
-      const auto [oldest, size] = blocks[i % blocks.size()];
+      const auto [block, size] = blocks[i % blocks.size()];
+      const auto* oldest = static_cast<const unsigned char*>(block->data);
       REQUIRE(std::all_of(oldest, oldest + size, [&](unsigned char c) { return c == mark; }));  // no other thread uses this block
-      pool.release(oldest);
+      pool.release(block);
       blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(i % blocks.size()));
     }
     for (const auto& block : blocks) pool.release(block.first);
