@@ -186,8 +186,11 @@ bool is_recording() { return recording; }
 bool any_wants_grad(std::span<const Tensor> inputs) {
   return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
 }
+bool any_wants_grad(std::initializer_list<Input> inputs) {
+  return recording && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.wants_grad(); });
+}
 
-void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs) {
+void refuse_gradient(const char* name, std::initializer_list<Input> inputs) {
   require<GradientError>(!any_wants_grad(inputs), name, ": has no gradient, but an input requires one");
 }
 

@@ -40,22 +40,32 @@ struct Node {
 
 std::shared_ptr<Node> make_leaf(Tensor gradient_view = {});
 
+// An input of an op. Refers to the tensor, which must outlive the call: copies would be made for nothing when nothing is recorded.
+class Input {
+ public:
+  Input(const Tensor& x) : tensor_(&x) {}
+  operator const Tensor&() const { return *tensor_; }
+
+ private:
+  const Tensor* tensor_;
+};
+
 // Records an op: attaches a node to the outputs when recording is on and an input requires a gradient; otherwise drops the
 // lambda. The lambda keeps its captured tensors alive. It must capture outputs before this call: an output with a history
 // refers to the node, which would make a cycle. Without recording nothing is allocated.
 template <class F>
-Tensor record(const char* name, std::initializer_list<Tensor> inputs, const Tensor& output, F&& backward);
+Tensor record(const char* name, std::initializer_list<Input> inputs, const Tensor& output, F&& backward);
 template <class F>
-std::vector<Tensor> record_many(const char* name, std::initializer_list<Tensor> inputs, std::vector<Tensor> outputs, F&& backward);
+std::vector<Tensor> record_many(const char* name, std::initializer_list<Input> inputs, std::vector<Tensor> outputs, F&& backward);
 // Overload for a number of inputs that is known only at run time.
 template <class F>
 Tensor record(const char* name, std::span<const Tensor> inputs, const Tensor& output, F&& backward);
 
 bool is_recording();  // on this thread
 bool any_wants_grad(std::span<const Tensor> inputs);  // false when recording is off
-inline bool any_wants_grad(std::initializer_list<Tensor> inputs) { return any_wants_grad(std::span<const Tensor>(inputs.begin(), inputs.size())); }
+bool any_wants_grad(std::initializer_list<Input> inputs);
 // For ops without a backward: throws GradientError when recording is on and an input requires a gradient.
-void refuse_gradient(const char* name, std::initializer_list<Tensor> inputs);
+void refuse_gradient(const char* name, std::initializer_list<Input> inputs);
 
 namespace detail {
 // The outputs with the history of a new node.
@@ -68,14 +78,16 @@ Tensor record(const char* name, std::span<const Tensor> inputs, const Tensor& ou
   return detail::with_history(name, inputs, {output.detach()}, [f = std::forward<F>(backward)](std::span<const Tensor> dys) { return f(dys[0]); })[0];
 }
 template <class F>
-Tensor record(const char* name, std::initializer_list<Tensor> inputs, const Tensor& output, F&& backward) {
-  return record(name, std::span<const Tensor>(inputs.begin(), inputs.size()), output, std::forward<F>(backward));
+Tensor record(const char* name, std::initializer_list<Input> inputs, const Tensor& output, F&& backward) {
+  if (!any_wants_grad(inputs)) return output;
+  const std::vector<Tensor> tensors(inputs.begin(), inputs.end());
+  return record(name, std::span<const Tensor>(tensors), output, std::forward<F>(backward));
 }
 template <class F>
-std::vector<Tensor> record_many(const char* name, std::initializer_list<Tensor> inputs, std::vector<Tensor> outputs, F&& backward) {
-  const std::span<const Tensor> span(inputs.begin(), inputs.size());
-  if (!any_wants_grad(span)) return outputs;
-  return detail::with_history(name, span, std::move(outputs), std::forward<F>(backward));
+std::vector<Tensor> record_many(const char* name, std::initializer_list<Input> inputs, std::vector<Tensor> outputs, F&& backward) {
+  if (!any_wants_grad(inputs)) return outputs;
+  const std::vector<Tensor> tensors(inputs.begin(), inputs.end());
+  return detail::with_history(name, tensors, std::move(outputs), std::forward<F>(backward));
 }
 
 // Turns recording off on this thread during its lifetime, for inference.
