@@ -78,7 +78,7 @@ Tensor grouped_rates(const Tensor& a_log, const Sizes<T>& sizes) {
   Tensor rates = empty(Shape{sizes.groups, sizes.states, lanes}, a_log.dtype());
   const T* from = data<T>(a_log);
   T* to = data<T>(rates);
-  parallel_tiles(sizes.groups, 64, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+  parallel_tiles(sizes.groups, 16, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     Lanes<T> vectors[selective_scan_max_states];
     for (std::int64_t group = begin; group < end; ++group) {
       const std::int64_t width = sizes.width(group);

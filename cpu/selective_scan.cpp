@@ -44,7 +44,7 @@ class Forward {
 
   // A unit is a group of channels of one sequence. A tile has enough units for about 512 tokens, so that short sequences share tiles.
   void run() {
-    const std::int64_t units_per_tile = std::max<std::int64_t>(1, 512 / std::max<std::int64_t>(1, sizes_.tokens));
+    const std::int64_t units_per_tile = std::max<std::int64_t>(1, 64 / (sizes_.tokens + 3));
     parallel_tiles(sizes_.sequences * sizes_.groups, units_per_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       for (std::int64_t unit = begin; unit < end; ++unit) run_group(unit / sizes_.groups, unit % sizes_.groups);
     });
