@@ -45,13 +45,11 @@ struct Factor {
   std::int64_t stride;  // elements between rows
 };
 
-// Bytes of w in a register tile whose successor is prefetched. The rows of larger tiles are long enough for the hardware prefetcher, and
-// two such tiles would push each other out of the L1 cache: their rows lie a multiple of 4 KiB apart in most models.
-inline constexpr std::int64_t prefetched_bytes = 4096;
+// Bytes between what a tile reads of w and what it prefetches. The hardware prefetcher follows a few streams and starts anew at each row.
+inline constexpr std::int64_t prefetch_distance = 8192, cache_line = 64;
 
-// sums[i * columns + j] = x row i . w row j, for `rows` rows of x and `columns` adjacent rows of w. `prefetch` loads as many rows of w
-// after these, one cache line per row and step: they come from memory when no row of x has read them yet, and the hardware prefetcher
-// starts anew at each row.
+// sums[i * columns + j] = x row i . w row j, for `rows` rows of x and `columns` adjacent rows of w. `prefetch` is for a block of w that is
+// in no cache near the processor. It loads as many bytes as are read, in the order of addresses.
 template <bool prefetch, int rows, int columns, class T, class W>
 inline void add_products(Factor<T> x, const W* w, std::int64_t depth, Lanes<T>* sums) {
   constexpr std::int64_t lanes = lane_count<T>, step = step_of<T, W>;
@@ -75,9 +73,12 @@ inline void add_products(Factor<T> x, const W* w, std::int64_t depth, Lanes<T>* 
   for (; k + step <= depth; k += step) {
     Lanes<T> b[columns][vectors_of<W>];
 #pragma GCC unroll 16
-    for (int j = 0; j < columns; ++j) {
-      load_step(w + j * depth + k, b[j]);
-      if constexpr (prefetch) __builtin_prefetch(w + (columns + j) * depth + k, 0, 3);
+    for (int j = 0; j < columns; ++j) load_step(w + j * depth + k, b[j]);
+    if constexpr (prefetch) {
+      constexpr auto bytes = static_cast<std::int64_t>(sizeof(W)) * columns;
+      const char* ahead = reinterpret_cast<const char*>(w) + k * bytes + prefetch_distance;
+#pragma GCC unroll 16
+      for (std::int64_t line = 0; line < step * bytes; line += cache_line) __builtin_prefetch(ahead + line, 0, 3);
     }
     add(k, b, 0);
   }
@@ -144,8 +145,8 @@ struct Block {
 
   // Rows [first, last). The first rows load the block from memory, the others find it in a cache.
   void run(std::int64_t first, std::int64_t last, std::int64_t begin, std::int64_t end) const {
-    const std::int64_t fresh = std::min<std::int64_t>(tile_rows, last - first), tile_bytes = row_streams * depth * static_cast<std::int64_t>(sizeof(W));
-    tile_bytes <= prefetched_bytes ? run_last_rows<true>(first, fresh, begin, end) : run_last_rows<false>(first, fresh, begin, end);
+    const std::int64_t fresh = std::min<std::int64_t>(tile_rows, last - first);
+    run_last_rows<true>(first, fresh, begin, end);
     std::int64_t row = first + fresh;
     for (; row + tile_rows <= last; row += tile_rows) run_rows<false, tile_rows, tile_outputs>(row, begin, end);
     run_last_rows<false>(row, last - row, begin, end);
