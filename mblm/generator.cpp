@@ -112,7 +112,7 @@ void Generator::run(std::span<Work> work) {
 // Processes the tokens of a stage whose bytes are known, except for the token that ends with the last byte: nothing depends on it
 // before another byte comes. The local stage processes all bytes.
 void Generator::advance_stage(int n, std::span<Work> work) {
-  constexpr std::int64_t most_tokens = 512, most_bytes = 1 << 12;  // of a chunk: bounds the memory of a long prompt
+  constexpr std::int64_t most_tokens = 512, most_bytes = 1 << 13;  // of a chunk: bounds the memory of a long prompt
   const std::int64_t patch = stages_.config().patch_bytes(n), chunk = std::clamp<std::int64_t>(most_bytes / patch, 1, most_tokens);
   for (Work& one : work) {
     // Stage 0 begins at its open token. The sequence of another stage begins there in the stage above.

@@ -1,8 +1,10 @@
 #include "mblm/inference_stages.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "engine/inference.h"
+#include "ops/concat_rows.h"
 
 namespace mblm {
 
@@ -35,9 +37,20 @@ const StageBlock& InferenceStages::block(int stage) const {
 
 State InferenceStages::fresh(int stage, std::int64_t batch) const { return std::move(*block(stage).start(batch)); }
 
+// The embedded tokens (B, T, D), computed in pieces: before the projection, a token is as large as the embeddings of all its bytes.
+Tensor InferenceStages::embed(int stage, const Tensor& ids) const {
+  constexpr std::int64_t piece_bytes = 4096;
+  const std::int64_t patch = config().patch_bytes(stage), rows = ids.size(0), tokens = ids.size(1) / patch, piece = std::max<std::int64_t>(1, piece_bytes / patch);
+  if (patch == 1 || rows * tokens <= piece) return model_.hierarchy().embed(stage, ids);
+  const Tensor each = ids.reshape(Shape{rows * tokens, patch});
+  std::vector<Tensor> pieces;
+  for (std::int64_t begin = 0; begin < rows * tokens; begin += piece)
+    pieces.push_back(model_.hierarchy().embed(stage, each.slice(begin, std::min(rows * tokens, begin + piece))));
+  return concat_rows(pieces).reshape(Shape{rows, tokens, pieces.front().size(2)});
+}
+
 Tensor InferenceStages::advance(int stage, const Tensor& ids, const Tensor& above, State& state) const {
-  const Hierarchy& hierarchy = model_.hierarchy();
-  return block(stage).forward(hierarchy.next_input(stage, hierarchy.embed(stage, ids), above, state.lengths), &state, {});
+  return block(stage).forward(model_.hierarchy().next_input(stage, embed(stage, ids), above, state.lengths), &state, {});
 }
 
 }  // namespace mblm

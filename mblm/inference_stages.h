@@ -41,6 +41,7 @@ class InferenceStages {
     Tensor output, below;
   };
   const StageBlock& block(int stage) const;
+  Tensor embed(int stage, const Tensor& ids) const;
 
   const Model& model_;
   std::vector<std::unique_ptr<RecomputedBlock>> recomputed_;  // for blocks without a state, else null
