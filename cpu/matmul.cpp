@@ -132,12 +132,19 @@ class TileSums {
   RowBuffer<C> buffer_;
 };
 
+// b widened, and transposed if `transpose`. A weight in training has been widened since the last step of the optimizer.
+Tensor widened_factor(const Tensor& b, bool transpose) {
+  const Tensor kept = b.float32_copy();
+  if (!kept.defined()) return transpose ? transposed<bfloat16>(b) : widened(b);
+  return transpose ? transposed<float>(kept) : kept;
+}
+
 // The product of float32 copies, for processors without bfloat16 instructions. b is converted once, and so is a: in the tile that reads
 // it if the tile covers all columns of c, else before.
 template <class C, class B>
 void multiply_widened(const Tensor& a, const Tensor& b, const Tensor& bias, Tensor& c, const MatmulFlags& flags) {
   const bool transpose_b = flags.transpose_b && !pays_to_transpose(b, c, flags);
-  const Tensor wide_b = flags.transpose_b && !transpose_b ? transposed<bfloat16>(b) : widened(b);
+  const Tensor wide_b = widened_factor(b, flags.transpose_b && !transpose_b);
   const Sizes s = sizes_of(a, wide_b, c, {flags.transpose_a, transpose_b, flags.beta});
   const bool in_tiles = tile_of(s).columns >= s.N;
   const Tensor wide_a = in_tiles ? Tensor{} : widened(a);

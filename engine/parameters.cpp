@@ -150,6 +150,10 @@ void ParameterStore::allocate(Device device, DType dtype, bool bfloat16_copy, Gr
     reduced_ = zeros(Shape{size + extra_sums}, dtype, device);
     gradients_ = reduced_.slice(0, size);
   }
+  if (bfloat16_copy && gradients == Gradients::Yes && device.kind == DeviceKind::Cpu && !runtime_of(device.kind).multiplies_bfloat16(device.index)) {
+    widened_ = weight_arena(size, DType::Float32, device);
+    bfloat16_.keep_float32_copy(widened_);
+  }
   for (const auto& parameter : parameters_) {
     parameter->tensor_ = arena_view(values_, parameter->offset_, parameter->shape());
     if (bfloat16_copy) parameter->bfloat16_ = arena_view(bfloat16_, parameter->offset_, parameter->shape());
@@ -185,8 +189,13 @@ void ParameterStore::initialize(std::uint64_t seed) {
 }
 
 void ParameterStore::values_changed() {
-  ++version_;
   if (bfloat16_.defined()) convert(values_, bfloat16_);
+  values_and_copy_changed();
+}
+
+void ParameterStore::values_and_copy_changed() {
+  ++version_;
+  if (widened_.defined()) convert(bfloat16_, widened_);
 }
 
 std::int64_t ParameterStore::count() const {

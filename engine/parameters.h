@@ -114,6 +114,9 @@ class ParameterStore {
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& bfloat16_values() const { return bfloat16_; }
+  // The bfloat16 arena widened to float32, for training on a processor without bfloat16 instructions; otherwise undefined. Products find
+  // it by Tensor::float32_copy.
+  const Tensor& widened_values() const { return widened_; }
   // The dtype of activations: bfloat16 if there is a bfloat16 arena, else that of the values.
   DType activation_dtype() const { return bfloat16_.defined() ? DType::BFloat16 : values_.dtype(); }
   void zero_gradients();
@@ -128,7 +131,7 @@ class ParameterStore {
   // Code that writes values calls one of these: the first rounds them to the bfloat16 copy, the second assumes that the copy
   // was written too.
   void values_changed();
-  void values_and_copy_changed() { ++version_; }
+  void values_and_copy_changed();
 
   // Views with their names in files, in order of declaration: values (with named constants, float64 ones as float32 copies), or gradients.
   std::vector<NamedTensor> named_values() const;
@@ -142,7 +145,7 @@ class ParameterStore {
   std::vector<std::unique_ptr<Parameter>> parameters_;
   std::vector<std::unique_ptr<Constant>> constants_;
   RandomSites sites_;
-  Tensor values_, gradients_, bfloat16_, reduced_, segments_;
+  Tensor values_, gradients_, bfloat16_, widened_, reduced_, segments_;
   std::uint64_t version_ = 0;
 };
 

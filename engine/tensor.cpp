@@ -61,6 +61,17 @@ Tensor Tensor::detach() const {
   return copy;
 }
 
+Tensor Tensor::float32_copy() const {
+  if (storage_ == nullptr || storage_->float32_copy_ == nullptr) return {};
+  return Tensor(storage_->float32_copy_, offset_ / sizeof(bfloat16) * sizeof(float), shape_, DType::Float32);
+}
+
+void Tensor::keep_float32_copy(const Tensor& copy) {
+  const bool fits = dtype_ == DType::BFloat16 && copy.dtype_ == DType::Float32 && offset_ == 0 && copy.offset_ == 0 && copy.numel() == numel();
+  require<DTypeError>(fits, "tensor: expected a float32 copy of all bfloat16 elements");
+  storage_->float32_copy_ = copy.storage_;
+}
+
 Tensor Tensor::as_leaf() const {
   require<DTypeError>(is_floating(dtype_), "as_leaf: gradients need a floating element type, got ", dtype_);
   Tensor leaf = detach();

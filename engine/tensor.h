@@ -35,6 +35,8 @@ class Storage {
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
   Device device_;
+  friend class Tensor;
+  std::shared_ptr<Storage> float32_copy_;
   std::shared_ptr<MemoryPool> pool_;
   PoolBlock* block_ = nullptr;  // of pool_
   std::shared_ptr<const void> owner_;
@@ -106,6 +108,11 @@ class Tensor {
   }
   void to_host(void* out) const;
   void from_host(const void* values);  // overwrites the elements
+
+  // The same elements in float32, without history, for kernels that would widen them at each call. Undefined unless whoever writes the
+  // bfloat16 storage keeps one with keep_float32_copy: a tensor that covers the storage, like this one, and is up to date.
+  Tensor float32_copy() const;
+  void keep_float32_copy(const Tensor& copy);
 
   const std::shared_ptr<Node>& node() const { return node_; }
   int output_index() const { return output_index_; }

@@ -137,6 +137,20 @@ TEST_CASE("generator: the bits do not depend on how a prompt is split, of any le
   }
 }
 
+TEST_CASE("generator: a prompt longer than the chunks it is computed in has the bits of its bytes one by one") {
+  const std::string mamba = "{block_type: mamba2, d_state: 4, d_conv: 3, expand: 2, headdim: 4, pos_emb_type: null}";
+  const std::string transformer = "{block_type: transformer, attn_head_dims: 4, attn_num_heads: 1, attn_use_rot_embs: true, pos_emb_type: null}";
+  for (const auto& model : {make_model(config_of("[16]", "[4]", "[1]", "[" + mamba + "]")),
+                            make_model(config_of("[16, 32]", "[4, 4]", "[1, 1]", "[" + mamba + ", " + transformer + "]"))}) {
+    const Ids ids = some_ids(25'000);  // three chunks of 8192 bytes
+    Generator generator(*model);
+    const Generator::Row row = generator.join();
+    generator.feed(row, ids);
+    const Logits steps = by_steps(*model, ids);
+    CHECK(std::equal(steps.back().begin(), steps.back().end(), generator.logits(row).begin()));
+  }
+}
+
 TEST_CASE("generator: rows that join and leave do not change the bits of others, nor does the number of threads") {
   const int threads = thread_count();
   for_random_models(DType::Float32, [&](const Model& model) {

@@ -210,6 +210,41 @@ TEST_CASE("parameters without gradients record nothing and take less memory") {
   CHECK(used(Gradients::Yes) - used(Gradients::No) >= 400 * 300 * sizeof(float));
 }
 
+TEST_CASE("the widened copy of training has the bfloat16 values after every change, where the processor has no bfloat16 instructions") {
+  for (const Gradients gradients : {Gradients::Yes, Gradients::No}) {
+    ParameterStore store;
+    const Parameter& a = store.add("a", Shape{3, 5}, Init::normal());
+    const Parameter& b = store.add("b", Shape{70, 2}, Init::normal());
+    store.allocate(Device{}, DType::Float32, true, gradients);
+    const bool keeps = gradients == Gradients::Yes && !runtime_of(DeviceKind::Cpu).multiplies_bfloat16(0);
+    CHECK(store.widened_values().defined() == keeps);
+    const auto is_current = [&] {
+      for (const Parameter* parameter : {&a, &b}) {
+        const Tensor copy = parameter->factor().float32_copy();
+        REQUIRE(copy.defined() == keeps);
+        if (!keeps) continue;
+        CHECK(copy.shape() == parameter->shape());
+        CHECK_FALSE(copy.wants_grad());
+        CHECK(copy.to_vector<float>() == parameter->factor().to_vector_as<float>());
+      }
+    };
+    store.initialize(3);
+    is_current();
+    Tensor values = store.values();
+    values.from_host(std::vector<float>(static_cast<std::size_t>(values.numel()), 1.5f).data());
+    store.values_changed();
+    is_current();
+    CHECK(b.factor().to_vector_as<float>()[3] == 1.5f);
+    Tensor narrow = store.bfloat16_values();
+    narrow.from_host(std::vector<bfloat16>(static_cast<std::size_t>(narrow.numel()), bfloat16(2.5f)).data());
+    store.values_and_copy_changed();
+    is_current();
+    CHECK(b.factor().to_vector_as<float>()[3] == 2.5f);
+  }
+  CHECK_FALSE(zeros(Shape{2}, DType::BFloat16).float32_copy().defined());
+  CHECK_THROWS_AS(zeros(Shape{2}, DType::BFloat16).keep_float32_copy(zeros(Shape{3}, DType::Float32)), DTypeError);
+}
+
 TEST_CASE("the version increases when values change") {
   ParameterStore store;
   store.add("w", Shape{2}, Init::normal());

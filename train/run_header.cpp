@@ -85,8 +85,8 @@ std::string start_text(const RunHeader& h) {
 double training_bytes(const RunConfig& config, const Model& model) {
   const ModelSummary summary = summarize_model(config.model, model.parameters(), config.input_seq_len);
   const bool narrow = model.parameters().bfloat16_values().defined();
-  const double copy = narrow ? 2.0 * static_cast<double>(summary.parameters) : 0.0;
-  return summary.optimizer_bytes() + copy + summary.activation_bytes(config.train.batch_size) * (narrow ? 0.5 : 1.0);
+  const double copies = (narrow ? 2.0 : 0.0) + (model.parameters().widened_values().defined() ? 4.0 : 0.0);
+  return summary.optimizer_bytes() + copies * static_cast<double>(summary.parameters) + summary.activation_bytes(config.train.batch_size) * (narrow ? 0.5 : 1.0);
 }
 
 std::vector<std::string> header_lines(const RunHeader& h) {
