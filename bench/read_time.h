@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/kernel_data.h"
+#include "engine/tensor.h"
 #include "engine/parallel.h"
 
 namespace mblm::bench {
@@ -26,12 +26,12 @@ inline double read_seconds(std::span<const WeightReads> weights) {
   for (const WeightReads& reads : weights) {
     period = std::max(period, reads.every);
     buffers.push_back(empty(Shape{reads.bytes / 8}, DType::Int64));
-    runtime_of(DeviceKind::Cpu).expect_repeated_reads(0, raw(buffers.back()), buffers.back().bytes());
+    runtime_of(DeviceKind::Cpu).expect_repeated_reads(0, buffers.back().host_bytes().data(), buffers.back().bytes());
     fill_zero(buffers.back());
   }
   volatile std::int64_t sink = 0;
   const auto read = [&](const Tensor& buffer) {
-    const std::int64_t* words = data<std::int64_t>(buffer);
+    const std::int64_t* words = buffer.host_data<std::int64_t>();
     parallel_tiles(buffer.numel(), tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       std::int64_t sum = 0;
       for (std::int64_t i = begin; i < end; ++i) sum += words[i];
