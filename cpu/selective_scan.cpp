@@ -42,7 +42,8 @@ class Forward {
         chunk_states_(data_or_null<T>(chunk_states)),
         final_(data_or_null<T>(final_state)) {}
 
-  // A unit is a group of channels of one sequence. A tile has enough units for about 512 tokens, so that short sequences share tiles.
+  // A unit is a group of channels of one sequence; loading and storing its states takes as long as about three tokens. A tile has units for
+  // about 64 tokens, so that short sequences share tiles, but a single token is computed by several threads.
   void run() {
     const std::int64_t units_per_tile = std::max<std::int64_t>(1, 64 / (sizes_.tokens + 3));
     parallel_tiles(sizes_.sequences * sizes_.groups, units_per_tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {

@@ -67,7 +67,8 @@ Tensor Tensor::float32_copy() const {
 }
 
 void Tensor::keep_float32_copy(const Tensor& copy) {
-  const bool fits = dtype_ == DType::BFloat16 && copy.dtype_ == DType::Float32 && offset_ == 0 && copy.offset_ == 0 && copy.numel() == numel();
+  const bool fits = dtype_ == DType::BFloat16 && copy.dtype_ == DType::Float32 && offset_ == 0 && copy.offset_ == 0 && bytes() == storage_->bytes() &&
+                    copy.numel() == numel();
   require<DTypeError>(fits, "tensor: expected a float32 copy of all bfloat16 elements");
   storage_->float32_copy_ = copy.storage_;
 }

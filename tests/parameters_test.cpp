@@ -243,6 +243,7 @@ TEST_CASE("the widened copy of training has the bfloat16 values after every chan
   }
   CHECK_FALSE(zeros(Shape{2}, DType::BFloat16).float32_copy().defined());
   CHECK_THROWS_AS(zeros(Shape{2}, DType::BFloat16).keep_float32_copy(zeros(Shape{3}, DType::Float32)), DTypeError);
+  CHECK_THROWS_AS(zeros(Shape{2}, DType::BFloat16).slice(0, 1).keep_float32_copy(zeros(Shape{1}, DType::Float32)), DTypeError);
 }
 
 TEST_CASE("the version increases when values change") {
