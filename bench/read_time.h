@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "engine/tensor.h"
 #include "engine/parallel.h"
+#include "engine/tensor.h"
 
 namespace mblm::bench {
 
@@ -21,21 +21,25 @@ struct WeightReads {
 // measurements. The buffers are in memory like the weights, so those that fit in a cache together stay there.
 inline double read_seconds(std::span<const WeightReads> weights) {
   constexpr std::int64_t tile = 8192;  // words of 8 bytes
-  std::int64_t period = 1;
+  std::int64_t period = 1, most_tiles = 0;
   std::vector<Tensor> buffers;
   for (const WeightReads& reads : weights) {
     period = std::max(period, reads.every);
     buffers.push_back(empty(Shape{reads.bytes / 8}, DType::Int64));
     runtime_of(DeviceKind::Cpu).expect_repeated_reads(0, buffers.back().host_bytes().data(), buffers.back().bytes());
     fill_zero(buffers.back());
+    most_tiles = std::max(most_tiles, tile_count(buffers.back().numel(), tile));
   }
-  volatile std::int64_t sink = 0;
+  struct alignas(64) Sum {  // of a tile, in a cache line of its own
+    volatile std::int64_t value;
+  };
+  std::vector<Sum> sums(static_cast<std::size_t>(most_tiles));
   const auto read = [&](const Tensor& buffer) {
     const std::int64_t* words = buffer.host_data<std::int64_t>();
-    parallel_tiles(buffer.numel(), tile, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    parallel_tiles(buffer.numel(), tile, [&](std::int64_t begin, std::int64_t end, std::int64_t index) {
       std::int64_t sum = 0;
       for (std::int64_t i = begin; i < end; ++i) sum += words[i];
-      sink = sum;
+      sums[static_cast<std::size_t>(index)].value = sum;
     });
   };
   std::vector<double> seconds;
